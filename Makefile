@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(BIN)/uv
+UV_VERSION := 0.13.9
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+# Everything fetched or built for this checkout stays inside it, so that `make clean` leaves the machine as it was.
+export SAILPLANE_CACHE ?= $(CURDIR)/.cache
+
+.PHONY: help setup demo test check fmt bench clean
+
+help: ## Show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.synced ## Make .venv with everything in it, exactly as locked
+
+$(VENV)/.synced: pyproject.toml uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sailplane needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(UV) && $(UV) --version | grep -q " $(UV_VERSION)" || $(BIN)/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
+	$(UV) sync --quiet --locked --inexact
+	@touch $@
+
+demo: setup ## Show the whole path on this machine: deploy, call, break, scale, sleep, wake (under 3 minutes)
+	$(BIN)/python examples/demo.py
+
+test: setup ## Run the tests
+	$(BIN)/pytest -n 2
+
+check: setup ## Lint, types and tests: what must pass before anything lands
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(UV) lock --check --quiet
+	$(MAKE) --no-print-directory test
+
+fmt: setup ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## Run the benchmarks and print their tables
+	$(BIN)/python benchmarks/path.py
+
+clean: ## Remove everything that the other targets made
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,113 @@
+"""One tree of exceptions, named by what the caller should do next.
+
+SailplaneError
+├── Invalid            fix the input (SpecError: the YAML; NoFeasibleOffer: ask for something that exists)
+├── NotFound           name something that exists
+├── Exists             choose another name
+├── Retry              do the same again later
+│   ├── Conflict         somebody else wrote first: load again and decide again
+│   ├── LeaseHeld        somebody else is at work on this service: leave
+│   └── Unreachable      the store, a provider or an agent did not answer, or throttled
+├── Fenced             the lease was lost: stop at once, touch nothing more
+└── LaunchError        the cloud refused to launch; `scope` says how widely to look elsewhere
+    ├── NoCapacity       another zone or type
+    ├── QuotaExceeded    another region
+    └── LaunchRefused    another cloud, and tell the user (credentials, an unacceptable field)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chalicelib.model import Reason
+
+
+class SailplaneError(Exception):
+    """The root of every error that Sailplane raises on purpose."""
+
+
+class Invalid(SailplaneError):
+    """The input is at fault; sending it again unchanged cannot help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a specification: where, what, and what to do about it."""
+
+    path: str  # e.g. service.replica_policy.min_replicas
+    reason: str
+    hint: str = ""
+    line: int = 0  # 1-based line of the YAML text, 0 when not known
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{where}{self.path or 'the file'}: {self.reason}{hint}"
+
+
+class SpecError(Invalid):
+    """A service YAML was refused. `problems` lists everything wrong with it, not the first thing only."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class NoFeasibleOffer(Invalid):
+    """Nothing in the enabled market satisfies the request. `suggestions` are nearest things that exist."""
+
+    def __init__(self, message: str, suggestions: tuple[str, ...] = ()) -> None:
+        self.suggestions = suggestions
+        super().__init__(message)
+
+
+class NotFound(SailplaneError):
+    """There is no such service, replica or version."""
+
+
+class Exists(SailplaneError):
+    """The name is taken."""
+
+
+class Retry(SailplaneError):
+    """Nothing is wrong with the request; the same thing may succeed later."""
+
+
+class Conflict(Retry):
+    """An item changed between reading and writing it. Nothing was written."""
+
+
+class LeaseHeld(Retry):
+    """Another pass holds the service's lease."""
+
+
+class Unreachable(Retry):
+    """A dependency did not answer in time, refused the connection, failed, or throttled."""
+
+
+class Fenced(SailplaneError):
+    """The lease this write was made under has been taken over. Nothing was written."""
+
+
+class LaunchError(SailplaneError):
+    """The cloud refused a launch and nothing was started."""
+
+    reason: Reason
+
+
+class NoCapacity(LaunchError):
+    """No machine of this type in this zone now."""
+
+    reason = Reason.NO_CAPACITY
+
+
+class QuotaExceeded(LaunchError):
+    """The account may not have more in this region."""
+
+    reason = Reason.QUOTA
+
+
+class LaunchRefused(LaunchError):
+    """Credentials are missing or refused, or the cloud rejects a field: no place in this cloud will do better."""
+
+    reason = Reason.LAUNCH_REFUSED

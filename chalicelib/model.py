@@ -1,0 +1,521 @@
+"""The nouns of Sailplane.
+
+Everything here is a frozen dataclass or an enum and imports the standard library only, so that the deciding modules
+(`scaler`, `optimizer`, `lifecycle`, `routing`) can be read, tested and simulated without a cloud, a clock or a store.
+
+Instants are epoch seconds (float). Durations carry the suffix ``_s``. Money is US dollars per hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class CapacityType(StrEnum):
+    """How a machine is bought. Spot is cheaper and may be taken back at short notice."""
+
+    SPOT = "SPOT"
+    ON_DEMAND = "ON_DEMAND"
+
+
+class ReplicaStatus(StrEnum):
+    """Where a replica stands: PENDING → PROVISIONING → STARTING → READY ⇄ NOT_READY → DRAINING → TERMINATING → TERMINATED."""
+
+    PENDING = "PENDING"  # intent written; the cloud may or may not have been asked
+    PROVISIONING = "PROVISIONING"  # the cloud accepted; the agent has not answered yet
+    STARTING = "STARTING"  # the agent answers with the right identity; the engine has never been ready
+    READY = "READY"  # the readiness probe passes; routed
+    NOT_READY = "NOT_READY"  # was ready, now failing its probe; unrouted, not yet given up
+    DRAINING = "DRAINING"  # unrouted, finishing the requests it has
+    TERMINATING = "TERMINATING"  # the cloud is to remove it; not yet seen gone
+    TERMINATED = "TERMINATED"  # seen gone; kept for a while as history
+
+    @property
+    def is_active(self) -> bool:
+        """Counts towards the number of replicas the service wants."""
+        return self in _ACTIVE
+
+    @property
+    def is_billable(self) -> bool:
+        """A machine may exist, so money may be spent."""
+        return self is not ReplicaStatus.TERMINATED
+
+
+_ACTIVE = frozenset(
+    {
+        ReplicaStatus.PENDING,
+        ReplicaStatus.PROVISIONING,
+        ReplicaStatus.STARTING,
+        ReplicaStatus.READY,
+        ReplicaStatus.NOT_READY,
+    }
+)
+
+
+class Reason(StrEnum):
+    """Why a replica was drained or terminated."""
+
+    SCALED_DOWN = "SCALED_DOWN"
+    INTERRUPTED = "INTERRUPTED"  # the cloud gave notice
+    PREEMPTED = "PREEMPTED"  # a spot machine went without (or after) notice
+    UNHEALTHY = "UNHEALTHY"  # the probe failed longer than its threshold
+    INITIAL_DELAY_EXCEEDED = "INITIAL_DELAY_EXCEEDED"  # never became ready in time
+    ENGINE_EXITED = "ENGINE_EXITED"  # `setup` failed or `run` ended
+    NO_CAPACITY = "NO_CAPACITY"
+    QUOTA = "QUOTA"
+    LAUNCH_REFUSED = "LAUNCH_REFUSED"  # the cloud will not take this request (credentials, bad field)
+    LOST = "LOST"  # the cloud no longer knows the machine
+    REPLACED = "REPLACED"  # by a newer version of the service
+    USER = "USER"
+
+    @property
+    def blames_user_code(self) -> bool:
+        """The service's own command or image is the likely cause, so a new machine will probably fail the same way."""
+        return self in (Reason.ENGINE_EXITED, Reason.INITIAL_DELAY_EXCEEDED, Reason.UNHEALTHY)
+
+
+class ServiceStatus(StrEnum):
+    """What a service is worth to its clients right now."""
+
+    STARTING = "STARTING"  # wants replicas, none has been ready yet
+    READY = "READY"  # as many ready replicas as wanted
+    DEGRADED = "DEGRADED"  # some ready, fewer than wanted; or all lost and being replaced
+    IDLE = "IDLE"  # scaled to zero; the first request wakes it
+    FAILED = "FAILED"  # none ready and the service's own command is to blame; retried with back-off
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+
+
+# --- the market -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """A place that capacity is bought in. Clouds without zones (Azure) leave `zone` empty."""
+
+    provider: str
+    region: str
+    zone: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.provider, self.region, self.zone) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One thing that can be bought: a type of machine, in a place, at a price."""
+
+    location: Location
+    instance_type: str
+    vcpus: float
+    memory_gib: float
+    capacity_type: CapacityType
+    price_usd_per_hour: float
+    accelerator: str = ""  # canonical catalog name, e.g. "A100-80GB"; empty on a CPU machine
+    accelerator_count: int = 0
+    accelerator_memory_gib: float = 0.0  # of one accelerator
+
+    @property
+    def accelerators(self) -> str:
+        """`L4:8`, or empty on a CPU machine."""
+        return f"{self.accelerator}:{self.accelerator_count:g}" if self.accelerator else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """A remembered refusal: do not ask here again before `until`.
+
+    The scope is as wide as the refusal: capacity blocks an instance type in a zone, quota a region, auth a whole
+    provider. Empty strings mean "any".
+    """
+
+    provider: str
+    region: str
+    zone: str
+    instance_type: str
+    capacity_type: str
+    reason: Reason
+    message: str
+    since: float
+    until: float
+    failures: int = 1
+
+    def blocks(self, offer: Offer, now: float) -> bool:
+        """Whether `offer` lies within the refusal's scope and the refusal still holds at `now`."""
+        place = offer.location
+        return (
+            now < self.until
+            and self.provider == place.provider
+            and self.region in ("", place.region)
+            and self.zone in ("", place.zone)
+            and self.instance_type in ("", offer.instance_type)
+            and self.capacity_type in ("", offer.capacity_type)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One acceptable kind of machine. Everything empty or zero means "any".
+
+    `accelerators` holds alternatives as (canonical name, count); several are acceptable to the same degree.
+    """
+
+    provider: str = ""
+    region: str = ""
+    zone: str = ""
+    instance_type: str = ""
+    accelerators: tuple[tuple[str, int], ...] = ()
+    accelerator_memory_min_gib: float = 0.0  # from `80GB+`
+    accelerator_memory_exact_gib: float = 0.0  # from `80GB`
+    accelerator_memory_count: int = 1  # how many accelerators of that memory
+    vcpus_min: float = 0.0
+    vcpus_exact: float = 0.0
+    memory_min_gib: float = 0.0
+    memory_exact_gib: float = 0.0
+    use_spot: bool = False
+    max_usd_per_hour: float = 0.0  # 0 = no bound
+    disk_size_gib: int = 0
+    disk_tier: str = ""
+    network_tier: str = ""
+    image_id: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceRequest:
+    """What machine a replica needs.
+
+    `groups` are in order of preference; within a group the cheapest offer wins. A set of accelerators or `any_of` is
+    one group with several requirements; an accelerator list or `ordered` is several groups with one each.
+    """
+
+    groups: tuple[tuple[Requirement, ...], ...] = ((Requirement(),),)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An offer (or a whole kind of offers) that was left out of a plan, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the next replica goes: every feasible offer in order of preference, the first being the chosen one."""
+
+    ranked: tuple[Offer, ...]
+    rejected: tuple[Rejected, ...] = ()
+    why: str = ""
+
+    @property
+    def chosen(self) -> Offer | None:
+        return self.ranked[0] if self.ranked else None
+
+
+# --- the service, as its owner specified it -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeSpec:
+    """The readiness probe. Defaults are SkyServe's (0.14.1)."""
+
+    path: str = "/"
+    post_data: str | None = None  # JSON text; None = GET
+    headers: tuple[tuple[str, str], ...] = ()
+    initial_delay_s: float = 1200.0
+    timeout_s: float = 15.0
+    interval_s: float = 10.0
+    failure_threshold_s: float = 180.0
+
+    @property
+    def method(self) -> str:
+        return "GET" if self.post_data is None else "POST"
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingSpec:
+    """How many replicas. A fixed number is `min_replicas == max_replicas` with no target."""
+
+    min_replicas: int = 1
+    max_replicas: int = 1
+    target_qps_per_replica: float | None = None
+    target_qps_by_accelerator: tuple[tuple[str, float], ...] = ()  # ("L4" or "L4:8", qps)
+    upscale_delay_s: float = 300.0
+    downscale_delay_s: float = 1200.0
+    qps_window_s: float = 60.0
+
+    @property
+    def initial_replicas(self) -> int:
+        """A new service starts one replica even at `min_replicas: 0`, so that its owner sees whether it works."""
+        return min(max(self.min_replicas, 1), self.max_replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSpec:
+    """How clients reach replicas."""
+
+    policy: str = "least_load"  # round_robin | least_load | instance_aware_least_load
+    mode: str = "redirect"  # redirect | resolve
+    wait_for_replica_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """What runs on a replica. `envs` is final: overrides applied, no null left."""
+
+    port: int
+    run: str = ""
+    setup: str = ""
+    envs: tuple[tuple[str, str], ...] = ()
+    workdir: str = ""
+    num_nodes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """One immutable version of what the owner asked for, in the words of the core."""
+
+    probe: ProbeSpec
+    scaling: ScalingSpec
+    routing: RoutingSpec
+    resources: ResourceRequest
+    engine: EngineSpec
+    max_surge: int = 1
+    drain_timeout_s: float = 120.0  # SkyServe's
+    # A digest of everything a running replica depends on (resources, engine). Two versions with the same digest differ
+    # in policy only, and an update between them replaces no machine.
+    fingerprint: str = ""
+
+
+# --- the service, as it stands --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ScalerState:
+    """What the autoscaler remembers between passes.
+
+    `direction` is the sign of (wanted - target) since `since`. `up_s` and `down_s` are how long each pressure had
+    built up by then; see `scaler.request_rate` for how they fill and drain.
+    """
+
+    target: int
+    direction: int = 0
+    since: float = 0.0
+    up_s: float = 0.0
+    down_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to leave a service alone whose replicas keep failing by their own fault."""
+
+    failures: int = 0
+    retry_at: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service's record. `version` is the store's optimistic lock, 0 before the first write.
+
+    `uid` tells two services of the same name apart, so that a name used again never reuses a cloud's idempotency token.
+    """
+
+    name: str
+    uid: str
+    spec_version: int
+    spec: ServiceSpec
+    scaler: ScalerState
+    created_at: float
+    updated_at: float
+    last_generation: int = 0
+    backoff: Backoff = field(default_factory=Backoff)
+    deleting: bool = False
+    was_ready: bool = False  # some replica of some version has been READY
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A replica's record, written before its machine is asked for and kept until the machine is seen gone.
+
+    `id` is service, uid, slot and generation; it is the cloud's idempotency token and the machine's tag. The agent
+    must answer with `id` *and* `boot_nonce`: addresses are reused by clouds and prove nothing.
+    """
+
+    service: str
+    id: str
+    slot: int
+    generation: int
+    spec_version: int
+    fingerprint: str
+    offer: Offer
+    boot_nonce: str
+    status: ReplicaStatus
+    status_since: float
+    created_at: float
+    instance_id: str = ""
+    url: str = ""  # of the agent, e.g. http://10.0.0.7:8081, no trailing slash
+    ready_at: float | None = None  # first time READY
+    reason: Reason | None = None
+    error: str = ""  # the last error, readable; survives into history
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RouterLoad:
+    """What one router has counted for one service: (epoch second, requests) pairs, oldest first."""
+
+    router_id: str
+    seq: int
+    reported_at: float
+    counts: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSample:
+    """The load on a service. `valid=False` means "not known", which never scales anything down."""
+
+    qps: float
+    valid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, for people: `sailplane events` and, for kind "decision", `sailplane why`."""
+
+    at: float
+    kind: str  # e.g. "replica.ready", "service.created", "decision.reconcile"
+    message: str
+    replica: str = ""
+    data: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A replica as routers see it."""
+
+    id: str
+    url: str
+    in_flight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """One service's share of the routing table. `version` rises by one with every change that is published."""
+
+    service: str
+    policy: str
+    status: ServiceStatus
+    routes: tuple[Route, ...] = ()
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All the store knows of one service that a pass needs. `replicas` leaves TERMINATED history out."""
+
+    service: Service
+    replicas: tuple[Replica, ...] = ()
+    load: tuple[RouterLoad, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SpecVersion:
+    """An immutable version of a service's specification, as written and as understood."""
+
+    service: str
+    number: int
+    spec: ServiceSpec
+    source: str  # the user's YAML text
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to act on a service until `expires_at`. Every take-over raises `token`; a write with an older one is refused."""
+
+    service: str
+    owner: str
+    token: int
+    expires_at: float
+
+
+# --- what the world looks like --------------------------------------------------------------------------------------
+
+
+class InstanceStatus(StrEnum):
+    """A machine as its cloud reports it."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    STOPPING = "STOPPING"  # on its way out, still billed or still visible
+    GONE = "GONE"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A machine of ours, found in a cloud by our tag. `replica_id` and `service` are read from its tags."""
+
+    provider: str
+    id: str
+    replica_id: str
+    service: str
+    status: InstanceStatus
+    created_at: float
+    url: str = ""  # of the agent; empty while it has no address
+    interruption_at: float | None = None  # the cloud will take it at this instant
+    preempted: bool = False  # the cloud took it (as opposed to us, or a crash)
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """Everything a provider needs to start one replica. `replica.id` is the idempotency token and the tag."""
+
+    replica: Replica
+    engine: EngineSpec
+    requirement: Requirement
+    agent_token: str  # lets the control plane command the agent; never logged
+    drain_timeout_s: float
+
+
+class EnginePhase(StrEnum):
+    """What the agent's engine is doing."""
+
+    SETUP = "SETUP"
+    RUNNING = "RUNNING"
+    EXITED = "EXITED"
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """The answer of one replica's agent, or the lack of one.
+
+    `identified` is true only when the answer carried the replica's id and boot nonce. All other fields mean something
+    only when it is.
+    """
+
+    replica_id: str
+    at: float
+    identified: bool
+    ready: bool = False
+    detail: str = ""  # why not ready: the status code, the exception, whose identity was answered
+    in_flight: int = 0
+    engine: EnginePhase | None = None
+    exit_code: int | None = None
+    log_tail: str = ""  # last lines, only when the engine exited
+    interruption_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was seen of the world in one pass, before state was read.
+
+    A provider missing from `instances` could not be listed: nothing may be concluded from a machine's absence.
+    """
+
+    listed_at: float = 0.0
+    instances: Mapping[str, tuple[Instance, ...]] = field(default_factory=dict)
+    probes: Mapping[str, ProbeResult] = field(default_factory=dict)

@@ -1,0 +1,207 @@
+"""Everything impure that the core needs, as protocols, and the one bundle (`Runtime`) that carries them.
+
+Adapters live in `providers/`, `store/` and `bootstrap.py`; `bootstrap` alone chooses among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from chalicelib.model import (
+    Event,
+    Instance,
+    LaunchRequest,
+    Lease,
+    Offer,
+    ProbeResult,
+    ProbeSpec,
+    Replica,
+    RouteTable,
+    Service,
+    SpecVersion,
+    State,
+    Unavailable,
+)
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now(self) -> float:
+        """Epoch seconds."""
+
+
+class Ids(Protocol):
+    """Randomness."""
+
+    def token(self, nbytes: int) -> str:
+        """`nbytes` random bytes as lower-case hexadecimal, twice as many characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One atomic write: all of it happens or none.
+
+    Services and replicas are written under their `version`: 0 means "must not exist yet", any other value must equal
+    what is stored. The stored version becomes `version + 1`.
+    """
+
+    service: Service | None = None
+    replicas: tuple[Replica, ...] = ()
+    table: RouteTable | None = None  # written when its version is exactly one above the stored one (or the first)
+    unavailable: tuple[Unavailable, ...] = ()  # last writer wins
+    events: tuple[Event, ...] = ()
+
+
+class Store(Protocol):
+    """Durable state. One item per replica in its service's partition.
+
+    Every method raises `Unreachable` when the database does not answer or throttles past its retries.
+    """
+
+    def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+        """Write a new service, its first spec version and events at once. Raises `Exists` when the name is taken."""
+
+    def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+        """Write `service` (under its version) and its next, immutable spec version at once.
+
+        Raises `Conflict` when the service changed meanwhile or that version number exists.
+        """
+
+    def service_names(self) -> tuple[str, ...]:
+        """All services, those being shut down included, sorted. One request per 1 MB."""
+
+    def load(self, name: str) -> State | None:
+        """A strongly consistent read of one service: record, replicas (no TERMINATED ones) and load. One request per 1 MB."""
+
+    def history(self, name: str) -> tuple[Replica, ...]:
+        """All replicas of a service, recently TERMINATED ones included (kept for a day), newest first."""
+
+    def spec(self, name: str, number: int) -> SpecVersion:
+        """One spec version. Raises `NotFound`. Immutable, so implementations may cache it for ever."""
+
+    def specs(self, name: str) -> tuple[SpecVersion, ...]:
+        """All spec versions, oldest first."""
+
+    def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
+        """Take the service's lease if it is free or expired at `now`. Raises `LeaseHeld` with the holder's name.
+
+        The token rises with every acquisition, by the same owner too.
+        """
+
+    def release_lease(self, lease: Lease) -> None:
+        """Give the lease back early. Does nothing when it has been taken over."""
+
+    def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
+        """Write atomically.
+
+        Raises:
+            Fenced: `lease` is given and is no longer the current one. Nothing was written.
+            Conflict: a version does not match. Nothing was written.
+        """
+
+    def delete_service(self, lease: Lease, service: Service, events: Sequence[Event] = ()) -> None:
+        """Forget the service: record, spec versions, load, route table. Replica history and events expire by themselves.
+
+        Raises `Fenced` or `Conflict` like `commit`.
+        """
+
+    def events(self, name: str, *, limit: int = 200, after: float = 0.0, kind: str = "") -> tuple[Event, ...]:
+        """The newest `limit` events after an instant whose kind starts with `kind`, oldest first."""
+
+    def record_load(self, name: str, router_id: str, seq: int, counts: Sequence[tuple[int, int]], now: float) -> None:
+        """Add what a router counted: (epoch second, requests) pairs.
+
+        A `seq` not above the router's last one was recorded before (its answer got lost) and changes nothing. Counts older
+        than 10 minutes are dropped. An unknown service is ignored.
+        """
+
+    def tables(self) -> tuple[RouteTable, ...]:
+        """The route tables of all services, sorted by name. One request per 1 MB."""
+
+    def table(self, name: str) -> RouteTable | None:
+        """One service's route table as published, or None before the first."""
+
+    def unavailable(self, now: float) -> tuple[Unavailable, ...]:
+        """Refusals that still hold at `now`."""
+
+
+class Provider(Protocol):
+    """A cloud. Raises `Unreachable` when it does not answer; see `errors.LaunchError` for refusals."""
+
+    name: str
+    # How long a new machine may be missing from `list_instances`; 0 when listing is exact.
+    listing_lag_s: float
+
+    def list_instances(self) -> tuple[Instance, ...]:
+        """Every machine with this deployment's tag that is not GONE, and GONE ones while the cloud still shows them."""
+
+    def launch(self, request: LaunchRequest) -> Instance:
+        """Start the replica's machine, or return the one that already has its id.
+
+        Raises:
+            NoCapacity, QuotaExceeded, LaunchRefused: nothing was started.
+            Unreachable: not known whether something was started; call again with the same request.
+        """
+
+    def terminate(self, replica_id: str, instance_id: str) -> None:
+        """Ask for the machine's removal, found by id or, when that is empty, by its tag. Returns when asked, not when gone.
+
+        Asking again, or for a machine that is gone or never was, is no error.
+        """
+
+    def read_log(self, replica_id: str, instance_id: str, tail: int) -> str | None:
+        """The last `tail` lines the machine wrote, for when its agent cannot be asked; None when there is no such log."""
+
+
+class Market(Protocol):
+    """Prices."""
+
+    def offers(self, providers: Sequence[str]) -> Sequence[Offer]:
+        """Every offer of the named providers."""
+
+
+class Prober(Protocol):
+    """Talks to replica agents."""
+
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
+        """Probe all at once; an answer for every one of them, by replica id. Never raises for a replica's silence."""
+
+    def drain(self, replica: Replica) -> None:
+        """Tell the agent to drain. Silence is no error: the replica is unrouted either way."""
+
+    def read_log(self, replica: Replica, tail: int) -> str | None:
+        """The last `tail` lines of the engine's log, or None when the agent does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Figures that belong to a deployment and not to a service."""
+
+    deployment: str = "sailplane"
+    lease_ttl_s: float = 60.0
+    pass_budget_s: float = 50.0  # a pass stops starting new work after this long
+    orphan_grace_s: float = 60.0
+    pending_deadline_s: float = 600.0  # from intent to the cloud's answer
+    provisioning_deadline_s: float = 900.0  # from the cloud's answer to the agent's
+    routers_settle_s: float = 5.0  # how long a router may still use its previous table
+    agent_key: str = field(default="", repr=False)  # agents' tokens are derived from it
+    router_token: str = field(default="", repr=False)
+    admin_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """All ports of one running control plane. Built by `bootstrap`, or by a test."""
+
+    clock: Clock
+    ids: Ids
+    store: Store
+    providers: Mapping[str, Provider]
+    market: Market
+    prober: Prober
+    settings: Settings
+    # Asks for a pass over a service at once instead of at the next tick; losing the call costs time, not correctness.
+    poke: Callable[[str], None]
