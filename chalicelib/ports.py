@@ -187,6 +187,7 @@ class Settings:
     pending_deadline_s: float = 600.0  # from intent to the cloud's answer
     provisioning_deadline_s: float = 900.0  # from the cloud's answer to the agent's
     routers_settle_s: float = 5.0  # how long a router may still use its previous table
+    edge_url: str = ""  # where clients reach the routers; a service is at <edge_url>/<name>
     agent_key: str = field(default="", repr=False)  # agents' tokens are derived from it
     router_token: str = field(default="", repr=False)
     admin_key: str = field(default="", repr=False)
