@@ -1,0 +1,145 @@
+"""What every command shares: its options, and how it prints.
+
+Data goes to stdout, messages to stderr. Piped output has no colour and no truncation, and its columns stay where they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_KEY = "sailplane.cli.output"  # in click's context, which a command shares with its parents
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How one run of a command prints."""
+
+    as_json: bool = False
+    debug: bool = False
+    source: str = ""  # the service file, named in error messages
+
+    def data(self, text: str) -> None:
+        """Print the command's result, for people; nothing with `--json`, where `document` speaks instead."""
+        if not self.as_json:
+            click.echo(text)
+
+    def document(self, document: Mapping[str, Any]) -> None:
+        """Print the command's result as its one JSON object; nothing without `--json`."""
+        if self.as_json:
+            click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+    def table(self, heading: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
+        """Print aligned columns, never truncated; those named in `right` are flush right."""
+        first, *others = aligned([heading, *rows], [name in right for name in heading])
+        self.data("\n".join([click.style(first, bold=True), *others]))
+
+    def message(self, text: str) -> None:
+        """Tell the person at the terminal something that no script reads."""
+        click.echo(text, err=True)
+
+    def next(self, *commands: str) -> None:
+        """Say what the user will probably want to do now."""
+        self.message("Next: " + "\n      ".join(commands))
+
+    def confirm(self, question: str) -> bool:
+        """Ask, yes being the default. Raises `click.UsageError` when there is no terminal to ask on."""
+        if not sys.stdin.isatty():
+            raise click.UsageError("There is no terminal to ask on. Add --yes to go on without being asked.")
+        return click.confirm(question, err=True, default=True)
+
+    @contextmanager
+    def progress(self, text: str) -> Iterator[Callable[[str], None]]:
+        """Show `text` while the body runs; calling what is yielded changes it.
+
+        A spinner on a terminal; elsewhere every change is a line on stderr, so that a log of it can be read.
+        """
+        if not sys.stderr.isatty():
+            yield self._changed_lines(text)
+            return
+        from rich.console import Console  # noqa: PLC0415 - costs 70 ms, wanted on terminals only
+        from rich.text import Text  # noqa: PLC0415
+
+        console = Console(stderr=True, no_color=click.get_current_context().color is False or None)
+        with console.status(Text(text)) as status:
+            yield lambda change: status.update(Text(change))
+
+    def _changed_lines(self, text: str) -> Callable[[str], None]:
+        shown: set[str] = set()
+
+        def show(change: str) -> None:
+            for line in change.splitlines():
+                if line not in shown:
+                    shown.add(line)
+                    self.message(line)
+
+        show(text)
+        return show
+
+
+def current() -> Output:
+    """The output of the command that is running."""
+    found: Output = click.get_current_context().meta.get(_KEY, Output())
+    return found
+
+
+def configure(ctx: click.Context, **changes: Any) -> None:
+    """Change how the running command prints: fields of `Output` by name."""
+    ctx.meta[_KEY] = replace(ctx.meta.get(_KEY, Output()), **changes)
+
+
+def options(command: Callable[Concatenate[Output, _P], _R]) -> Callable[_P, _R]:
+    """Accept `--json` and `--debug` after the command's name too, and give the command its `Output` as first argument."""
+
+    @click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        callback=_configure,
+        expose_value=False,
+        help="Print one JSON document on stdout.",
+    )
+    @click.option("--debug", is_flag=True, callback=_configure, expose_value=False, help="Show tracebacks.")
+    @functools.wraps(command)
+    def with_output(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        return command(current(), *args, **kwargs)
+
+    return with_output
+
+
+def service_file(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Take FILE, a service's YAML, as argument `file` (a path, `-` for stdin); errors then name it."""
+    path = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
+    return click.argument("file", type=path, callback=_remember_source)(command)
+
+
+def aligned(rows: Sequence[Sequence[str]], flush_right: Sequence[bool]) -> list[str]:
+    """Lines of cells padded to their column's width, two spaces between columns, none at the end of a line."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, flush_right, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _configure(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value and parameter.name:
+        configure(ctx, **{parameter.name: value})
+
+
+def _remember_source(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    del parameter  # click's signature
+    configure(ctx, source=value if value != "-" else "stdin")
+    return value
