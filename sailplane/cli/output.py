@@ -116,12 +116,6 @@ def options(command: Callable[Concatenate[Output, _P], _R]) -> Callable[_P, _R]:
     return with_output
 
 
-def service_file(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Take FILE, a service's YAML, as argument `file` (a path, `-` for stdin); errors then name it."""
-    path = click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True)
-    return click.argument("file", type=path, callback=_remember_source)(command)
-
-
 def aligned(rows: Sequence[Sequence[str]], flush_right: Sequence[bool]) -> list[str]:
     """Lines of cells padded to their column's width, two spaces between columns, none at the end of a line."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
@@ -137,9 +131,3 @@ def aligned(rows: Sequence[Sequence[str]], flush_right: Sequence[bool]) -> list[
 def _configure(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     if value and parameter.name:
         configure(ctx, **{parameter.name: value})
-
-
-def _remember_source(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
-    del parameter  # click's signature
-    configure(ctx, source=value if value != "-" else "stdin")
-    return value

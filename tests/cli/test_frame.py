@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from chalicelib import errors
-from sailplane.cli import COMMANDS, LazyCommand, cli, failures, output
+from sailplane.cli import COMMANDS, LazyCommand, cli, failures, inputs, output
 from sailplane.cli.exits import Exit
 
 PROBE = "import sys; from sailplane.cli import main; sys.argv = ['sailplane', {args}]; sys.excepthook = print\ntry: main()\nexcept SystemExit: pass\nprint(sorted(sys.modules), file=sys.stderr)"
@@ -99,10 +99,10 @@ def test_spec_error_names_file_line_path_and_hint(tmp_path: Path) -> None:
     """A refused file is reported as file:line: path: reason (hint), every problem on its own line."""
 
     @click.command()
-    @output.service_file
+    @inputs.service_file
     @output.options
-    def command(out: output.Output, file: str) -> None:
-        del out, file
+    def command(out: output.Output, text: str, envs: dict[str, str]) -> None:
+        del out, text, envs
         raise errors.SpecError(
             (errors.Problem("service.replcas", "unknown key", "replicas?", 3), errors.Problem("run", "is missing"))
         )
