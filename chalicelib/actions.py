@@ -19,6 +19,7 @@ class Launch:
     """
 
     replica: Replica
+    why: str
 
 
 @dataclass(frozen=True, slots=True)

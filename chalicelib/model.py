@@ -333,7 +333,7 @@ class Service:
     last_generation: int = 0
     backoff: Backoff = field(default_factory=Backoff)
     deleting: bool = False
-    was_ready: bool = False  # some replica of some version has been READY
+    was_ready: bool = False  # some replica has been READY since the service was created or last woken from zero
     version: int = 0
 
 
@@ -356,6 +356,9 @@ class Replica:
     status: ReplicaStatus
     status_since: float
     created_at: float
+    # What the offer was chosen for. Kept, because repeating a launch must repeat every field of it (AWS refuses a known
+    # ClientToken with other parameters).
+    requirement: Requirement = Requirement()
     instance_id: str = ""
     url: str = ""  # of the agent, e.g. http://10.0.0.7:8081, no trailing slash
     ready_at: float | None = None  # first time READY
@@ -517,5 +520,20 @@ class Observed:
     """
 
     listed_at: float = 0.0
+    listing_lag_s: Mapping[str, float] = field(default_factory=dict)  # by provider, see `ports.Provider`
     instances: Mapping[str, tuple[Instance, ...]] = field(default_factory=dict)
     probes: Mapping[str, ProbeResult] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long each state may last, in seconds. Every state has a deadline, so that no replica waits for ever."""
+
+    pending_s: float = 600.0  # from intent to the cloud's answer
+    provisioning_s: float = 900.0  # from the cloud's answer to the agent's
+    routers_settle_s: float = 5.0  # how long a router may still use its previous table
+    orphan_grace_s: float = 60.0  # how old a machine without a record must be before it is removed
+    backoff_base_s: float = 10.0  # before the second launch after a failure of the service's own making, then doubling
+    backoff_cap_s: float = 600.0
+    backoff_forgiven_after_s: float = 600.0  # a replica that was ready this long fails "for the first time" again
+    load_stale_after_s: float = 60.0  # routers silent for longer: the load is not known

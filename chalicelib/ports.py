@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from chalicelib.model import (
     Event,
     Instance,
     LaunchRequest,
     Lease,
+    Limits,
     Offer,
     ProbeResult,
     ProbeSpec,
@@ -156,6 +157,20 @@ class Provider(Protocol):
         """The last `tail` lines the machine wrote, for when its agent cannot be asked; None when there is no such log."""
 
 
+@runtime_checkable
+class FaultInjector(Protocol):
+    """A provider that breaks its own machines when told to, so that every failure can be shown. The clouds are none.
+
+    A replica that has no machine is `NotFound`.
+    """
+
+    def preempt(self, replica_id: str, notice_s: float) -> None:
+        """Announce the interruption of the replica's machine and take it `notice_s` seconds later."""
+
+    def kill(self, replica_id: str) -> None:
+        """Take the machine at once, without notice."""
+
+
 class Market(Protocol):
     """Prices."""
 
@@ -183,10 +198,7 @@ class Settings:
     deployment: str = "sailplane"
     lease_ttl_s: float = 60.0
     pass_budget_s: float = 50.0  # a pass stops starting new work after this long
-    orphan_grace_s: float = 60.0
-    pending_deadline_s: float = 600.0  # from intent to the cloud's answer
-    provisioning_deadline_s: float = 900.0  # from the cloud's answer to the agent's
-    routers_settle_s: float = 5.0  # how long a router may still use its previous table
+    limits: Limits = field(default_factory=Limits)
     edge_url: str = ""  # where clients reach the routers; a service is at <edge_url>/<name>
     agent_key: str = field(default="", repr=False)  # agents' tokens are derived from it
     router_token: str = field(default="", repr=False)

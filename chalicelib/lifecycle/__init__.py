@@ -1,0 +1,22 @@
+"""What happens to each replica next? Pure: state, observations and `now` in, a `Decision` out."""
+
+from __future__ import annotations
+
+from chalicelib.lifecycle.launches import Launches, decide_launches
+from chalicelib.lifecycle.readiness import decide_readiness
+from chalicelib.lifecycle.reconcile import decide_reconcile, is_orphan
+from chalicelib.lifecycle.records import moved, new_replica, new_service, with_spec
+from chalicelib.lifecycle.status import service_status
+
+__all__ = [
+    "Launches",
+    "decide_launches",
+    "decide_readiness",
+    "decide_reconcile",
+    "is_orphan",
+    "moved",
+    "new_replica",
+    "new_service",
+    "service_status",
+    "with_spec",
+]

@@ -1,0 +1,7 @@
+"""load → decide → execute. One module a pass; `run` runs them over a service, `tick` over all services."""
+
+from __future__ import annotations
+
+from chalicelib.passes.run import Report, preview, run, tick
+
+__all__ = ["Report", "preview", "run", "tick"]

@@ -1,0 +1,282 @@
+"""What happens to each replica that exists? Interruptions, deaths, deadlines, scale-down, roll-out, shutdown, orphans.
+
+Launching new replicas is decided in `launches`; asking again for one whose launch was cut short is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from chalicelib.actions import (
+    Action,
+    Decision,
+    DeleteService,
+    Drain,
+    Launch,
+    Save,
+    SaveService,
+    Terminate,
+    TerminateOrphan,
+)
+from chalicelib.lifecycle.launches import current_and_stale
+from chalicelib.lifecycle.records import moved
+from chalicelib.model import (
+    Backoff,
+    CapacityType,
+    EnginePhase,
+    Instance,
+    InstanceStatus,
+    Limits,
+    Observed,
+    ProbeResult,
+    Reason,
+    Replica,
+    ReplicaStatus,
+    Service,
+    ServiceSpec,
+    State,
+)
+
+# These may have requests in them and are drained; all others are removed at once.
+_SERVED = (ReplicaStatus.READY, ReplicaStatus.NOT_READY)
+# Which replicas are given up first: the less they are worth to a client, the earlier.
+_WORTH = (
+    ReplicaStatus.PENDING,
+    ReplicaStatus.PROVISIONING,
+    ReplicaStatus.STARTING,
+    ReplicaStatus.NOT_READY,
+    ReplicaStatus.READY,
+)
+
+
+def decide_reconcile(
+    state: State, specs: Mapping[int, ServiceSpec], observed: Observed, limits: Limits, now: float
+) -> Decision:
+    """What to do about every existing replica and every machine of this service at `now`.
+
+    `specs` holds the spec versions that the replicas were launched from. A replica is judged by its own version's probe
+    and drain limits, so that an update of these does not condemn machines already running.
+    """
+    judged: dict[str, Action | None] = {}
+    staying: list[Replica] = []
+    for replica in state.replicas:
+        action = _Case(replica, specs[replica.spec_version], observed, limits, now).decide()
+        judged[replica.id] = action
+        if replica.status.is_active and not isinstance(action, Drain | Terminate):
+            staying.append(replica)
+    # Who has to leave is neither launched again nor saved in its old state.
+    for leaving in _retire(state.service, staying):
+        judged[leaving.replica.id] = leaving
+    actions = [action for action in judged.values() if action is not None]
+    actions += _orphans(state, observed, limits, now)
+    actions += _backoff(state, actions, limits, now)
+    if state.service.deleting and not state.replicas:
+        actions.append(DeleteService(state.service, "shut down: every machine has been seen gone"))
+    return Decision(tuple(actions), tuple(action.why for action in actions))
+
+
+def is_orphan(instance: Instance, limits: Limits, now: float) -> bool:
+    """Whether a machine that no live record wants is to be removed: it still exists and is past its grace."""
+    exists = instance.status in (InstanceStatus.PENDING, InstanceStatus.RUNNING)
+    return exists and now - instance.created_at > limits.orphan_grace_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One replica and all that is known about it."""
+
+    replica: Replica
+    spec: ServiceSpec
+    observed: Observed
+    limits: Limits
+    now: float
+
+    def decide(self) -> Launch | Save | Drain | Terminate | None:
+        match self.replica.status:
+            case ReplicaStatus.PENDING:
+                return self._pending()
+            case ReplicaStatus.PROVISIONING:
+                return self._interrupted() or self._dead() or self._provisioning()
+            case ReplicaStatus.STARTING | ReplicaStatus.READY | ReplicaStatus.NOT_READY:
+                return self._exited() or self._interrupted() or self._dead() or self._overdue()
+            case ReplicaStatus.DRAINING:
+                return self._dead() or self._draining()
+            case ReplicaStatus.TERMINATING:
+                return self._terminating()
+            case ReplicaStatus.TERMINATED:
+                return None
+
+    def _pending(self) -> Launch | Terminate:
+        if self._age_s > self.limits.pending_s:
+            return self._fail(Reason.LOST, f"the cloud gave no answer to the launch for {self.limits.pending_s:g} s")
+        return Launch(self.replica, f"{self.replica.id}: asking the cloud again, the last outcome is not known")
+
+    def _provisioning(self) -> Save | Terminate | None:
+        if self._age_s > self.limits.provisioning_s:
+            detail = self._probe.detail if self._probe else "it has no address"
+            return self._fail(Reason.LOST, f"its agent never answered in {self.limits.provisioning_s:g} s: {detail}")
+        instance = self._instance
+        if instance and instance.url and instance.url != self.replica.url:
+            return Save(replace(self.replica, url=instance.url), f"{self.replica.id}: the machine has its address")
+        return None
+
+    def _exited(self) -> Terminate | None:
+        probe = self._probe
+        if not (probe and probe.identified and probe.engine is EnginePhase.EXITED):
+            return None
+        tail = f":\n{probe.log_tail}" if probe.log_tail else " and wrote nothing"
+        return self._fail(Reason.ENGINE_EXITED, f"the engine exited with code {probe.exit_code}{tail}")
+
+    def _interrupted(self) -> Drain | None:
+        notices = (self._instance, self._probe)
+        times = [notice.interruption_at for notice in notices if notice and notice.interruption_at is not None]
+        if not times:
+            return None
+        left_s = max(0.0, min(times) - self.now)
+        return Drain(
+            self.replica, Reason.INTERRUPTED, f"{self.replica.id}: the cloud takes the machine in {left_s:.0f} s"
+        )
+
+    def _dead(self) -> Terminate | None:
+        if not self._gone or (self._probe and self._probe.identified):
+            return None
+        taken = self._instance is not None and self._instance.preempted
+        if taken or self.replica.offer.capacity_type is CapacityType.SPOT:
+            return self._fail(Reason.PREEMPTED, "the cloud took the machine")
+        return self._fail(Reason.LOST, "the machine died: the cloud does not list it and its agent does not answer")
+
+    def _overdue(self) -> Terminate | None:
+        probe, asked = self.spec.probe, f"{self.spec.probe.method} {self.spec.probe.path}"
+        detail = self._probe.detail if self._probe else "not probed"
+        if self.replica.status is ReplicaStatus.STARTING and self._age_s > probe.initial_delay_s:
+            error = f"not ready within initial_delay_seconds: {probe.initial_delay_s:g} ({asked}: {detail})"
+            return self._fail(Reason.INITIAL_DELAY_EXCEEDED, error)
+        if self.replica.status is ReplicaStatus.NOT_READY and self._age_s > probe.failure_threshold_s:
+            error = f"failed its readiness probe for more than {probe.failure_threshold_s:g} s ({asked}: {detail})"
+            return self._fail(Reason.UNHEALTHY, error)
+        return None
+
+    def _draining(self) -> Terminate | None:
+        if self._age_s <= self.limits.routers_settle_s:
+            return None
+        if self._age_s > self.spec.drain_timeout_s:
+            return self._remove(f"drained for {self.spec.drain_timeout_s:g} s, its time is up")
+        if self._probe is None or not self._probe.identified:
+            return self._remove("its agent stopped answering while draining")
+        if self._probe.in_flight == 0:
+            return self._remove("drained")
+        return None
+
+    def _terminating(self) -> Save | Terminate:
+        # A listing made before the removal was decided proves nothing.
+        if self._gone and self.observed.listed_at >= self.replica.status_since:
+            return Save(moved(self.replica, ReplicaStatus.TERMINATED, self.now), f"{self.replica.id}: machine is gone")
+        return self._remove("not seen gone yet")
+
+    def _fail(self, reason: Reason, error: str) -> Terminate:
+        return Terminate(replace(self.replica, error=error), reason, f"{self.replica.id}: {error}")
+
+    def _remove(self, why: str) -> Terminate:
+        return Terminate(self.replica, self.replica.reason or Reason.LOST, f"{self.replica.id}: {why}")
+
+    @property
+    def _age_s(self) -> float:
+        return self.now - self.replica.status_since
+
+    @property
+    def _probe(self) -> ProbeResult | None:
+        return self.observed.probes.get(self.replica.id)
+
+    @property
+    def _instance(self) -> Instance | None:
+        listed = self.observed.instances.get(self.replica.offer.location.provider, ())
+        return next((instance for instance in listed if instance.replica_id == self.replica.id), None)
+
+    @property
+    def _gone(self) -> bool:
+        """The cloud was asked and does not have the machine.
+
+        Not true when it could not be asked, nor for a machine so young that the cloud may not list it yet.
+        """
+        provider = self.replica.offer.location.provider
+        if provider not in self.observed.instances:
+            return False
+        if self._instance is not None:
+            return self._instance.status is InstanceStatus.GONE
+        return self.observed.listed_at - self.replica.created_at >= self.observed.listing_lag_s.get(provider, 0.0)
+
+
+def _retire(service: Service, active: Sequence[Replica]) -> list[Drain | Terminate]:
+    """Who of the active replicas has to go: all at shutdown, the old at roll-out, the least useful at scale-down."""
+    if service.deleting:
+        return [_give_up(replica, Reason.USER, "the service is shut down") for replica in active]
+    current, stale = current_and_stale(service, active)
+    target = service.scaler.target
+    ready_now = sum(replica.status is ReplicaStatus.READY for replica in current)
+    # An old replica that serves goes only when a new one is ready in its place, so that a broken version never takes
+    # the old one down. One that never served is of no use to anyone.
+    old = _least_useful(stale, len(stale) - max(0, target - ready_now))
+    old += [replica for replica in stale if replica.status not in _SERVED and replica not in old]
+    replaced = [_give_up(replica, Reason.REPLACED, f"version {service.spec_version} replaces it") for replica in old]
+    surplus = _least_useful(current, len(current) - target)
+    return replaced + [_give_up(replica, Reason.SCALED_DOWN, f"{target} wanted") for replica in surplus]
+
+
+def _least_useful(replicas: Sequence[Replica], count: int) -> list[Replica]:
+    ranked = sorted(replicas, key=lambda r: (_WORTH.index(r.status), -r.offer.price_usd_per_hour, -r.generation))
+    return ranked[: max(0, count)]
+
+
+def _give_up(replica: Replica, reason: Reason, why: str) -> Drain | Terminate:
+    leave = Drain if replica.status in _SERVED else Terminate
+    return leave(replica, reason, f"{replica.id}: {why}")
+
+
+def _orphans(state: State, observed: Observed, limits: Limits, now: float) -> list[Action]:
+    """Machines of this service that no live record wants.
+
+    Clouds are listed before state is read, so a machine being launched right now always has its record; the grace is
+    for a database restored from a backup.
+    """
+    known = {replica.id for replica in state.replicas}
+    return [
+        TerminateOrphan(instance, f"{instance.replica_id}: machine {instance.id} has no live record")
+        for listed in observed.instances.values()
+        for instance in listed
+        if instance.service == state.service.name
+        and instance.replica_id not in known
+        and is_orphan(instance, limits, now)
+    ]
+
+
+def _backoff(state: State, actions: Sequence[Action], limits: Limits, now: float) -> list[Action]:
+    """One failure more, however many replicas of the current version failed by their own fault in this pass.
+
+    Forgiven once a replica has been ready for long enough to show that the version works.
+    """
+    service = state.service
+    faults = [
+        action.replica
+        for action in actions
+        if isinstance(action, Terminate)
+        and action.reason.blames_user_code
+        and action.replica.status is not ReplicaStatus.TERMINATING
+        and action.replica.fingerprint == service.spec.fingerprint
+    ]
+    if faults:
+        failures = service.backoff.failures + 1
+        # The exponent is bounded so that months of failures do not overflow a float.
+        delay_s = min(limits.backoff_cap_s, limits.backoff_base_s * 2.0 ** min(failures - 1, 30))
+        why = f"failure {failures} in a row: the next launch in {delay_s:g} s"
+        return [SaveService(replace(service, backoff=Backoff(failures, now + delay_s, faults[0].error)), why)]
+    steady = any(
+        replica.status is ReplicaStatus.READY
+        and replica.fingerprint == service.spec.fingerprint
+        and now - replica.status_since >= limits.backoff_forgiven_after_s
+        for replica in state.replicas
+    )
+    if steady and service.backoff.failures:
+        why = f"ready for {limits.backoff_forgiven_after_s:g} s: earlier failures forgiven"
+        return [SaveService(replace(service, backoff=Backoff()), why)]
+    return []

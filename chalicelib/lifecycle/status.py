@@ -1,0 +1,46 @@
+"""What a service is worth to its clients, in one word and one sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from chalicelib.model import Replica, ReplicaStatus, Service, ServiceStatus
+
+
+def service_status(service: Service, replicas: Sequence[Replica]) -> tuple[ServiceStatus, str]:
+    """The status, and a sentence with the figures or the last error behind it.
+
+    READY means that the service's minimum is met (one replica at least): a scale-out under way is no trouble.
+    """
+    ready = sum(replica.status is ReplicaStatus.READY for replica in replicas)
+    target = service.scaler.target
+    needed = min(target, max(1, service.spec.scaling.min_replicas))
+    if service.deleting:
+        return ServiceStatus.SHUTTING_DOWN, f"{_count(replicas)} still to go"
+    if target == 0:
+        return ServiceStatus.IDLE, "scaled to zero; the first request wakes it"
+    if ready >= needed:
+        return ServiceStatus.READY, _figures(service, replicas, ready)
+    if ready:
+        return ServiceStatus.DEGRADED, _figures(service, replicas, ready)
+    if service.backoff.failures:
+        times = "once" if service.backoff.failures == 1 else f"{service.backoff.failures} times in a row"
+        return ServiceStatus.FAILED, f"failed {times}: {service.backoff.error}"
+    status = ServiceStatus.DEGRADED if service.was_ready else ServiceStatus.STARTING
+    return status, _figures(service, replicas, ready)
+
+
+def _figures(service: Service, replicas: Sequence[Replica], ready: int) -> str:
+    text = f"{ready} of {service.scaler.target} ready"
+    counts = Counter(replica.status for replica in replicas)
+    others = [f"{counts[s]} {s}" for s in ReplicaStatus if counts[s] and s is not ReplicaStatus.READY]
+    if others:
+        text += f" ({', '.join(others)})"
+    if service.backoff.failures:
+        text += f"; last failure: {service.backoff.error}"
+    return text
+
+
+def _count(replicas: Sequence[Replica]) -> str:
+    return "1 replica" if len(replicas) == 1 else f"{len(replicas)} replicas"

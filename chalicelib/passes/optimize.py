@@ -1,0 +1,45 @@
+"""Find a place for every replica that is missing, and launch it there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chalicelib import optimizer
+from chalicelib.actions import Decision, Launch
+from chalicelib.lifecycle import decide_launches, new_replica
+from chalicelib.model import Observed, State
+from chalicelib.ports import Runtime
+
+
+def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> Decision:
+    """One `Launch` for each slot to fill, each placed knowing where the earlier ones went."""
+    service, spec = state.service, state.service.spec
+    wanted = decide_launches(service, state.replicas, now)
+    if not wanted.slots:
+        return Decision(why=(wanted.why,))
+    providers = tuple(sorted(runtime.providers))
+    request = optimizer.Request(
+        resources=spec.resources,
+        unavailable=runtime.store.unavailable(now),
+        hosting=tuple(replica.offer.location for replica in state.replicas if replica.status.is_active),
+        providers=providers,
+    )
+    market = runtime.market.offers(providers)
+    actions: list[Launch] = []
+    for generation, slot in enumerate(wanted.slots, start=service.last_generation + 1):
+        placement = optimizer.decide(request, market, now)
+        offer = placement.chosen
+        if offer is None:
+            return Decision(tuple(actions), (wanted.why, f"slot {slot}: {placement.why}"))
+        replica = new_replica(
+            service,
+            slot=slot,
+            generation=generation,
+            offer=offer,
+            requirement=optimizer.requirement_of(spec.resources, offer),
+            boot_nonce=runtime.ids.token(8),
+            now=now,
+        )
+        actions.append(Launch(replica, f"{replica.id}: {placement.why}"))
+        request = replace(request, hosting=(*request.hosting, offer.location))
+    return Decision(tuple(actions), (wanted.why, *(action.why for action in actions)))

@@ -1,0 +1,13 @@
+"""Make what exists agree with what is wanted: interruptions, deaths, deadlines, scale-down, roll-out, shutdown, orphans."""
+
+from __future__ import annotations
+
+from chalicelib.actions import Decision
+from chalicelib.lifecycle import decide_reconcile
+from chalicelib.model import Observed, State
+from chalicelib.passes.specs import specs_of
+from chalicelib.ports import Runtime
+
+
+def decide(runtime: Runtime, state: State, observed: Observed, now: float) -> Decision:
+    return decide_reconcile(state, specs_of(runtime, state), observed, runtime.settings.limits, now)

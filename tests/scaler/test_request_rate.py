@@ -1,0 +1,141 @@
+"""The RequestRate autoscaler."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib import lifecycle
+from chalicelib.model import LoadSample, RouterLoad, ScalerState, Service
+from chalicelib.scaler import decide, sample
+from chalicelib.scaler.request_rate import pressure
+from tests.fakes import START, spec
+
+SKYSERVE = {"upscale_delay_s": 300.0, "downscale_delay_s": 1200.0, "target_qps_per_replica": 1.0}
+
+
+def service(target: int = 1, *, was_ready: bool = True, **scaling: float) -> Service:
+    bounds = {"min_replicas": 0, "max_replicas": 10} | SKYSERVE | scaling
+    made = lifecycle.new_service("svc", "u1d0", spec(**bounds), START)
+    return replace(made, scaler=ScalerState(target, since=START), was_ready=was_ready)
+
+
+def follow(subject: Service, loads: list[tuple[float, float]], every_s: float = 20.0) -> list[int]:
+    """The targets, tick by tick, under (seconds, qps) stretches of load."""
+    targets, now = [], START
+    for seconds, qps in loads:
+        for _ in range(round(seconds / every_s)):
+            now += every_s
+            subject = replace(subject, scaler=decide(subject, LoadSample(qps, valid=True), now).state)
+            targets.append(subject.scaler.target)
+    return targets
+
+
+def test_a_rise_is_followed_after_the_upscale_delay_and_not_before() -> None:
+    """Load above the target moves it only when it has lasted `upscale_delay_s` since it was first seen."""
+    targets = follow(service(), [(400, 3.0)])
+    assert targets[:15] == [1] * 15
+    assert targets[15] == 3
+
+
+def test_a_fall_is_followed_after_the_downscale_delay_and_not_before() -> None:
+    """Load below the target moves it only when it has lasted `downscale_delay_s` since it was first seen."""
+    targets = follow(service(5), [(1300, 2.0)])
+    assert targets[:60] == [5] * 60
+    assert targets[60] == 2
+
+
+def test_load_that_pauses_still_scales_up() -> None:
+    """SkyServe's hysteresis defect: 160 s on and 40 s off at twice the capacity never scales up in an hour. Ours does."""
+    targets = follow(service(), [(160, 2.0), (40, 1.0)] * 18)
+    assert targets.index(2) * 20 <= 600
+
+
+def test_an_interruption_costs_what_it_lasted() -> None:
+    """One tick at equality after 280 s above delays the rise by that tick and its draining, not by another 300 s."""
+    targets = follow(service(), [(280, 2.0), (20, 1.0), (100, 2.0)])
+    assert 2 in targets
+
+
+def test_from_zero_the_first_request_is_followed_at_once() -> None:
+    """At zero any load wakes the service in the same pass."""
+    assert decide(service(0), LoadSample(0.02, valid=True), START + 1).state.target == 1
+
+
+def test_unknown_load_changes_nothing() -> None:
+    """No data is not no load: an invalid sample keeps target and memory."""
+    subject = service(4)
+    assert decide(subject, LoadSample(0.0, valid=False), START + 1e6).state == subject.scaler
+
+
+def test_a_service_that_was_never_ready_is_not_taken_down() -> None:
+    """A cold start longer than the downscale delay does not end in zero replicas before the first answer."""
+    assert follow(service(1, was_ready=False), [(4000, 0.0)])[-1] == 1
+
+
+def test_a_service_that_keeps_failing_may_go_to_zero() -> None:
+    """The protection above ends with the first failure, so that a broken idle service stops costing money."""
+    subject = service(1, was_ready=False)
+    subject = replace(subject, backoff=replace(subject.backoff, failures=1))
+    assert follow(subject, [(1300, 0.0)])[-1] == 0
+
+
+@pytest.mark.parametrize("qps", [0.0, 0.4, 1.0])
+def test_at_rest_nothing_is_remembered(qps: float) -> None:
+    """A load that asks for what is there returns the very state it was given, so that nothing is written."""
+    subject = service(1, min_replicas=1)
+    assert decide(subject, LoadSample(qps, valid=True), START + 500).state is subject.scaler
+
+
+def test_bounds_changed_by_an_update_move_the_target_at_once() -> None:
+    """A target outside min..max is clamped in the next pass, whatever the load."""
+    assert decide(service(9, max_replicas=3), LoadSample(0.0, valid=False), START).state.target == 3
+    assert decide(service(0, min_replicas=2), LoadSample(0.0, valid=False), START).state.target == 2
+
+
+LOADS = st.lists(st.tuples(st.sampled_from([20.0, 60.0, 400.0, 1500.0]), st.floats(0, 30)), max_size=12)
+
+
+@given(LOADS, st.integers(0, 4), st.integers(0, 6))
+def test_the_target_stays_within_its_bounds(loads: list[tuple[float, float]], low: int, extra: int) -> None:
+    """Whatever the load does, min <= target <= max."""
+    high = max(1, low + extra)
+    targets = follow(service(low, min_replicas=low, max_replicas=high), loads)
+    assert all(low <= target <= high for target in targets)
+
+
+@given(LOADS)
+def test_a_fixed_service_never_moves(loads: list[tuple[float, float]]) -> None:
+    """`replicas: N` ignores the load."""
+    subject = service(3, min_replicas=3, max_replicas=3)
+    fixed = replace(subject.spec.scaling, target_qps_per_replica=None)
+    subject = replace(subject, spec=replace(subject.spec, scaling=fixed))
+    assert set(follow(subject, loads)) <= {3}
+
+
+@given(st.lists(st.tuples(st.floats(0, 400), st.sampled_from([-1, 0, 1])), max_size=20))
+def test_pressure_is_never_negative_nor_longer_than_time(stretches: list[tuple[float, int]]) -> None:
+    """A bucket holds at most the time that has passed and never less than nothing."""
+    state, now = ScalerState(1, since=START), START
+    for seconds, direction in stretches:
+        up_s, down_s = pressure(state, now)
+        state = ScalerState(1, direction, now, up_s, down_s)
+        now += seconds
+    assert all(-1e-6 <= bucket <= now - START + 1e-6 for bucket in pressure(state, now))
+
+
+def test_the_sample_counts_the_window_of_all_routers() -> None:
+    """Requests within the window are added up over routers and divided by the window; older ones are left out."""
+    now = START
+    counts = ((int(now) - 70, 100), (int(now) - 59, 30), (int(now), 30))
+    routers = (RouterLoad("a", 1, now, counts), RouterLoad("b", 1, now - 50, ((int(now) - 1, 60),)))
+    assert sample(routers, 60.0, 60.0, now) == LoadSample(qps=2.0, valid=True)
+
+
+def test_silent_routers_make_the_load_unknown() -> None:
+    """When no router has reported for `stale_after_s`, or there is none, the sample is not valid."""
+    assert not sample((RouterLoad("a", 1, START - 61, ()),), 60.0, 60.0, START).valid
+    assert not sample((), 60.0, 60.0, START).valid
