@@ -1,0 +1,108 @@
+"""The agent's life: lock, listen, start the engine, serve, drain, end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from replica_agent import lock
+from replica_agent.config import Config, ConfigError
+from replica_agent.control import PREFIX, Control
+from replica_agent.engine import Engine, free_port
+from replica_agent.gate import Gate
+from replica_agent.log import Log
+from replica_agent.notice import Notice
+from replica_agent.proxy import MAX_HEADER_BYTES, Proxy, client_session
+
+_ENGINE_GRACE_S = 5.0
+
+
+async def live(config: Config, host_env: Mapping[str, str]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in flight, stop the engine and return.
+
+    Raises:
+        lock.Refused: an agent lives here or has lived here. Nothing was started.
+        ConfigError: the port to listen on cannot be had. Nothing was started.
+    """
+    descriptor = lock.take(config.directory)
+    told_to_stop = _on_signal()
+    log = Log(config.directory / "replica.log")
+    gate = Gate()
+    notice = Notice(config.directory / "notice.json")
+    engine_port = config.engine_port or free_port()
+    engine_env = _engine_env(config, engine_port, host_env)
+    engine = Engine(config.directory, config.engine_directory, engine_port, engine_env, log)
+    async with client_session() as session:
+        control = Control(config, engine=engine, gate=gate, notice=notice, log=log, session=session)
+        proxy = Proxy(engine, gate, session)
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            return await (control if request.path.startswith(PREFIX) else proxy).handle(request)
+
+        runner = web.ServerRunner(_server(handle), shutdown_timeout=0.1)
+        site = await _listen(runner, config.host, config.port)
+        place = {"pid": os.getpid(), "port": runner.addresses[0][1], "engine_port": engine_port}
+        # The engine starts after this line, so a machine with an empty lock file has run nothing of the user's.
+        lock.publish(descriptor, {**place, "started_at": time.time()})
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(engine.run(config.setup, config.run)),
+                tasks.create_task(_die_on_interruption(notice)),
+            ]
+            await told_to_stop.wait()
+            await site.stop()
+            await gate.close(config.drain_timeout_s)
+            await engine.stop(_ENGINE_GRACE_S)
+            for task in background:
+                task.cancel()
+        await runner.cleanup()
+
+
+def _server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> web.Server:
+    return web.Server(
+        handle,
+        handler_cancellation=True,  # a client that leaves takes its request to the engine with it
+        auto_decompress=False,
+        access_log=None,  # paths and headers may carry credentials
+        max_line_size=MAX_HEADER_BYTES,
+        max_field_size=MAX_HEADER_BYTES,
+    )
+
+
+async def _listen(runner: web.ServerRunner, host: str, port: int) -> web.TCPSite:
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, backlog=1024)
+    try:
+        await site.start()
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return site
+
+
+def _on_signal() -> asyncio.Event:
+    told_to_stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+    return told_to_stop
+
+
+async def _die_on_interruption(notice: Notice) -> None:
+    """Go as a machine goes that the cloud takes back: everything at once, no last word."""
+    await notice.wait()
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _engine_env(config: Config, engine_port: int, host_env: Mapping[str, str]) -> dict[str, str]:
+    return {
+        **host_env,
+        "PYTHONUNBUFFERED": "1",  # or a Python engine's log stays empty for its first 8 KB
+        **config.env,
+        "SAILPLANE_PORT": str(engine_port),
+        "SAILPLANE_REPLICA_ID": config.replica_id,
+        "SAILPLANE_SERVICE": config.service,
+    }

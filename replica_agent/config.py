@@ -1,0 +1,67 @@
+"""What the agent is told: one JSON file, mode 0600, because it holds the agent's token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+class ConfigError(Exception):
+    """The configuration file is missing, unreadable, or not what the agent understands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One replica on one machine. `engine_port` 0 lets the agent choose a free one, `port` 0 lets the system choose."""
+
+    directory: Path  # of the configuration file; logs, lock and notice lie in it
+    replica_id: str
+    service: str
+    boot_nonce: str
+    agent_token: str = field(repr=False)
+    host: str
+    port: int
+    engine_port: int
+    setup: str
+    run: str
+    env: Mapping[str, str] = field(repr=False)
+    workdir: str  # where setup and run start; empty = the directory itself
+    drain_timeout_s: float
+
+    @property
+    def engine_directory(self) -> Path:
+        return self.directory / self.workdir
+
+
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "port": int,
+    "engine_port": int,
+    "env": dict,
+    "drain_timeout_s": (int, float),
+}
+
+
+def load(path: Path) -> Config:
+    """Read and check the file. Raises `ConfigError` naming the file and the field, never its contents."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold a JSON object")
+    names = [each.name for each in fields(Config) if each.name != "directory"]
+    return Config(directory=path.resolve().parent, **{name: _field(path, document, name) for name in names})
+
+
+def _field(path: Path, document: dict[str, Any], name: str) -> Any:
+    if name not in document:
+        raise ConfigError(f"{path}: {name} is missing")
+    value = document[name]
+    if not isinstance(value, _TYPES.get(name, str)) or isinstance(value, bool):
+        raise ConfigError(f"{path}: {name} has the wrong type, {type(value).__name__}")
+    return value

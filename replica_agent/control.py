@@ -1,0 +1,165 @@
+"""What the control plane asks of the agent, all of it under `/_sailplane/` and behind the agent's token."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from replica_agent.config import Config
+from replica_agent.engine import Engine, Phase
+from replica_agent.gate import Gate
+from replica_agent.log import Log
+from replica_agent.notice import Notice
+from replica_agent.problem import problem
+
+PREFIX = "/_sailplane/"
+_LOG_LINES = 100
+
+
+class BadProbe(Exception):
+    """The probe's description makes no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The request that tells whether the engine is ready."""
+
+    method: str
+    path: str
+    body: str | None
+    headers: dict[str, str]
+    timeout_s: float
+
+    @classmethod
+    def parse(cls, text: str) -> Question:
+        """Raises `BadProbe` when a field is missing or of the wrong type."""
+        try:
+            document: dict[str, Any] = json.loads(text)
+            question = cls(
+                method={"GET": "GET", "POST": "POST"}[document["method"]],
+                path=document["path"],
+                body=document.get("body"),
+                headers=dict(document.get("headers") or {}),
+                timeout_s=float(document["timeout_s"]),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BadProbe(f"{type(error).__name__}: {error}") from error
+        texts = (question.path, question.body or "", *question.headers, *question.headers.values())
+        if not all(isinstance(each, str) for each in texts) or not question.path.startswith("/"):
+            raise BadProbe("path must begin with / and path, body and headers must be text")
+        return question
+
+
+class Control:
+    """Identity, readiness, drain and log of one replica."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        engine: Engine,
+        gate: Gate,
+        notice: Notice,
+        log: Log,
+        session: aiohttp.ClientSession,
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._gate = gate
+        self._notice = notice
+        self._log = log
+        self._session = session
+        self._authorization = f"Bearer {config.agent_token}".encode()
+        self._routes: dict[tuple[str, str], Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = {
+            ("POST", "probe"): self._probe,
+            ("POST", "drain"): self._drain,
+            ("GET", "log"): self._read_log,
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one of the control plane's questions."""
+        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
+        if not hmac.compare_digest(given, self._authorization):
+            return problem(401, "Not authorized", "Send this replica's agent token as a bearer token.", request.path)
+        route = self._routes.get((request.method, request.path.removeprefix(PREFIX)))
+        if route is None:
+            return problem(404, "No such question", "The agent answers POST probe, POST drain, GET log.", request.path)
+        return await route(request)
+
+    async def _probe(self, request: web.BaseRequest) -> web.Response:
+        try:
+            question = Question.parse(await request.text())
+        except BadProbe as error:
+            return problem(400, "Bad probe", str(error), request.path)
+        detail = await self._ask(question)
+        engine = self._engine
+        return _json(
+            {
+                "replica_id": self._config.replica_id,
+                "boot_nonce": self._config.boot_nonce,
+                "ready": not detail,
+                "detail": detail,
+                "in_flight": self._gate.in_flight,
+                "draining": self._gate.draining,
+                "engine": {"phase": engine.phase, "exit_code": engine.exit_code, "log_tail": engine.log_tail},
+                "interruption_at": self._notice.interruption_at,
+            }
+        )
+
+    async def _ask(self, question: Question) -> str:
+        """Why the engine is not ready; empty when it is. Ready means 200, as in SkyServe."""
+        if self._engine.phase is not Phase.RUNNING:
+            return f"the engine's phase is {self._engine.phase}"
+        what = f"{question.method} {question.path}"
+        headers = (
+            question.headers if question.body is None else {"Content-Type": "application/json", **question.headers}
+        )
+        try:
+            async with (
+                asyncio.timeout(question.timeout_s),
+                self._session.request(
+                    question.method,
+                    URL(f"http://127.0.0.1:{self._engine.port}{question.path}", encoded=True),
+                    data=None if question.body is None else question.body.encode(),
+                    headers=headers,
+                    allow_redirects=False,
+                ) as answer,
+            ):
+                await answer.read()
+        except TimeoutError:
+            return f"{what} was not answered within {question.timeout_s:g} s"
+        except aiohttp.ClientConnectorError:
+            return f"nothing listens on port {self._engine.port} yet"
+        except (aiohttp.ClientError, ValueError) as error:
+            return f"{what} failed: {type(error).__name__}: {error}"
+        return "" if answer.status == 200 else f"{what} answered {answer.status}"
+
+    async def _drain(self, _request: web.BaseRequest) -> web.Response:
+        self._gate.draining = True
+        return _json({"in_flight": self._gate.in_flight})
+
+    async def _read_log(self, request: web.BaseRequest) -> web.StreamResponse:
+        tail = request.query.get("tail", str(_LOG_LINES))
+        if not tail.isdecimal():
+            return problem(400, "Bad number of lines", "tail must be a whole number.", request.path)
+        response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
+        await response.prepare(request)
+        if request.query.get("follow") == "1":
+            async for data in self._log.follow(int(tail), lambda: self._engine.phase is Phase.EXITED):
+                await response.write(data)
+        else:
+            await response.write(self._log.tail(int(tail)).encode())
+        await response.write_eof()
+        return response
+
+
+def _json(document: dict[str, object]) -> web.Response:
+    return web.Response(content_type="application/json", text=json.dumps(document))

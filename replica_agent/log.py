@@ -1,0 +1,62 @@
+"""The engine's output on disk, bounded: `replica.log`, and the part before it in `replica.log.1`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+_LIMIT_BYTES = 10_000_000
+_BLOCK_BYTES = 65_536
+_POLL_S = 0.2
+
+
+class Log:
+    """Appends bytes and starts a new file every `limit_bytes`, keeping one old one."""
+
+    def __init__(self, path: Path, limit_bytes: int = _LIMIT_BYTES) -> None:
+        self._path = path
+        self._old = path.with_name(path.name + ".1")
+        self._limit_bytes = limit_bytes
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, data: bytes) -> None:
+        """Append as it is; the engine decides about lines and times."""
+        if self._file.tell() + len(data) > self._limit_bytes:
+            self._file.close()
+            self._path.replace(self._old)
+            self._file = self._path.open("ab", buffering=0)
+        self._file.write(data)
+
+    def tail(self, lines: int, limit_bytes: int = 2 * _LIMIT_BYTES) -> str:
+        """The last `lines` lines, of the last `limit_bytes` bytes at most."""
+        data = b""
+        for path in (self._path, self._old):
+            if data.count(b"\n") <= lines and len(data) < limit_bytes and path.exists():
+                data = _end(path, limit_bytes - len(data)) + data
+        return b"".join(data.splitlines(keepends=True)[-lines:] if lines else []).decode(errors="replace")
+
+    async def follow(self, lines: int, finished: Callable[[], bool]) -> AsyncIterator[bytes]:
+        """The last `lines` lines, then everything new, until `finished()` and all is told."""
+        with self._path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            yield self.tail(lines).encode()
+            current = file
+            while True:
+                over = finished()
+                rotated = os.fstat(current.fileno()).st_ino != self._path.stat().st_ino
+                while block := current.read(_BLOCK_BYTES):
+                    yield block
+                if rotated:
+                    current = self._path.open("rb")
+                elif over:
+                    return
+                else:
+                    await asyncio.sleep(_POLL_S)
+
+
+def _end(path: Path, limit_bytes: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(-min(limit_bytes, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        return file.read()
