@@ -1,0 +1,101 @@
+"""The router as an ASGI 3 application, for any production-grade ASGI server.
+
+    uvicorn --factory edge_router.platforms.asgi:from_env --no-access-log --no-proxy-headers
+
+with uvloop and httptools installed, which it then uses. One worker process; a second one needs an id of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from random import random
+from typing import Any
+
+from edge_router.exchange import ControlPlane
+from edge_router.refresh import Refresher
+from edge_router.router import Router
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+def from_env() -> App:
+    """The application as its environment says.
+
+    SAILPLANE_CONTROL_URL   of the control plane, `http(s)://host[:port][/prefix]`
+    SAILPLANE_ROUTER_TOKEN  its bearer token
+    SAILPLANE_REFRESH_S     seconds between exchanges, 1 if not given
+    SAILPLANE_ROUTER_ID     unique among running routers and kept over restarts; random if not given
+
+    Raises:
+        SystemExit: a variable is missing or makes no sense; the message names it.
+    """
+    router_id = os.environ.get("SAILPLANE_ROUTER_ID") or f"edge-{os.urandom(4).hex()}"
+    try:
+        control = ControlPlane(_required("SAILPLANE_CONTROL_URL"), _required("SAILPLANE_ROUTER_TOKEN"), router_id)
+    except ValueError as error:
+        raise SystemExit(f"SAILPLANE_CONTROL_URL or SAILPLANE_ROUTER_TOKEN: {error}") from None
+    # Milliseconds: a router that restarts under its old id goes on above its last number (1,000 exchanges a second).
+    router = Router(clock=time.time, random=random, first_seq=time.time_ns() // 1_000_000)
+    return App(router, Refresher(lambda: control.exchange(router), _refresh_s(), random))
+
+
+def _required(name: str) -> str:
+    value = os.environ.get(name, "")
+    if not value:
+        raise SystemExit(f"{name} is not set: the edge router cannot find the control plane without it.")
+    return value
+
+
+def _refresh_s() -> float:
+    text = os.environ.get("SAILPLANE_REFRESH_S", "1")
+    try:
+        refresh_s = float(text)
+    except ValueError:
+        refresh_s = 0.0
+    if not 0.01 <= refresh_s <= 3600:
+        raise SystemExit(f"SAILPLANE_REFRESH_S: {text!r} is not a number of seconds from 0.01 to 3600.")
+    return refresh_s
+
+
+class App:
+    """Answers HTTP requests; refreshes from the server's start to its stop."""
+
+    def __init__(self, router: Router, refresher: Refresher) -> None:
+        self._router = router
+        self._refresher = refresher
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        else:  # WebSocket handshakes cannot follow a redirect
+            await send({"type": "websocket.close"})
+
+    async def _http(self, scope: Mapping[str, Any], send: Send) -> None:
+        """Answer without reading the body: the server reads past it, so that the connection can be used again.
+
+        Except after `Expect: 100-continue`: that client holds its body back and may never send it, and nobody could
+        tell then whether the next bytes are the body or a request. RFC 9110, 10.1.1: say that the connection closes.
+        """
+        ip, port = scope.get("client") or ("", 0)
+        response = self._router.handle(scope["raw_path"], scope["query_string"], ip, port or 0)
+        if response.knock:
+            self._refresher.knock()
+        headers = list(response.headers)
+        if any(name == b"expect" for name, _ in scope["headers"]):
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.body", "body": response.body})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._refresher.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self._refresher.stop()
+        await send({"type": "lifespan.shutdown.complete"})

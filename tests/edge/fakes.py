@@ -1,0 +1,162 @@
+"""The router's two neighbours, on real sockets of 127.0.0.1: a control plane that fails in every way, and a replica."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Lock, Thread
+from typing import Any
+
+TOKEN = "router-token"
+FAULTS = ("refuse", "drop_before", "drop_after", "error_before", "error_after", "garbage", "truncate", "redirect")
+
+
+def table(
+    *services: tuple[str, str, str, list[str]], etag: str = "one", issued_at: float = 1_700_000_000.0
+) -> dict[str, Any]:
+    """A table's document from (name, policy, status, replica URLs)."""
+    return {
+        "etag": etag,
+        "issued_at": issued_at,
+        "services": {
+            name: {
+                "policy": policy,
+                "status": status,
+                "replicas": [
+                    {"id": f"{name}-a1b2-{slot}-1", "url": url, "in_flight": 0} for slot, url in enumerate(urls)
+                ],
+            }
+            for name, policy, status, urls in services
+        },
+    }
+
+
+class FakeControl:
+    """Records load as the store's contract says (a `seq` not above the last one changes nothing) and serves a table.
+
+    `fault` says what happens to the exchanges from now on; "" is none. `*_after` faults record before they fail.
+    """
+
+    def __init__(self) -> None:
+        self.table: dict[str, Any] | None = None
+        self.fault = ""
+        self.recorded: Counter[str] = Counter()
+        self.questions: list[dict[str, Any]] = []
+        self.released = Event()  # ends the fault "hang"
+        self._last_seq: dict[str, int] = {}
+        self._lock = Lock()
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def record(self, question: dict[str, Any]) -> None:
+        with self._lock:
+            self.questions.append(question)
+            if question["seq"] <= self._last_seq.get(question["router_id"], 0):
+                return
+            self._last_seq[question["router_id"]] = question["seq"]
+            for service, seconds in question["requests"].items():
+                self.recorded[service] += sum(count for _, count in seconds)
+
+    @contextmanager
+    def running(self) -> Iterator[FakeControl]:
+        """Listens inside the block; a second time on the same port, with what it had recorded."""
+        with _serving(self._handler(), self._port) as port:
+            self._port = port
+            yield self
+
+    def _handler(control) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the request handler's below
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                question = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                fault = control.fault
+                if self.path != "/v1/edge/exchange" or self.headers["authorization"] != f"Bearer {TOKEN}":
+                    self._answer(401, b"{}")
+                    return
+                if fault in ("", "drop_after", "error_after"):
+                    control.record(question)
+                if fault == "hang":
+                    control.released.wait(10)
+                elif fault == "redirect":
+                    self.send_response(302)
+                    self.send_header("location", control.url)
+                    self.send_header("content-length", "0")
+                    self.end_headers()
+                elif fault.startswith("error"):
+                    self._answer(500, b'{"table": null}')
+                elif fault == "garbage":
+                    self._answer(200, b"<html>Log in to this network</html>")
+                elif fault == "truncate":
+                    self.send_response(200)
+                    self.send_header("content-length", "999")
+                    self.end_headers()
+                    self.wfile.write(b'{"table": null')
+                elif fault == "":
+                    known = control.table is not None and control.table.get("etag") == question["etag"]
+                    self._answer(200, json.dumps({"table": None if known else control.table}).encode())
+                # "refuse" and "drop_*": the connection ends without a word.
+
+            def _answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+@contextmanager
+def running_replica() -> Iterator[str]:
+    """A replica that answers any method with what it was asked: method, target, length of the body. Its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _echo(self) -> None:
+            received = len(self.rfile.read(int(self.headers.get("content-length", 0))))
+            document = {"method": self.command, "target": self.path, "received": received, "port": port}
+            body = json.dumps(document).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_OPTIONS = do_POST = do_PUT = do_DELETE = do_PATCH = _echo  # noqa: N815 - http.server's names
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with _serving(Handler, 0) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler], port: int) -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def eventually(holds: Callable[[], object], within_s: float = 10.0) -> None:
+    """Wait until `holds()`; fail when it does not within the deadline."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.01)
