@@ -1,0 +1,79 @@
+"""What all stores share: documents, keys that sort, how long things are kept, how counts add up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from chalicelib.model import Event, Replica, ReplicaStatus, Unavailable
+
+T = TypeVar("T")
+
+HISTORY_KEPT_S = 86_400.0  # a TERMINATED replica
+EVENTS_KEPT_S = 7 * 86_400.0
+LOAD_KEPT_S = 600.0  # a router's counts, and the row of a router that went away
+COMMIT_MAX_ITEMS = 100  # DynamoDB's limit for one transaction; splitting one would give up "all or nothing"
+
+
+@cache  # building one costs some 20 ms, so a function pays only for the nouns it meets
+def _adapter(noun: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(noun)
+
+
+def to_json(noun: object) -> str:
+    """A noun of `model` as a JSON document.
+
+    Defaults are written out: a default that changes in a later release must not change what is already stored.
+    """
+    return _adapter(type(noun)).dump_json(noun).decode()  # type: ignore[arg-type]  # mypy doubts that classes hash
+
+
+def from_json(noun: type[T], document: str) -> T:
+    """The opposite of `to_json`. Fields added since take their defaults, fields removed since are ignored."""
+    found: T = _adapter(noun).validate_json(document)  # type: ignore[arg-type]  # as above
+    return found
+
+
+def event_key(event: Event, index: int) -> str:
+    """Sorts by instant, then by place within its commit; the digest keeps two commits of one instant apart."""
+    digest = hashlib.blake2s(to_json(event).encode(), digest_size=4).hexdigest()
+    return f"{_microseconds(event.at)}#{index:03d}#{digest}"
+
+
+def event_key_after(instant: float) -> str:
+    """Above every event's key at `instant`, below every later one's ('$' follows '#')."""
+    return f"{_microseconds(max(instant, 0.0))}$"
+
+
+def _microseconds(instant: float) -> str:
+    return f"{round(instant * 1_000_000):017d}"
+
+
+def scope_key(refusal: Unavailable) -> str:
+    """Two refusals of one scope replace each other."""
+    return f"{refusal.provider}#{refusal.region}#{refusal.zone}#{refusal.instance_type}#{refusal.capacity_type}"
+
+
+def replica_expires_at(replica: Replica) -> float | None:
+    """When a replica's record may be forgotten; None while its machine may exist."""
+    return replica.status_since + HISTORY_KEPT_S if replica.status is ReplicaStatus.TERMINATED else None
+
+
+def newest_first(replicas: Iterable[Replica]) -> tuple[Replica, ...]:
+    """By creation; replicas of the same instant by id, so that every store agrees."""
+    return tuple(sorted(replicas, key=lambda replica: (-replica.created_at, replica.id)))
+
+
+def add_counts(
+    known: Sequence[tuple[int, int]], more: Sequence[tuple[int, int]], now: float
+) -> tuple[tuple[int, int], ...]:
+    """Both lists of (epoch second, requests), summed by second, oldest first, without what is older than 10 minutes."""
+    totals: dict[int, int] = {}
+    for second, requests in (*known, *more):
+        if second >= now - LOAD_KEPT_S:
+            totals[second] = totals.get(second, 0) + requests
+    return tuple(sorted(totals.items()))

@@ -1,0 +1,377 @@
+"""The store on DynamoDB: one table, one partition per service, every write under a lease one transaction.
+
+| pk             | sk                 | attributes beside `body` (a JSON document)                     |
+|----------------|--------------------|----------------------------------------------------------------|
+| SERVICES       | name               | no body: the registry                                          |
+| SERVICE#name   | META               | version, uid                                                   |
+| SERVICE#name   | REPLICA#id         | version, status, expires_at once TERMINATED                    |
+| SERVICE#name   | LOAD#router        | seq, uid, expires_at                                           |
+| SERVICE#name   | LEASE              | no body: token, grant, and while it is held: owner, held_until |
+| SPECS#name     | 000001             |                                                                |
+| EVENTS#name    | instant#index#hash | kind, expires_at                                               |
+| ROUTES         | name               | version                                                        |
+| UNAVAILABLE    | scope              | expires_at                                                     |
+
+`expires_at` is the table's TTL attribute. DynamoDB deletes expired items up to days late, so every reader filters them.
+A lease's instant is called `held_until` so that TTL never touches it: the row outlives its service, because a token that
+started again at 1 could let a write through that was fenced off before the name was used again.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.operand import Path
+
+from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
+from chalicelib.model import (
+    Event,
+    Lease,
+    Replica,
+    ReplicaStatus,
+    RouterLoad,
+    RouteTable,
+    Service,
+    SpecVersion,
+    State,
+    Unavailable,
+)
+from chalicelib.ports import Clock, Commit, Ids
+from chalicelib.store.documents import (
+    COMMIT_MAX_ITEMS,
+    EVENTS_KEPT_S,
+    LOAD_KEPT_S,
+    add_counts,
+    event_key,
+    event_key_after,
+    from_json,
+    newest_first,
+    replica_expires_at,
+    scope_key,
+    to_json,
+)
+from chalicelib.store.table import Row, Table, Write, check, delete, put, update
+
+_LOAD_ATTEMPTS = 4  # when the same router reports over two connections at once
+
+
+def _pause(attempt: int) -> None:
+    """Up to 50, 100, 200 ms: writers that met once should not meet again."""
+    time.sleep(random.uniform(0, 0.05 * 2**attempt))
+
+
+class DynamoDBStore:
+    """`ports.Store` on one DynamoDB table. Safe to share between threads.
+
+    Args:
+        table_name: the table, made by `create_table` or by the deployment.
+        region: the table's region.
+        clock: tells which items have expired.
+        ids: makes the tokens by which DynamoDB recognises a write sent twice.
+        endpoint_url: a local stand-in for DynamoDB. It is given dummy credentials; without it the SDK finds real ones.
+        on_request: called with the operation's name for every HTTP request, retries included.
+        pause: called with 0, 1, 2 before writing again what met another write; sleeps by default.
+
+    What no caller can mend (no such table, access denied, an item above 400 KB) is raised as pynamodb raises it.
+    """
+
+    def __init__(
+        self,
+        table_name: str,
+        region: str,
+        *,
+        clock: Clock,
+        ids: Ids,
+        endpoint_url: str | None = None,
+        on_request: Callable[[str], None] | None = None,
+        pause: Callable[[int], None] = _pause,
+    ) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._pause = pause
+        self._table = Table(table_name, region, ids=ids, endpoint_url=endpoint_url, on_request=on_request, pause=pause)
+
+    def create_table(self) -> None:
+        """Make the table, billed on demand, with TTL on `expires_at`, and wait for it. Does nothing when it is there."""
+        self._table.create()
+
+    # --- services and their specifications ---
+
+    def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+        name = service.name
+        taken = Exists(f"There is already a service named {name!r}. Choose another name or update it.")
+        self._table.transact(
+            [
+                put(_meta(replace(service, version=0)), taken, Path("pk").does_not_exist()),
+                put({"pk": "SERVICES", "sk": name}, taken),
+                _put_spec(spec),
+                *_put_events(name, events),
+            ]
+        )
+        return replace(service, version=1)
+
+    def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+        self._table.transact([_put_service(service), _put_spec(spec), *_put_events(service.name, events)])
+        return replace(service, version=service.version + 1)
+
+    def delete_service(self, lease: Lease, service: Service, events: Sequence[Event] = ()) -> None:
+        name = service.name
+        changed, is_still = _changed(name), _is_still(service)
+        specs = [delete(row["pk"], row["sk"], changed) for row in self._table.query(f"SPECS#{name}")]
+        room = COMMIT_MAX_ITEMS - 4 - len(events)
+        # The record goes last: what stops half-way leaves a service that is still being shut down, and is done again.
+        while len(specs) > room:
+            guards = [_check_lease(lease), check(f"SERVICE#{name}", "META", changed, is_still)]
+            self._table.transact([*guards, *specs[:room]])
+            del specs[:room]
+        self._table.transact(
+            [
+                # Load rows carry the service's uid: none will be read again, and TTL removes them.
+                delete(f"SERVICE#{name}", "META", changed, is_still),
+                delete("SERVICES", name, changed),
+                delete("ROUTES", name, changed),
+                _end_lease(lease),
+                *specs,
+                *_put_events(name, events),
+            ]
+        )
+
+    def service_names(self) -> tuple[str, ...]:
+        return tuple(row["sk"] for row in self._table.query("SERVICES"))
+
+    def spec(self, name: str, number: int) -> SpecVersion:
+        row = self._table.get(f"SPECS#{name}", _number_key(number))
+        if row is None:
+            raise NotFound(f"Service {name!r} has no version {number}.")
+        return from_json(SpecVersion, row["body"])
+
+    def specs(self, name: str) -> tuple[SpecVersion, ...]:
+        return tuple(from_json(SpecVersion, row["body"]) for row in self._table.query(f"SPECS#{name}"))
+
+    # --- what passes read and write ---
+
+    def load(self, name: str) -> State | None:
+        status = Path("status")
+        is_live = status.does_not_exist() | (status != ReplicaStatus.TERMINATED.value)
+        rows = {row["sk"]: row for row in self._table.query(f"SERVICE#{name}", only=is_live)}
+        meta = rows.get("META")
+        if meta is None:
+            return None
+        replicas = (from_json(Replica, row["body"]) for sk, row in rows.items() if sk.startswith("REPLICA#"))
+        loads = (
+            from_json(RouterLoad, row["body"])
+            for sk, row in rows.items()
+            if sk.startswith("LOAD#") and row["uid"] == meta["uid"]
+        )
+        oldest = self._clock.now() - LOAD_KEPT_S
+        return State(
+            from_json(Service, meta["body"]),
+            tuple(replicas),
+            tuple(load for load in loads if load.reported_at > oldest),
+        )
+
+    def history(self, name: str) -> tuple[Replica, ...]:
+        now = self._clock.now()
+        rows = self._table.query(f"SERVICE#{name}", Path("sk").startswith("REPLICA#"))
+        return newest_first(from_json(Replica, row["body"]) for row in rows if row.get("expires_at", math.inf) > now)
+
+    def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
+        grant = self._ids.token(8)
+        held_until = Path("held_until")
+        actions = (
+            Path("token").add(1),
+            Path("owner").set(owner),
+            Path("grant").set(grant),
+            held_until.set(now + ttl_s),
+        )
+        is_free = held_until.does_not_exist() | (held_until <= now)
+        row = self._table.update_if(f"SERVICE#{name}", "LEASE", actions, is_free)
+        if row is None:
+            row = self._table.get(f"SERVICE#{name}", "LEASE") or {}
+        # Refused, yet our own grant is there: an earlier attempt of the SDK went through and its answer was lost.
+        if row.get("grant") != grant:
+            wait_s = row.get("held_until", now) - now
+            raise LeaseHeld(f"{row.get('owner', 'Another pass')} is at work on {name!r} for {wait_s:.0f} s at most.")
+        return Lease(name, owner, row["token"], now + ttl_s)
+
+    def release_lease(self, lease: Lease) -> None:
+        actions = (Path("held_until").remove(), Path("owner").remove())
+        self._table.update_if(f"SERVICE#{lease.service}", "LEASE", actions, Path("token") == lease.token)
+
+    def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
+        writes = [_check_lease(lease)] if lease else []
+        if commit.service is not None:
+            writes.append(_put_service(commit.service))
+        writes += [_put_replica(replica) for replica in commit.replicas]
+        if commit.table is not None:
+            writes.append(_put_table(commit.table))
+        # A transaction may touch an item once only, so of two refusals of one scope the last is written.
+        writes += {scope_key(refusal): _put_refusal(refusal) for refusal in commit.unavailable}.values()
+        writes += _put_events(name, commit.events)
+        if writes:
+            self._table.transact(writes)
+
+    # --- events, load, routing, refusals ---
+
+    def events(self, name: str, *, limit: int = 200, after: float = 0.0, kind: str = "") -> tuple[Event, ...]:
+        start = event_key_after(max(after, self._clock.now() - EVENTS_KEPT_S))
+        rows = self._table.query(
+            f"EVENTS#{name}",
+            Path("sk") > start,
+            only=Path("kind").startswith(kind) if kind else None,
+            descending=True,
+            page_items=None if kind else limit,
+        )
+        newest = [from_json(Event, row["body"]) for row in islice(rows, limit)]
+        return tuple(reversed(newest))
+
+    def record_load(self, name: str, router_id: str, seq: int, counts: Sequence[tuple[int, int]], now: float) -> None:
+        key = f"LOAD#{router_id}"
+        for attempt in range(_LOAD_ATTEMPTS):
+            rows = self._table.get_many(f"SERVICE#{name}", ["META", key])
+            if "META" not in rows:
+                return
+            uid = rows["META"]["uid"]
+            stored = rows.get(key)
+            known = from_json(RouterLoad, stored["body"]) if stored and stored["uid"] == uid else None
+            if known is not None and seq <= known.seq:
+                return
+            load = RouterLoad(router_id, seq, now, add_counts(known.counts if known else (), counts, now))
+            # Alone, not in a transaction with META: that one would collide with those of passes, and cost four times as much.
+            is_unchanged = Path("seq") == stored["seq"] if stored else Path("pk").does_not_exist()
+            if self._table.put_if(_load_row(name, uid, load), is_unchanged):
+                return
+            self._pause(attempt)
+        raise Conflict(f"Router {router_id} reports on {name!r} over several connections at once.")
+
+    def tables(self) -> tuple[RouteTable, ...]:
+        return tuple(from_json(RouteTable, row["body"]) for row in self._table.query("ROUTES"))
+
+    def table(self, name: str) -> RouteTable | None:
+        row = self._table.get("ROUTES", name)
+        return from_json(RouteTable, row["body"]) if row else None
+
+    def unavailable(self, now: float) -> tuple[Unavailable, ...]:
+        refusals = (from_json(Unavailable, row["body"]) for row in self._table.query("UNAVAILABLE"))
+        return tuple(refusal for refusal in refusals if refusal.until > now)
+
+
+# --- nouns as writes -------------------------------------------------------------------------------------------------
+
+
+def _put_service(service: Service) -> Write:
+    return put(_meta(service), _changed(service.name), _is_still(service))
+
+
+def _meta(service: Service) -> Row:
+    written = replace(service, version=service.version + 1)
+    return {
+        "pk": f"SERVICE#{service.name}",
+        "sk": "META",
+        "version": written.version,
+        "uid": written.uid,
+        "body": to_json(written),
+    }
+
+
+def _is_still(service: Service) -> Condition:
+    is_unchanged = _is_version(service.version)
+    return is_unchanged & (Path("uid") == service.uid) if service.version else is_unchanged
+
+
+def _is_version(version: int) -> Condition:
+    return Path("version") == version if version else Path("pk").does_not_exist()
+
+
+def _put_replica(replica: Replica) -> Write:
+    written = replace(replica, version=replica.version + 1)
+    row = {
+        "pk": f"SERVICE#{replica.service}",
+        "sk": f"REPLICA#{replica.id}",
+        "version": written.version,
+        "status": written.status.value,
+        "body": to_json(written),
+        **_ttl(replica_expires_at(written)),
+    }
+    return put(row, _changed(replica.id), _is_version(replica.version))
+
+
+def _put_table(table: RouteTable) -> Write:
+    row = {"pk": "ROUTES", "sk": table.service, "version": table.version, "body": to_json(table)}
+    follows = Path("pk").does_not_exist() | (Path("version") == table.version - 1)
+    return put(row, _changed(f"The route table of {table.service}"), follows)
+
+
+def _put_refusal(refusal: Unavailable) -> Write:
+    key = scope_key(refusal)
+    return put({"pk": "UNAVAILABLE", "sk": key, "body": to_json(refusal), **_ttl(refusal.until)}, _changed(key))
+
+
+def _put_spec(spec: SpecVersion) -> Write:
+    row = {"pk": f"SPECS#{spec.service}", "sk": _number_key(spec.number), "body": to_json(spec)}
+    exists = Conflict(f"Version {spec.number} of {spec.service!r} exists. Load the service again.")
+    return put(row, exists, Path("pk").does_not_exist())
+
+
+def _put_events(name: str, events: Sequence[Event]) -> list[Write]:
+    return [put(_event_row(name, event, index), _changed("An event")) for index, event in enumerate(events)]
+
+
+def _event_row(name: str, event: Event, index: int) -> Row:
+    key = event_key(event, index)
+    return {
+        "pk": f"EVENTS#{name}",
+        "sk": key,
+        "kind": event.kind,
+        "body": to_json(event),
+        **_ttl(event.at + EVENTS_KEPT_S),
+    }
+
+
+def _load_row(name: str, uid: str, load: RouterLoad) -> Row:
+    return {
+        "pk": f"SERVICE#{name}",
+        "sk": f"LOAD#{load.router_id}",
+        "seq": load.seq,
+        "uid": uid,
+        "body": to_json(load),
+        **_ttl(load.reported_at + LOAD_KEPT_S),
+    }
+
+
+def _check_lease(lease: Lease) -> Write:
+    return check(f"SERVICE#{lease.service}", "LEASE", _fenced(lease), _is_current(lease))
+
+
+def _end_lease(lease: Lease) -> Write:
+    """Free the lease for good: from here on even its holder's late writes are refused."""
+    actions = (Path("token").add(1), Path("held_until").remove(), Path("owner").remove())
+    return update(f"SERVICE#{lease.service}", "LEASE", _fenced(lease), _is_current(lease), actions)
+
+
+def _is_current(lease: Lease) -> Condition:
+    is_its_token: Condition = Path("token") == lease.token
+    return is_its_token & Path("held_until").exists()
+
+
+def _fenced(lease: Lease) -> Fenced:
+    return Fenced(f"The lease on {lease.service!r} was lost. Nothing was written.")
+
+
+def _changed(what: str) -> Conflict:
+    return Conflict(f"{what} changed since it was read. Load it again. Nothing was written.")
+
+
+def _number_key(number: int) -> str:
+    return f"{number:06d}"
+
+
+def _ttl(expires_at: float | None) -> Row:
+    """DynamoDB takes whole seconds only."""
+    return {} if expires_at is None else {"expires_at": math.ceil(expires_at)}

@@ -1,0 +1,226 @@
+"""The store in a dictionary: the same promises as DynamoDB's, for tests and the simulator."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+
+from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
+from chalicelib.model import (
+    Event,
+    Lease,
+    Replica,
+    ReplicaStatus,
+    RouterLoad,
+    RouteTable,
+    Service,
+    SpecVersion,
+    State,
+    Unavailable,
+)
+from chalicelib.ports import Clock, Commit
+from chalicelib.store.documents import (
+    COMMIT_MAX_ITEMS,
+    EVENTS_KEPT_S,
+    LOAD_KEPT_S,
+    add_counts,
+    event_key,
+    event_key_after,
+    newest_first,
+    replica_expires_at,
+    scope_key,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _LeaseRow:
+    owner: str = ""
+    token: int = 0
+    held_until: float | None = None  # None = free
+
+
+class MemoryStore:
+    """`ports.Store` for one process. Safe to share between threads."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._services: dict[str, Service] = {}
+        self._replicas: defaultdict[str, dict[str, Replica]] = defaultdict(dict)
+        self._specs: defaultdict[str, dict[int, SpecVersion]] = defaultdict(dict)
+        self._loads: defaultdict[str, dict[str, RouterLoad]] = defaultdict(dict)
+        self._leases: defaultdict[str, _LeaseRow] = defaultdict(_LeaseRow)  # outlive their service, see `dynamodb`
+        self._tables: dict[str, RouteTable] = {}
+        self._unavailable: dict[str, Unavailable] = {}
+        self._events: defaultdict[str, dict[str, Event]] = defaultdict(dict)
+
+    # --- services and their specifications ---
+
+    def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+        with self._lock:
+            if service.name in self._services:
+                raise Exists(f"There is already a service named {service.name!r}. Choose another name or update it.")
+            return self._write_version(replace(service, version=0), spec, events)
+
+    def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+        with self._lock:
+            self._check_service(service)
+            if spec.number in self._specs[service.name]:
+                raise Conflict(f"Version {spec.number} of {service.name!r} exists. Load the service again.")
+            return self._write_version(service, spec, events)
+
+    def _write_version(self, service: Service, spec: SpecVersion, events: Sequence[Event]) -> Service:
+        written = replace(service, version=service.version + 1)
+        self._services[service.name] = written
+        self._specs[service.name][spec.number] = spec
+        self._write_events(service.name, events)
+        return written
+
+    def delete_service(self, lease: Lease, service: Service, events: Sequence[Event] = ()) -> None:
+        with self._lock:
+            self._check_lease(lease)
+            self._check_service(service)
+            name = service.name
+            self._services.pop(name)
+            self._specs.pop(name, None)
+            self._loads.pop(name, None)
+            self._tables.pop(name, None)
+            self._leases[name] = _LeaseRow(token=lease.token + 1)
+            self._write_events(name, events)
+
+    def service_names(self) -> tuple[str, ...]:
+        with self._lock:
+            return tuple(sorted(self._services))
+
+    def spec(self, name: str, number: int) -> SpecVersion:
+        with self._lock:
+            found = self._specs[name].get(number)
+        if found is None:
+            raise NotFound(f"Service {name!r} has no version {number}.")
+        return found
+
+    def specs(self, name: str) -> tuple[SpecVersion, ...]:
+        with self._lock:
+            return tuple(spec for _, spec in sorted(self._specs[name].items()))
+
+    # --- what passes read and write ---
+
+    def load(self, name: str) -> State | None:
+        now = self._clock.now()
+        with self._lock:
+            service = self._services.get(name)
+            if service is None:
+                return None
+            replicas = [r for _, r in sorted(self._replicas[name].items()) if r.status is not ReplicaStatus.TERMINATED]
+            loads = [load for _, load in sorted(self._loads[name].items()) if load.reported_at + LOAD_KEPT_S > now]
+        return State(service, tuple(replicas), tuple(loads))
+
+    def history(self, name: str) -> tuple[Replica, ...]:
+        with self._lock:
+            self._forget_old_replicas(name)
+            return newest_first(self._replicas[name].values())
+
+    def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
+        with self._lock:
+            row = self._leases[name]
+            if row.held_until is not None and row.held_until > now:
+                raise LeaseHeld(f"{row.owner} is at work on {name!r} for {row.held_until - now:.0f} s more at most.")
+            self._leases[name] = _LeaseRow(owner, row.token + 1, now + ttl_s)
+            return Lease(name, owner, row.token + 1, now + ttl_s)
+
+    def release_lease(self, lease: Lease) -> None:
+        with self._lock:
+            if self._leases[lease.service].token == lease.token:
+                self._leases[lease.service] = _LeaseRow(token=lease.token)
+
+    def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
+        _check_size(lease, commit)
+        with self._lock:
+            if lease is not None:
+                self._check_lease(lease)
+            if commit.service is not None:
+                self._check_service(commit.service)
+            for replica in commit.replicas:
+                stored = self._replicas[name].get(replica.id)
+                _check_version(replica.id, stored.version if stored else 0, replica.version)
+            if commit.table is not None and name in self._tables:
+                _check_version(f"the route table of {name}", self._tables[name].version, commit.table.version - 1)
+            self._write(name, commit)
+
+    def _write(self, name: str, commit: Commit) -> None:
+        if commit.service is not None:
+            self._services[name] = replace(commit.service, version=commit.service.version + 1)
+        for replica in commit.replicas:
+            self._replicas[name][replica.id] = replace(replica, version=replica.version + 1)
+        if commit.table is not None:
+            self._tables[name] = commit.table
+        self._unavailable.update({scope_key(refusal): refusal for refusal in commit.unavailable})
+        self._write_events(name, commit.events)
+        self._forget_old_replicas(name)
+
+    def _write_events(self, name: str, events: Sequence[Event]) -> None:
+        self._events[name].update({event_key(event, index): event for index, event in enumerate(events)})
+
+    def _forget_old_replicas(self, name: str) -> None:
+        now = self._clock.now()
+        for replica in tuple(self._replicas[name].values()):
+            expires_at = replica_expires_at(replica)
+            if expires_at is not None and expires_at <= now:
+                del self._replicas[name][replica.id]
+
+    def _check_lease(self, lease: Lease) -> None:
+        row = self._leases[lease.service]
+        if row.token != lease.token or row.held_until is None:
+            raise Fenced(f"The lease on {lease.service!r} was lost. Nothing was written.")
+
+    def _check_service(self, service: Service) -> None:
+        stored = self._services.get(service.name)
+        if stored is not None and stored.uid != service.uid:
+            raise Conflict(f"{service.name!r} is another service by now. Load it again. Nothing was written.")
+        _check_version(service.name, stored.version if stored else 0, service.version)
+
+    # --- events, load, routing, refusals ---
+
+    def events(self, name: str, *, limit: int = 200, after: float = 0.0, kind: str = "") -> tuple[Event, ...]:
+        after = max(after, self._clock.now() - EVENTS_KEPT_S)
+        with self._lock:
+            rows = sorted(self._events[name].items())
+        start = event_key_after(after)
+        found = [event for key, event in rows if key > start and event.kind.startswith(kind)]
+        return tuple(found[-limit:])
+
+    def record_load(self, name: str, router_id: str, seq: int, counts: Sequence[tuple[int, int]], now: float) -> None:
+        with self._lock:
+            if name not in self._services:
+                return
+            known = self._loads[name].get(router_id)
+            if known is not None and seq <= known.seq:
+                return
+            merged = add_counts(known.counts if known else (), counts, now)
+            self._loads[name][router_id] = RouterLoad(router_id, seq, now, merged)
+
+    def tables(self) -> tuple[RouteTable, ...]:
+        with self._lock:
+            return tuple(table for _, table in sorted(self._tables.items()))
+
+    def table(self, name: str) -> RouteTable | None:
+        with self._lock:
+            return self._tables.get(name)
+
+    def unavailable(self, now: float) -> tuple[Unavailable, ...]:
+        with self._lock:
+            return tuple(refusal for _, refusal in sorted(self._unavailable.items()) if refusal.until > now)
+
+
+def _check_version(what: str, stored: int, expected: int) -> None:
+    if stored != expected:
+        raise Conflict(f"{what} is at version {stored}, not {expected}. Load it again. Nothing was written.")
+
+
+def _check_size(lease: Lease | None, commit: Commit) -> None:
+    items = (lease, commit.service, commit.table, *commit.replicas, *commit.unavailable, *commit.events)
+    count = sum(item is not None for item in items)
+    if count > COMMIT_MAX_ITEMS:
+        raise ValueError(f"A commit may hold {COMMIT_MAX_ITEMS} items, this one holds {count}: make it smaller.")
