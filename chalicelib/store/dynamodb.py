@@ -356,8 +356,8 @@ def _end_lease(lease: Lease) -> Write:
 
 
 def _is_current(lease: Lease) -> Condition:
-    is_its_token: Condition = Path("token") == lease.token
-    return is_its_token & Path("held_until").exists()
+    is_held_with_its_token: Condition = (Path("token") == lease.token) & Path("held_until").exists()
+    return is_held_with_its_token
 
 
 def _fenced(lease: Lease) -> Fenced:

@@ -129,8 +129,9 @@ class Table:
             aws_secret_access_key=dummy,
         )
         self._connection.add_meta_table(MetaTable({"TableName": name, **_SCHEMA}))
+        client = self._connection.client  # made here, once, and not by the first threads that need it at the same time
         if on_request is not None:
-            self._connection.client.meta.events.register(
+            client.meta.events.register(
                 "before-send.dynamodb.*", lambda event_name, **_: on_request(event_name.rpartition(".")[2])
             )
 

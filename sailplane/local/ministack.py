@@ -1,0 +1,229 @@
+"""The local stack's DynamoDB: MiniStack, installed into an environment of its own and run as a process of ours.
+
+MiniStack pins its dependencies exactly, so it cannot share ours. It binds every interface unless told otherwise, takes
+ports for SFTP and MQTT, and removes docker containers that it takes for its own; all of that is switched off here. It
+writes its state down when SIGTERM ends it, and only then: SIGKILL loses what was written since it started.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from chalicelib.errors import Invalid, Unreachable
+from sailplane.local.home import ProcessId
+
+VERSION = "1.5.33"
+HOST = "127.0.0.1"
+
+_REQUIREMENTS = Path(__file__).with_name("ministack-requirements.txt")
+_LOG_TAIL_LINES = 12
+
+
+def environment(cache: Path) -> Path:
+    """MiniStack's Python, installed on first use: some 15 s and 70 MB, from PyPI, every file checked against its hash.
+
+    An interrupted installation leaves nothing that a later one would take for whole; two at once wait for each other.
+
+    Args:
+        cache: the directory for what can be fetched again.
+
+    Raises:
+        Unreachable: it could not be installed; the message ends with pip's last lines.
+    """
+    # Its Lambdas run on its own interpreter, so the Python version belongs to the name.
+    home = cache / f"ministack-{VERSION}-py{sys.version_info.major}{sys.version_info.minor}"
+    python = home / "bin" / "python"
+    if not python.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(home.with_name(f"{home.name}.lock")):
+            if not python.exists():
+                _install(home)
+    return python
+
+
+def _install(home: Path) -> None:
+    draft = home.with_name(f"{home.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    _run([sys.executable, "-m", "venv", str(draft)])
+    pip = [
+        str(draft / "bin" / "python"),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-input",
+    ]
+    _run([*pip, "--require-hashes", "--only-binary=:all:", "--requirement", str(_REQUIREMENTS)])
+    draft.rename(home)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-_LOG_TAIL_LINES:])
+        raise Unreachable(
+            f"MiniStack {VERSION} could not be installed. It is fetched from PyPI once, on first use: check the network "
+            f"and try again. {' '.join(command[:3])} said:\n{said}"
+        )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class MiniStack:
+    """One MiniStack process on 127.0.0.1, from `with` to the end of its block, state kept on disk in between.
+
+    Args:
+        python: as returned by `environment`.
+        home: a directory for its state and its log, used by no other MiniStack at the same time.
+        port: where it listens; 0 takes any free port.
+        start_timeout_s: how long it may take until it answers.
+        stop_timeout_s: how long it may take to write its state before it is killed.
+
+    Raises on entering:
+        Invalid: the port is taken.
+        Unreachable: it ended, or did not answer in time; the message ends with its last log lines.
+    """
+
+    def __init__(
+        self, python: Path, home: Path, port: int = 0, *, start_timeout_s: float = 30.0, stop_timeout_s: float = 10.0
+    ) -> None:
+        self.log = home / "ministack.log"
+        self.port = port
+        self._python = python
+        self._state = home / "state"
+        self._pid_file = home / "ministack.json"
+        self._start_timeout_s = start_timeout_s
+        self._stop_timeout_s = stop_timeout_s
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The endpoint for SDKs."""
+        return f"http://{HOST}:{self.port}"
+
+    def __enter__(self) -> Self:
+        self._state.mkdir(parents=True, exist_ok=True)
+        self._stop_leftover()
+        self.port = _free_port(self.port)
+        with self.log.open("ab") as log:
+            # A session of its own: Ctrl-C in the terminal is for the supervisor, which stops things in order.
+            self._process = subprocess.Popen(
+                [str(self._python), "-m", "ministack"],
+                env=self._env(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            self._pid_file.write_text(json.dumps(asdict(ProcessId.of(self._process.pid))))
+            self._wait_until_healthy(self._process)
+        except BaseException:  # Ctrl-C while waiting included: nothing may be left running
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the process, its state written; killed when that takes too long. Does nothing when it has ended."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(self._stop_timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._pid_file.unlink(missing_ok=True)
+
+    def has_ended(self) -> bool:
+        """Whether the process ended by itself or was killed by somebody."""
+        return self._process is not None and self._process.poll() is not None
+
+    def _env(self) -> dict[str, str]:
+        """All of its environment: nothing of ours, the user's cloud credentials least of all, reaches it."""
+        return {
+            "PATH": os.defpath,
+            "TMPDIR": str(self._state),
+            "BIND_HOST": HOST,
+            "GATEWAY_PORT": str(self.port),
+            "SERVICES": "dynamodb",
+            "PERSIST_STATE": "1",
+            "STATE_DIR": str(self._state),
+            "LOG_LEVEL": "WARNING",
+            "SFTP_ENABLED": "0",
+            "IOT_MTLS_ENABLED": "0",
+            "DOCKER_HOST": f"unix://{self._state}/no-docker.sock",
+        }
+
+    def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + self._start_timeout_s
+        while not _is_healthy(self.port):
+            if process.poll() is not None:
+                raise Unreachable(f"MiniStack ended with code {process.returncode} at its start. {self._log_tail()}")
+            if time.monotonic() > deadline:
+                raise Unreachable(f"MiniStack did not answer within {self._start_timeout_s:g} s. {self._log_tail()}")
+            time.sleep(0.05)
+
+    def _log_tail(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+        return "\n".join([f"The end of {self.log}:", *lines])
+
+    def _stop_leftover(self) -> None:
+        """A supervisor that was killed could not stop its MiniStack, which holds the state that is to be loaded."""
+        with suppress(FileNotFoundError):
+            left = ProcessId(**json.loads(self._pid_file.read_text())).find()
+            if left is not None:
+                left.terminate()
+                _, alive = psutil.wait_procs([left], timeout=self._stop_timeout_s)
+                for process in alive:
+                    process.kill()
+                    process.wait()
+
+
+def _free_port(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port in TIME_WAIT is free
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise Invalid(
+                f"Port {port} on {HOST} is taken or forbidden ({error.strerror}). Stop who uses it, or choose another."
+            ) from error
+        free: int = probe.getsockname()[1]
+        return free
+
+
+def _is_healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/_ministack/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
