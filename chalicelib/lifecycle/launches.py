@@ -41,14 +41,15 @@ def decide_launches(service: Service, replicas: Sequence[Replica], now: float) -
     if now < service.backoff.retry_at:
         return Launches((), f"{missing} missing; backing off for {service.backoff.retry_at - now:.0f} s more")
     billed = [replica for replica in replicas if replica.status.is_active or replica.reason not in _NOT_BILLED]
+    ready = any(replica.status is ReplicaStatus.READY for replica in current)
     room = min(
         target + (surge if stale else 0) - len(active),
         max(service.spec.scaling.max_replicas, target) + surge - len(billed),
-        1 if service.backoff.failures and not any(r.status is ReplicaStatus.READY for r in current) else missing,
+        1 - len(current) if service.backoff.failures and not ready else missing,
     )
     count = max(0, min(missing, room))
     if not count:
-        return Launches((), f"{missing} missing; waiting for {len(replicas) - len(current)} other replicas to leave")
+        return Launches((), f"{missing} missing; waiting for what is under way")
     return Launches(_free_slots(replicas, count), f"{missing} missing of {target}: launching {count}")
 
 

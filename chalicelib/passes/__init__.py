@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from chalicelib.passes.run import Report, preview, run, tick
+from chalicelib.passes.runner import Report, preview, run, tick
 
 __all__ = ["Report", "preview", "run", "tick"]

@@ -29,14 +29,15 @@ def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> D
     for generation, slot in enumerate(wanted.slots, start=service.last_generation + 1):
         placement = optimizer.decide(request, market, now)
         offer = placement.chosen
-        if offer is None:
+        match = offer and optimizer.matching(spec.resources, offer)
+        if not offer or not match:
             return Decision(tuple(actions), (wanted.why, f"slot {slot}: {placement.why}"))
         replica = new_replica(
             service,
             slot=slot,
             generation=generation,
             offer=offer,
-            requirement=optimizer.requirement_of(spec.resources, offer),
+            requirement=match[1],
             boot_nonce=runtime.ids.token(8),
             now=now,
         )

@@ -1,0 +1,274 @@
+"""What happens to each replica that exists."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib import lifecycle
+from chalicelib.actions import Action, DeleteService, Drain, Launch, Save, SaveService, Terminate, TerminateOrphan
+from chalicelib.model import (
+    CapacityType,
+    EnginePhase,
+    Instance,
+    InstanceStatus,
+    Limits,
+    Observed,
+    ProbeResult,
+    Reason,
+    Replica,
+    ReplicaStatus,
+    Requirement,
+    ScalerState,
+    Service,
+    State,
+)
+from tests.fakes import START, offer, spec
+
+LIMITS = Limits()
+NOW = START + 10_000
+
+
+def service(target: int = 1, **changes: object) -> Service:
+    made = lifecycle.new_service("svc", "u1d0", spec(min_replicas=0, max_replicas=5, target_qps_per_replica=1), START)
+    return replace(made, scaler=ScalerState(target), **changes)  # type: ignore[arg-type]
+
+
+def replica(status: ReplicaStatus, generation: int = 1, *, age_s: float = 1.0, **changes: object) -> Replica:
+    made = lifecycle.new_replica(
+        service(), slot=generation, generation=generation, offer=offer(), requirement=Requirement(), boot_nonce="n",
+        now=NOW - age_s,
+    )  # fmt: skip
+    return replace(made, status=status, version=1, instance_id="i-1", url="http://10.0.0.1", **changes)  # type: ignore[arg-type]
+
+
+def instance(of: Replica, **changes: object) -> Instance:
+    made = Instance("local", "i-1", of.id, of.service, InstanceStatus.RUNNING, of.created_at, of.url)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def answer(of: Replica, **changes: object) -> ProbeResult:
+    made = ProbeResult(of.id, NOW, identified=True, ready=True, engine=EnginePhase.RUNNING)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def decide(
+    of: Service,
+    replicas: list[Replica],
+    instances: list[Instance] | None = None,
+    probes: list[ProbeResult] | None = None,
+    lag_s: float = 0.0,
+) -> tuple[Action, ...]:
+    """`instances=None`: the cloud did not answer."""
+    observed = Observed(
+        listed_at=NOW,
+        listing_lag_s={"local": lag_s},
+        instances={} if instances is None else {"local": tuple(instances)},
+        probes={probe.replica_id: probe for probe in probes or []},
+    )
+    specs = {1: of.spec, of.spec_version: of.spec}
+    return lifecycle.decide_reconcile(State(of, tuple(replicas)), specs, observed, LIMITS, NOW).actions
+
+
+def test_a_healthy_replica_is_left_alone() -> None:
+    """Wanted, listed, ready: nothing to do."""
+    one = replica(ReplicaStatus.READY)
+    assert decide(service(), [one], [instance(one)], [answer(one)]) == ()
+
+
+def test_a_launch_without_outcome_is_asked_for_again() -> None:
+    """A PENDING record means that an earlier pass died or got no answer: the same launch is repeated."""
+    one = replica(ReplicaStatus.PENDING)
+    (again,) = decide(service(), [one], [])
+    assert isinstance(again, Launch)
+    assert again.replica == one
+
+
+def test_a_launch_is_not_asked_for_for_ever() -> None:
+    """After `pending_s` without an outcome the replica is removed by its tag."""
+    (gone,) = decide(service(), [replica(ReplicaStatus.PENDING, age_s=601)], [])
+    assert isinstance(gone, Terminate)
+    assert gone.reason is Reason.LOST
+
+
+def test_a_silent_cloud_proves_nothing() -> None:
+    """A cloud that could not be listed and agents that do not answer: no replica is given up for lost."""
+    assert decide(service(), [replica(ReplicaStatus.READY)], None) == ()
+
+
+def test_a_machine_that_answers_is_not_lost() -> None:
+    """A listing that leaves out a machine which answers with the right identity is not believed."""
+    one = replica(ReplicaStatus.READY)
+    assert decide(service(), [one], [], [answer(one)]) == ()
+
+
+def test_a_young_machine_may_be_missing_from_the_list() -> None:
+    """Within the provider's listing lag a machine that is not listed is not lost; after it, it is."""
+    assert decide(service(), [replica(ReplicaStatus.STARTING, age_s=5)], [], lag_s=60) == ()
+    (lost,) = decide(service(), [replica(ReplicaStatus.READY, age_s=61)], [], lag_s=60)
+    assert isinstance(lost, Terminate)
+
+
+def test_a_vanished_machine_is_lost_or_preempted() -> None:
+    """Neither listed nor answering: LOST on demand, PREEMPTED on spot; its removal is asked for in any case."""
+    on_demand = replica(ReplicaStatus.READY)
+    spot = replace(on_demand, offer=replace(offer(), capacity_type=CapacityType.SPOT))
+    for one, reason in ((on_demand, Reason.LOST), (spot, Reason.PREEMPTED)):
+        (gone,) = decide(service(), [one], [instance(one, status=InstanceStatus.GONE)])
+        assert isinstance(gone, Terminate)
+        assert gone.reason is reason
+
+
+def test_a_notice_drains() -> None:
+    """An interruption notice, from the cloud's list or from the agent, takes the replica out of routing."""
+    one = replica(ReplicaStatus.READY)
+    for instances, probes in (
+        ([instance(one, interruption_at=NOW + 120)], [answer(one)]),
+        ([instance(one)], [answer(one, interruption_at=NOW + 30)]),
+    ):
+        (drain,) = decide(service(), [one], instances, probes)
+        assert isinstance(drain, Drain)
+        assert drain.reason is Reason.INTERRUPTED
+
+
+def test_an_exited_engine_ends_its_replica_with_its_last_words() -> None:
+    """ENGINE_EXITED carries exit code and log; the service backs off 10 s, then 20 s, never more than 600 s."""
+    one = replica(ReplicaStatus.STARTING)
+    exited = answer(one, ready=False, engine=EnginePhase.EXITED, exit_code=3, log_tail="no such model")
+    ended, backoff = decide(service(), [one], [instance(one)], [exited])
+    assert isinstance(ended, Terminate)
+    assert ended.reason is Reason.ENGINE_EXITED
+    assert "code 3" in ended.replica.error
+    assert "no such model" in ended.replica.error
+    assert isinstance(backoff, SaveService)
+    assert backoff.service.backoff.retry_at == NOW + 10
+    for failures, delay_s in ((1, 20), (5, 320), (6, 600), (5000, 600)):
+        failing = service(backoff=replace(service().backoff, failures=failures))
+        *_, again = decide(failing, [one], [instance(one)], [exited])
+        assert isinstance(again, SaveService)
+        assert again.service.backoff.retry_at == NOW + delay_s
+
+
+def test_a_failure_of_the_old_version_is_not_held_against_the_new_one() -> None:
+    """Back-off counts failures of the current version only."""
+    old = replica(ReplicaStatus.READY, fingerprint="old")
+    exited = answer(old, ready=False, engine=EnginePhase.EXITED, exit_code=1)
+    assert [type(action) for action in decide(service(), [old], [instance(old)], [exited])] == [Terminate]
+
+
+def test_readiness_has_deadlines() -> None:
+    """STARTING ends after initial_delay_s, NOT_READY after failure_threshold_s, each naming the probe."""
+    for status, age_s, reason in (
+        (ReplicaStatus.STARTING, 61, Reason.INITIAL_DELAY_EXCEEDED),
+        (ReplicaStatus.NOT_READY, 21, Reason.UNHEALTHY),
+    ):
+        late = replica(status, age_s=age_s)
+        in_time = replica(status, age_s=age_s - 2)
+        ended, _ = decide(service(), [late], [instance(late)], [answer(late, ready=False, detail="HTTP 500")])
+        assert isinstance(ended, Terminate)
+        assert ended.reason is reason
+        assert "GET /health: HTTP 500" in ended.replica.error
+        assert not decide(service(), [in_time], [instance(in_time)], [answer(in_time, ready=False)])
+
+
+def test_a_drain_waits_for_routers_and_requests() -> None:
+    """Removed when the routers have settled and nothing is in flight, or when its time is up; not before."""
+
+    def after(age_s: float, in_flight: int) -> bool:
+        one = replica(ReplicaStatus.DRAINING, age_s=age_s, reason=Reason.SCALED_DOWN)
+        return bool(decide(service(0), [one], [instance(one)], [answer(one, in_flight=in_flight)]))
+
+    assert not after(4, 0)
+    assert after(6, 0)
+    assert not after(29, 1)
+    assert after(31, 1)
+
+
+def test_terminating_ends_only_when_seen_gone() -> None:
+    """While the machine is listed, or the list is older than the decision, removal is asked for again."""
+    leaving = replica(ReplicaStatus.TERMINATING, age_s=5, reason=Reason.USER)
+    (again,) = decide(service(0), [leaving], [instance(leaving)])
+    assert isinstance(again, Terminate)
+    (gone,) = decide(service(0), [leaving], [])
+    assert isinstance(gone, Save)
+    assert gone.replica.status is ReplicaStatus.TERMINATED
+    assert gone.replica.reason is Reason.USER
+    just_now = replace(leaving, status_since=NOW + 1)
+    (waiting,) = decide(service(0), [just_now], [])
+    assert isinstance(waiting, Terminate)
+
+
+def test_scale_down_gives_up_the_least_useful() -> None:
+    """Those that serve nobody go first, then the newest; who may have requests is drained."""
+    replicas = [
+        replica(ReplicaStatus.READY, 1),
+        replica(ReplicaStatus.READY, 2),
+        replica(ReplicaStatus.STARTING, 3),
+    ]
+    actions = decide(service(1), replicas, [instance(r) for r in replicas], [answer(r) for r in replicas])
+    assert [(type(a), a.replica.generation) for a in actions if isinstance(a, Drain | Terminate)] == [
+        (Drain, 2),
+        (Terminate, 3),
+    ]
+
+
+def test_shutdown_leaves_nobody() -> None:
+    """`down` drains who serves, removes the others, repeats no launch, and forgets the service only when all are gone."""
+    leaving = service(2, deleting=True)
+    replicas = [replica(ReplicaStatus.READY, 1), replica(ReplicaStatus.PENDING, 2)]
+    actions = decide(leaving, replicas, [instance(replicas[0])], [answer(replicas[0])])
+    assert [type(action) for action in actions] == [Drain, Terminate]
+    (forgotten,) = decide(leaving, [], [])
+    assert isinstance(forgotten, DeleteService)
+
+
+def test_a_broken_version_never_takes_the_old_one_down() -> None:
+    """Old replicas that serve stay until as many new ones are READY."""
+    old = [replica(ReplicaStatus.READY, n, fingerprint="old") for n in (1, 2)]
+    new = replica(ReplicaStatus.STARTING, 3)
+    everyone = [*old, new]
+    seen = ([instance(r) for r in everyone], [answer(r) for r in everyone])
+    assert decide(service(2), everyone, *seen) == ()
+    ready = replace(new, status=ReplicaStatus.READY)
+    (drain,) = decide(service(2), [*old, ready], *seen)
+    assert isinstance(drain, Drain)
+    assert drain.reason is Reason.REPLACED
+
+
+def test_orphans_are_removed_after_their_grace() -> None:
+    """A machine of this service without a live record goes, but not before the grace, nor one of another service."""
+    stranger = replica(ReplicaStatus.READY, 9)
+    old = instance(stranger, created_at=NOW - 61)
+    (gone,) = decide(service(0), [], [old])
+    assert isinstance(gone, TerminateOrphan)
+    for spared in (
+        replace(old, created_at=NOW - 59),
+        replace(old, service="other"),
+        replace(old, status=InstanceStatus.GONE),
+    ):
+        assert decide(service(0), [], [spared]) == ()
+
+
+STATUSES = [status for status in ReplicaStatus if status is not ReplicaStatus.TERMINATED]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(STATUSES), st.booleans(), st.booleans()), max_size=8),
+    st.integers(0, 4),
+    st.booleans(),
+)
+def test_at_most_one_action_a_replica(
+    population: list[tuple[ReplicaStatus, bool, bool]], target: int, deleting: bool
+) -> None:
+    """No replica is told two things in one decision, and at shutdown none is launched."""
+    replicas = [
+        replica(status, n, fingerprint="v1" if current else "old", age_s=70)
+        for n, (status, current, _) in enumerate(population, start=1)
+    ]
+    instances = [instance(r) for r, (_, _, listed) in zip(replicas, population, strict=True) if listed]
+    actions = decide(service(target, deleting=deleting), replicas, instances)
+    named = [action.replica.id for action in actions if isinstance(action, Launch | Save | Drain | Terminate)]
+    assert len(named) == len(set(named))
+    assert not (deleting and any(isinstance(action, Launch) for action in actions))

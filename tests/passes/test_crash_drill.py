@@ -1,0 +1,209 @@
+"""The protocol that loses nothing: killed at every line, raced by itself, cut off in the middle.
+
+A crash here is an exception that nothing catches, raised by a trace function before a given line of the shell runs:
+what that process had not written by then is not written, its lease stays taken until it expires. The judge is the
+cloud's own book of machines, never the code's records.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import chalicelib.executor
+import chalicelib.passes.runner
+from chalicelib import passes
+from chalicelib.model import ReplicaStatus
+from tests import fakes
+from tests.fakes import World, spec
+
+# Where intent, cloud call and outcome are written down: the shell, and the cloud's own side of the call.
+DRILLED = {str(Path(module.__file__ or "")) for module in (chalicelib.executor, chalicelib.passes.runner, fakes)}
+DRILLED_FAKES = {"launch", "_start", "terminate"}
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+def crash_at_line(number: int) -> Callable[[FrameType, str, Any], Any]:
+    """A trace function that ends the process before the `number`th line of the drilled files runs."""
+    seen = 0
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        nonlocal seen
+        code = frame.f_code
+        if code.co_filename not in DRILLED:
+            return None
+        if code.co_filename == fakes.__file__ and code.co_name not in DRILLED_FAKES:
+            return None
+        if event == "line":
+            seen += 1
+            if seen == number:
+                raise Crash(f"{code.co_filename}:{frame.f_lineno}")
+        return trace
+
+    return trace
+
+
+def crashed_tick(world: World, line: int) -> bool:
+    """Run one tick that dies at `line`; whether it got that far."""
+    world.clock.advance(1)
+    before = sys.gettrace()  # a coverage tool's
+    sys.settrace(crash_at_line(line))
+    try:
+        passes.tick(world.runtime)
+    except Crash:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def launch(world: World) -> None:
+    world.create()
+
+
+def lose_a_machine(world: World) -> None:
+    world.create()
+    world.tick(4)
+    del world.cloud.machines[world.replicas()[0].id]
+
+
+def scale_down(world: World) -> None:
+    world.create(wanted=spec(min_replicas=3, max_replicas=3))
+    world.tick(4)
+    world.update(spec())
+
+
+def drain_ends(world: World) -> None:
+    scale_down(world)
+    world.tick(6)
+
+
+def interrupt(world: World) -> None:
+    world.create()
+    world.tick(4)
+    world.cloud.interrupt(world.replicas()[0].id, 120)
+
+
+def roll_out(world: World) -> None:
+    world.create()
+    world.tick(4)
+    world.update(spec(fingerprint="v2"))
+
+
+def shut_down(world: World) -> None:
+    world.create()
+    world.tick(4)
+    world.delete()
+
+
+def shutdown_ends(world: World) -> None:
+    shut_down(world)
+    world.tick(6)
+
+
+def answers_get_lost(world: World) -> None:
+    world.cloud.lose_answers = 1
+    world.create()
+
+
+SCENARIOS = [
+    (launch, 2),
+    (answers_get_lost, 2),
+    (lose_a_machine, 2),
+    (interrupt, 2),
+    (scale_down, 2),
+    (drain_ends, 2),
+    (roll_out, 2),
+    (shut_down, 0),
+    (shutdown_ends, 0),
+]
+
+
+@pytest.mark.parametrize(("prepare", "wanted"), SCENARIOS, ids=lambda value: getattr(value, "__name__", ""))
+def test_killed_at_every_line(prepare: Callable[[World], None], wanted: int) -> None:
+    """Killed before any line: no id ever gets two machines, none is unknown, and it ends as if nothing had happened."""
+    line = 0
+    crashed = True
+    while crashed:
+        line += 1
+        world = World()
+        prepare(world)
+        crashed = crashed_tick(world, line)
+        world.clock.advance(world.runtime.settings.lease_ttl_s)
+        world.tick(60)
+        assert max(world.cloud.started.values()) == 1, f"line {line}: two machines for one id"
+        assert len(world.cloud.machines) == wanted, f"line {line}"
+        records = [replica.id for name in world.store.service_names() for replica in world.state(name).replicas]
+        assert sorted(world.cloud.machines) == sorted(records), f"line {line}: unknown machines"
+        assert world.routed() == sorted(records), f"line {line}: not all of them routed"
+    assert line > 40, "the drill met hardly any line: is the trace function still looking at the right files?"
+
+
+def test_two_passes_after_a_crash_are_enough() -> None:
+    """Killed at any line of a launch, two passes after the lease has expired the wanted machines exist, and no other."""
+    line, crashed = 0, True
+    while crashed:
+        line += 1
+        world = World()
+        launch(world)
+        crashed = crashed_tick(world, line)
+        world.clock.advance(world.runtime.settings.lease_ttl_s)
+        world.tick(2)
+        assert len(world.cloud.machines) == 2, f"line {line}"
+        assert set(world.cloud.started.values()) == {1}, f"line {line}"
+
+
+def test_two_passes_at_the_same_moment_never_double() -> None:
+    """Two ticks started at once, 1,000 times over: one machine an id, exactly as many as wanted."""
+    switch_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # interleave as finely as the interpreter can
+    try:
+        for attempt in range(1_000):
+            world = World()
+            world.create()
+            barrier = threading.Barrier(2)
+
+            def race(world: World = world, barrier: threading.Barrier = barrier) -> None:
+                barrier.wait()
+                passes.tick(world.runtime)
+
+            racers = [threading.Thread(target=race) for _ in range(2)]
+            for racer in racers:
+                racer.start()
+            for racer in racers:
+                racer.join()
+            assert len(world.cloud.machines) == 2, f"attempt {attempt}"
+            assert set(world.cloud.started.values()) == {1}, f"attempt {attempt}"
+    finally:
+        sys.setswitchinterval(switch_s)
+
+
+def test_a_pass_that_lost_its_lease_touches_nothing_more() -> None:
+    """Taken over in the middle of its work, a pass is refused its next write and leaves."""
+    world = World()
+    world.create()
+    launch_for_real = world.cloud.launch
+
+    def slow_launch(request: object) -> object:
+        instance = launch_for_real(request)  # type: ignore[arg-type]
+        world.clock.advance(world.runtime.settings.lease_ttl_s + 1)
+        world.store.acquire_lease("svc", "successor", 30, world.clock.now())
+        return instance
+
+    world.cloud.launch = slow_launch  # type: ignore[method-assign,assignment]
+    world.tick()
+    world.cloud.launch = launch_for_real  # type: ignore[method-assign]
+    assert [replica.status for replica in world.replicas()] == [ReplicaStatus.PENDING]
+    world.clock.advance(31)
+    world.tick(3)
+    assert len(world.replicas(ReplicaStatus.READY)) == 2
+    assert set(world.cloud.started.values()) == {1}

@@ -1,0 +1,264 @@
+"""The passes over a small world: the shipped code end to end, in virtual time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chalicelib import passes
+from chalicelib.errors import LaunchRefused, NoCapacity, QuotaExceeded
+from chalicelib.lifecycle import service_status
+from chalicelib.model import InstanceStatus, Reason, ReplicaStatus, ServiceStatus
+from tests.fakes import FakeClock, FakeCloud, World, spec
+
+READY = ReplicaStatus.READY
+
+
+def world(**cloud: object) -> World:
+    clock = FakeClock()
+    return World(cloud=FakeCloud(clock, **cloud))  # type: ignore[arg-type]
+
+
+def test_a_service_comes_up_and_is_routed() -> None:
+    """Two replicas wanted: two machines, both READY and in the routing table, one machine an id."""
+    w = world()
+    w.create()
+    w.tick(4)
+    assert len(w.replicas(READY)) == 2
+    assert w.routed() == sorted(replica.id for replica in w.replicas())
+    assert set(w.cloud.started.values()) == {1}
+
+
+def test_a_steady_tick_writes_nothing() -> None:
+    """When nothing changes no lease is taken and no item is written."""
+    w = world()
+    w.create()
+    w.tick(5)
+    before = (w.state(), w.store.table("svc"), w.store.events("svc"))
+    (report,) = w.tick(5)
+    assert not report.acted
+    assert (w.state(), w.store.table("svc"), w.store.events("svc")) == before
+
+
+def test_a_dead_replica_is_unrouted_and_replaced_in_the_same_pass() -> None:
+    """A machine killed without notice is out of the table, and its replacement launched, in the next pass."""
+    w = world()
+    w.create()
+    w.tick(4)
+    victim = w.replicas()[0].id
+    del w.cloud.machines[victim]
+    w.tick()
+    assert victim not in w.routed()
+    assert len(w.cloud.started) == 3
+    w.tick(5)
+    assert len(w.replicas(READY)) == 2
+    assert len(w.cloud.machines) == 2
+
+
+def test_another_machine_on_a_reused_address_is_not_ready() -> None:
+    """An agent that answers with another boot's nonce does not keep a replica READY."""
+    w = world()
+    w.create()
+    w.tick(4)
+    victim = w.replicas()[0].id
+    w.cloud.machines[victim].boot_nonce = "another"
+    w.tick()
+    assert victim not in w.routed()
+
+
+def test_an_interruption_unroutes_then_replaces_then_terminates() -> None:
+    """On notice: unrouted and replaced in that pass, the machine still there to finish its requests."""
+    w = world()
+    w.create()
+    w.tick(4)
+    victim = w.replicas()[0].id
+    w.cloud.machines[victim].in_flight = 3
+    w.cloud.interrupt(victim, notice_s=120)
+    w.tick()
+    assert victim not in w.routed()
+    assert len(w.cloud.started) == 3
+    assert w.cloud.machines[victim].draining
+    w.tick(10)
+    assert victim in w.cloud.machines
+    w.cloud.machines[victim].in_flight = 0
+    w.tick(3)
+    assert victim not in w.cloud.machines
+    kinds = [event.kind for event in w.store.events("svc") if event.replica == victim or event.kind == "routes"]
+    assert kinds.index("replica.draining") < len(kinds) - 1 - kinds[::-1].index("routes")
+
+
+def test_scale_to_zero_and_wake() -> None:
+    """Without load the service goes to IDLE with no machine left; one request brings a replica back."""
+    w = world()
+    w.create(wanted=spec(min_replicas=0, max_replicas=2, target_qps_per_replica=1, downscale_delay_s=30))
+    for seq in range(1, 140):
+        w.store.record_load("svc", "edge", seq, (), w.clock.now())
+        w.tick()
+    assert w.cloud.machines == {}
+    assert service_status(w.state().service, w.state().replicas)[0] is ServiceStatus.IDLE
+    table = w.store.table("svc")
+    assert table is not None
+    assert table.status is ServiceStatus.IDLE
+    w.store.record_load("svc", "edge", 200, ((int(w.clock.now()), 1),), w.clock.now())
+    w.tick(3)
+    assert len(w.replicas(READY)) == 1
+
+
+def test_an_engine_that_exits_fails_slowly() -> None:
+    """An engine that ends at once is replaced with back-off, never in a fast loop; the log's last words can be read."""
+    w = world()
+    w.create(wanted=spec(min_replicas=1, max_replicas=1))
+    for _ in range(300):
+        for machine in w.cloud.machines.values():
+            machine.exit_code = 1
+        w.tick()
+    assert 4 <= len(w.cloud.started) <= 6  # at 0, 10, 30, 70, 150, 310 s
+    status, message = service_status(w.state().service, w.state().replicas)
+    assert status is ServiceStatus.FAILED
+    assert "no such model" in message
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason", "zones"),
+    [
+        (NoCapacity("no box left"), Reason.NO_CAPACITY, {"a", "b"}),
+        (QuotaExceeded("limit 0"), Reason.QUOTA, {""}),
+        (LaunchRefused("who are you?"), Reason.LAUNCH_REFUSED, {""}),
+    ],
+)
+def test_refusals_are_remembered_as_widely_as_they_mean(
+    refusal: NoCapacity | QuotaExceeded | LaunchRefused, reason: Reason, zones: set[str]
+) -> None:
+    """Capacity blocks the zone and the next one is tried; quota blocks the region, a refusal the cloud, for a while."""
+    w = world(refusal=refusal)
+    w.create(wanted=spec(min_replicas=1, max_replicas=1))
+    w.tick(10)
+    refusals = w.store.unavailable(w.clock.now())
+    assert {refused.reason for refused in refusals} == {reason}
+    assert {refused.zone for refused in refusals} == zones
+    assert w.replicas() == []
+    ended = [replica for replica in w.store.history("svc") if replica.reason is reason]
+    assert len(ended) == len(zones)
+    w.cloud.refusal = None
+    w.tick(700)
+    assert len(w.replicas(READY)) == 1
+
+
+def test_a_lost_answer_starts_no_second_machine() -> None:
+    """The cloud did the work and its answer was lost: the launch is repeated and finds the same machine."""
+    w = world(lose_answers=3)
+    w.create()
+    w.tick(10)
+    assert len(w.replicas(READY)) == 2
+    assert set(w.cloud.started.values()) == {1}
+    assert len(w.cloud.machines) == 2
+
+
+def test_a_cloud_that_is_down_costs_no_replica() -> None:
+    """While the cloud does not answer, ready replicas stay routed and failures are reported."""
+    w = world()
+    w.create()
+    w.tick(4)
+    w.cloud.down = True
+    reports = w.tick(5)
+    assert any("cloud is down" in failure for report in reports for failure in report.failures)
+    assert len(w.routed()) == 2
+
+
+def test_a_rolling_update_never_exceeds_its_surge_nor_drops_below_its_target() -> None:
+    """Over the whole roll-out: at most max + surge machines, at least the target in the routing table."""
+    w = world()
+    w.create()
+    w.tick(4)
+    w.update(spec(fingerprint="v2"))
+    for _ in range(40):
+        w.tick()
+        assert len(w.cloud.machines) <= 3
+        assert len(w.routed()) >= 2
+    assert {replica.fingerprint for replica in w.replicas(READY)} == {"v2"}
+    assert len(w.cloud.machines) == 2
+
+
+def test_a_broken_update_leaves_the_old_version_serving() -> None:
+    """New replicas that exit are retried with back-off; both old replicas stay routed all the time."""
+    w = world()
+    w.create()
+    w.tick(4)
+    old = w.routed()
+    w.update(spec(fingerprint="v2"))
+    for _ in range(120):
+        for replica_id, machine in w.cloud.machines.items():
+            if replica_id not in old:
+                machine.exit_code = 1
+        w.tick()
+        assert w.routed() == old
+        assert len(w.cloud.machines) <= 3
+    status, message = service_status(w.state().service, w.state().replicas)
+    assert status is ServiceStatus.READY
+    assert "no such model" in message
+
+
+def test_an_update_of_policy_only_replaces_no_machine() -> None:
+    """The same fingerprint at another version: the machines stay."""
+    w = world()
+    w.create()
+    w.tick(4)
+    before = w.routed()
+    w.update(spec(upscale_delay_s=1))
+    w.tick(5)
+    assert w.routed() == before
+
+
+def test_down_removes_everything_and_forgets_the_service() -> None:
+    """Unrouted, drained, terminated, seen gone, forgotten: no machine, no table, no service."""
+    w = world()
+    w.create()
+    w.tick(4)
+    w.delete()
+    w.tick()
+    assert w.routed() == []
+    w.tick(15)
+    assert w.cloud.machines == {}
+    assert w.store.service_names() == ()
+    assert w.store.tables() == ()
+
+
+def test_a_machine_of_a_forgotten_service_is_removed() -> None:
+    """A machine with our tag whose service does not exist is terminated after its grace."""
+    w = world()
+    w.create()
+    w.tick(4)
+    stranger = next(iter(w.cloud.machines.values()))
+    lost = replace(stranger.instance, replica_id="ghost-u1d0-0-1", service="ghost")
+    w.cloud.machines["ghost-u1d0-0-1"] = replace(stranger, instance=lost)
+    w.tick(50)
+    assert "ghost-u1d0-0-1" in w.cloud.machines
+    w.tick(20)
+    assert "ghost-u1d0-0-1" not in w.cloud.machines
+    assert len(w.cloud.machines) == 2
+
+
+def test_one_service_in_trouble_does_not_stop_the_next() -> None:
+    """A bug met in one service's pass is reported with its traceback; the other service comes up."""
+    w = world()
+    w.create("bad")
+    w.create("good")
+    w.tick(1)
+    victim = next(machine for machine in w.cloud.machines.values() if machine.instance.service == "bad")
+    victim.instance = replace(victim.instance, status=InstanceStatus.RUNNING, interruption_at="soon")  # type: ignore[arg-type]
+    reports = w.tick(4)
+    failures = [failure for report in reports if report.service == "bad" for failure in report.failures]
+    assert any("Traceback" in failure for failure in failures)
+    assert len(w.routed("good")) == 2
+
+
+def test_a_preview_explains_and_changes_nothing() -> None:
+    """`why` shows what every pass would do, and does not do it."""
+    w = world()
+    w.create()
+    lines = passes.preview(w.runtime, "svc")
+    assert any(line.startswith("optimize: 2 missing of 2") for line in lines)
+    assert w.cloud.machines == {}
+    assert w.replicas() == []
+    assert passes.preview(w.runtime, "nobody") == ()
