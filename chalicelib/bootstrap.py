@@ -1,0 +1,79 @@
+"""The only chooser of adapters. Each is imported when it is chosen, so that a function pays for what it uses only."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from chalicelib import config
+from chalicelib.catalog import CatalogMarket
+from chalicelib.config import Config, ConfigError
+from chalicelib.ports import Clock, Market, Provider, Runtime, Settings
+
+
+class SystemClock:
+    """`ports.Clock`: the machine's."""
+
+    def now(self) -> float:
+        return time.time()
+
+
+class SystemIds:
+    """`ports.Ids`: the operating system's randomness."""
+
+    def token(self, nbytes: int) -> str:
+        return secrets.token_hex(nbytes)
+
+
+def from_environment() -> Runtime:
+    """The runtime of this process. Raises `ConfigError`."""
+    return build(config.from_environment())
+
+
+def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> Runtime:
+    """Every port of one control plane. Nothing is connected to yet.
+
+    `poke` asks for a pass over a service at once; without one the next tick sees to it, at most a minute later.
+    Raises `ConfigError` when a provider is unknown or is not told what it needs.
+    """
+    from chalicelib.prober import HttpProber  # noqa: PLC0415 imported when used, see above
+    from chalicelib.store.dynamodb import DynamoDBStore  # noqa: PLC0415 same
+
+    clock, ids = SystemClock(), SystemIds()
+    settings = Settings(
+        deployment=config.deployment,
+        edge_url=config.edge_url,
+        agent_key=config.agent_key,
+        router_token=config.router_token,
+        admin_key=config.admin_key,
+    )
+    return Runtime(
+        clock=clock,
+        ids=ids,
+        store=DynamoDBStore(config.table, config.region, clock=clock, ids=ids, endpoint_url=config.dynamodb_endpoint),
+        providers={name: _provider(name, config, clock) for name in config.providers},
+        market=_market(config.providers),
+        prober=HttpProber(settings.agent_key, clock, settings.pass_budget_s),
+        settings=settings,
+        poke=poke,
+    )
+
+
+def _provider(name: str, config: Config, clock: Clock) -> Provider:
+    if name == "local":
+        from chalicelib.providers.local.compute import LocalProvider  # noqa: PLC0415 same
+
+        if config.local_root is None:
+            raise ConfigError("SAILPLANE_LOCAL_ROOT: the provider `local` needs the absolute path of a directory.")
+        return LocalProvider(config.local_root, config.deployment, sys.executable, config.host_env, clock)
+    raise ConfigError(f"SAILPLANE_PROVIDERS: {name!r} is not a provider; known is `local`.")
+
+
+def _market(providers: Sequence[str]) -> Market:
+    if "local" in providers:
+        from chalicelib.providers.local.offers import offers  # noqa: PLC0415 same
+
+        return CatalogMarket({"local": offers})
+    return CatalogMarket({})

@@ -1,0 +1,88 @@
+"""What a deployment is told from outside. The only reader of the process's environment in the control plane."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+from chalicelib.errors import SailplaneError
+
+# 128 random bits in hexadecimal. Shorter keys can be guessed at the rate at which a function answers.
+MIN_KEY_CHARACTERS = 32
+
+
+class ConfigError(SailplaneError):
+    """A variable is missing or wrong; the message names it and says what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything `bootstrap.build` needs to know. Keys never show in its repr."""
+
+    table: str
+    region: str
+    providers: tuple[str, ...]
+    edge_url: str
+    admin_key: str = field(repr=False)
+    router_token: str = field(repr=False)
+    agent_key: str = field(repr=False)
+    deployment: str = "sailplane"
+    dynamodb_endpoint: str | None = None  # a local stand-in for DynamoDB
+    local_root: Path | None = None  # where the local provider keeps its replicas
+    host_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # the local provider passes PATH and such on
+
+
+def from_environment(known: Mapping[str, str] = MappingProxyType({})) -> Config:
+    """The configuration of this process; what is `known` beforehand takes precedence. Raises `ConfigError`."""
+    return from_env({**os.environ, **known})
+
+
+def from_env(env: Mapping[str, str]) -> Config:
+    """The configuration that `env` holds.
+
+    Raises:
+        ConfigError: a variable is missing or wrong. Its value is not repeated: it may be a key put in the wrong place.
+    """
+    providers = tuple(name.strip() for name in _required(env, "SAILPLANE_PROVIDERS", "e.g. `local`").split(","))
+    root = env.get("SAILPLANE_LOCAL_ROOT", "")
+    if root and not Path(root).is_absolute():
+        raise ConfigError("SAILPLANE_LOCAL_ROOT: expected the absolute path of a directory.")
+    return Config(
+        table=_required(env, "SAILPLANE_TABLE", "the name of the DynamoDB table"),
+        region=_required(env, "AWS_REGION", "the table's region, e.g. `us-east-1`"),
+        providers=providers,
+        edge_url=_url(env, "SAILPLANE_EDGE_URL"),
+        admin_key=_key(env, "SAILPLANE_ADMIN_KEY"),
+        router_token=_key(env, "SAILPLANE_ROUTER_TOKEN"),
+        agent_key=_key(env, "SAILPLANE_AGENT_KEY"),
+        deployment=env.get("SAILPLANE_DEPLOYMENT", "sailplane"),
+        dynamodb_endpoint=_url(env, "SAILPLANE_DYNAMODB_ENDPOINT") if "SAILPLANE_DYNAMODB_ENDPOINT" in env else None,
+        local_root=Path(root) if root else None,
+        host_env=env,
+    )
+
+
+def _required(env: Mapping[str, str], name: str, expected: str) -> str:
+    value = env.get(name, "")
+    if not value:
+        raise ConfigError(f"{name}: not set; expected {expected}.")
+    return value
+
+
+def _url(env: Mapping[str, str], name: str) -> str:
+    value = _required(env, name, "a URL")
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ConfigError(f"{name}: expected http(s)://host[:port][/prefix].")
+    return value.rstrip("/")
+
+
+def _key(env: Mapping[str, str], name: str) -> str:
+    value = _required(env, name, f"at least {MIN_KEY_CHARACTERS} random characters")
+    if len(value) < MIN_KEY_CHARACTERS or not (value.isascii() and value.isprintable()) or " " in value:
+        raise ConfigError(f"{name}: expected at least {MIN_KEY_CHARACTERS} random ASCII characters without spaces.")
+    return value

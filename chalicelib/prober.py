@@ -1,0 +1,215 @@
+"""`ports.Prober` over HTTP: asks replica agents how they are, tells them to drain, reads their logs.
+
+All conversations run on one event loop in a thread of the prober's own. So a probe of hundreds of replicas takes as long
+as the slowest, each ends at its own deadline whatever the other side does, connections are kept from one pass to the
+next, and any number of threads (passes, API) may call at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cached_property
+from typing import Annotated, Any, TypeVar
+
+import httpx
+from pydantic import BaseModel, Field, ValidationError
+
+from chalicelib.identity import agent_token
+from chalicelib.model import EnginePhase, ProbeResult, ProbeSpec, Replica
+from chalicelib.ports import Clock
+
+# A probe's answer is 1 KB and 20 log lines; a log is what a function may answer with, less room for JSON's escapes.
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_LOG_BYTES = 2 * 1024 * 1024
+MAX_DETAIL_CHARACTERS = 500
+MAX_LOG_TAIL_CHARACTERS = 8_000
+# The agent waits `timeout_s` for its engine; the second is for the way there and back.
+TRAVEL_S = 1.0
+COMMAND_TIMEOUT_S = 5.0
+# Two probe intervals. aiohttp's server, which the agent is, keeps an idle connection for 75 s.
+KEEPALIVE_S = 30.0
+
+T = TypeVar("T")
+
+
+class HttpProber:
+    """Talks to agents at their replica's URL.
+
+    Args:
+        agent_key: agents' tokens are derived from it.
+        clock: stamps the results.
+        budget_s: no probe lasts longer, whatever its own timeout.
+    """
+
+    def __init__(self, agent_key: str, clock: Clock, budget_s: float = 50.0) -> None:
+        self._agent_key = agent_key
+        self._clock = clock
+        self._budget_s = budget_s
+        self._starting = threading.Lock()
+
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
+        if not targets:
+            return {}
+        results = self._run(self._probe_all(targets))
+        return {result.replica_id: result for result in results}
+
+    def drain(self, replica: Replica) -> None:
+        if replica.url:
+            self._run(self._drain(replica))
+
+    def read_log(self, replica: Replica, tail: int) -> str | None:
+        return self._run(self._read_log(replica, tail)) if replica.url else None
+
+    def close(self) -> None:
+        """Close the connections and end the thread. Only for tests and orderly shutdowns; the thread is a daemon."""
+        self._run(self._client.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _run(self, conversation: Coroutine[Any, Any, T]) -> T:
+        with self._starting:
+            loop = self._loop
+        return asyncio.run_coroutine_threadsafe(conversation, loop).result()
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        threading.Thread(target=_serve, args=(loop,), name="prober", daemon=True).start()
+        return loop
+
+    @cached_property
+    def _client(self) -> httpx.AsyncClient:
+        """Used on the loop only. Neither proxies nor .netrc: agents are reached directly and have their own tokens."""
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=KEEPALIVE_S)
+        return httpx.AsyncClient(limits=limits, follow_redirects=False, trust_env=False, timeout=self._budget_s)
+
+    async def _probe_all(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> list[ProbeResult]:
+        return await asyncio.gather(*(self._probe(replica, spec) for replica, spec in targets))
+
+    async def _probe(self, replica: Replica, spec: ProbeSpec) -> ProbeResult:
+        timeout_s = min(spec.timeout_s + TRAVEL_S, self._budget_s)
+        question = {
+            "method": spec.method,
+            "path": spec.path,
+            "body": spec.post_data,
+            "headers": dict(spec.headers),
+            "timeout_s": spec.timeout_s,
+        }
+        try:
+            async with self._ask(replica, "POST", "/_sailplane/probe", timeout_s, question) as response:
+                if response.status_code != httpx.codes.OK:
+                    return self._silent(replica, f"the agent answered HTTP {response.status_code}")
+                body = await _read(response, MAX_ANSWER_BYTES)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return self._silent(replica, f"the agent cannot be reached: {type(error).__name__} {error}")
+        except TimeoutError:
+            return self._silent(replica, f"the agent did not answer within {timeout_s:g} s")
+        return self._judge(replica, body)
+
+    def _judge(self, replica: Replica, body: bytes | None) -> ProbeResult:
+        if body is None:
+            return self._silent(replica, f"the agent's answer is longer than {MAX_ANSWER_BYTES // 1024} KB")
+        try:
+            answer = _Answer.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the whole"
+            return self._silent(replica, f"the agent's answer is malformed: {where}: {first['msg']}")
+        if (answer.replica_id, answer.boot_nonce) != (replica.id, replica.boot_nonce):
+            return self._silent(replica, f"another machine answers at this address: {answer.replica_id[:80]!r}")
+        return ProbeResult(
+            replica_id=replica.id,
+            at=self._clock.now(),
+            identified=True,
+            ready=answer.ready,
+            detail=answer.detail[:MAX_DETAIL_CHARACTERS],
+            in_flight=answer.in_flight,
+            engine=answer.engine.phase,
+            exit_code=answer.engine.exit_code,
+            log_tail=answer.engine.log_tail[-MAX_LOG_TAIL_CHARACTERS:],
+            interruption_at=answer.interruption_at,
+        )
+
+    def _silent(self, replica: Replica, detail: str) -> ProbeResult:
+        return ProbeResult(replica.id, self._clock.now(), identified=False, detail=detail[:MAX_DETAIL_CHARACTERS])
+
+    async def _drain(self, replica: Replica) -> None:
+        try:
+            async with self._ask(replica, "POST", "/_sailplane/drain", COMMAND_TIMEOUT_S):
+                pass
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+            return  # unrouted either way
+
+    async def _read_log(self, replica: Replica, tail: int) -> str | None:
+        path = f"/_sailplane/log?tail={tail}"
+        try:
+            async with self._ask(replica, "GET", path, COMMAND_TIMEOUT_S) as response:
+                if response.status_code != httpx.codes.OK:
+                    return None
+                body = await _read_end(response, MAX_LOG_BYTES)
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+            return None
+        return body.decode(errors="replace")
+
+    @asynccontextmanager
+    async def _ask(
+        self, replica: Replica, method: str, path: str, timeout_s: float, question: Mapping[str, Any] | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        token = agent_token(self._agent_key, replica.id, replica.boot_nonce)
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Content-Type": "application/json",
+            "Accept-Encoding": "identity",  # so that a small answer cannot unpack into a huge one
+        }
+        content = None if question is None else json.dumps(question).encode()
+        async with (
+            asyncio.timeout(timeout_s),
+            self._client.stream(method, replica.url + path, headers=headers, content=content) as response,
+        ):
+            yield response
+
+
+class _Engine(BaseModel):
+    phase: EnginePhase
+    exit_code: int | None = None
+    log_tail: str = ""
+
+
+class _Answer(BaseModel):
+    """What an agent answers to a probe; members it may add later are ignored."""
+
+    replica_id: str
+    boot_nonce: str
+    ready: bool
+    detail: str = ""
+    in_flight: Annotated[int, Field(ge=0)] = 0
+    engine: _Engine
+    interruption_at: float | None = None
+
+
+async def _read(response: httpx.Response, max_bytes: int) -> bytes | None:
+    """The body, or None when it is longer than `max_bytes`."""
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > max_bytes:
+            return None
+    return bytes(body)
+
+
+async def _read_end(response: httpx.Response, max_bytes: int) -> bytes:
+    """The last `max_bytes` of the body."""
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        del body[:-max_bytes]
+    return bytes(body)
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    loop.close()

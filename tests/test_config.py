@@ -1,0 +1,87 @@
+"""What a deployment is told from outside, and what it says when that is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chalicelib import bootstrap
+from chalicelib.config import ConfigError, from_env
+from chalicelib.ports import FaultInjector
+from chalicelib.store.dynamodb import DynamoDBStore
+
+ENV = {
+    "SAILPLANE_TABLE": "sailplane",
+    "AWS_REGION": "us-east-1",
+    "SAILPLANE_PROVIDERS": "local",
+    "SAILPLANE_EDGE_URL": "http://127.0.0.1:7490/",
+    "SAILPLANE_ADMIN_KEY": "a" * 32,
+    "SAILPLANE_ROUTER_TOKEN": "r" * 32,
+    "SAILPLANE_AGENT_KEY": "k" * 32,
+}
+
+
+@pytest.mark.parametrize("name", list(ENV))
+def test_a_missing_variable_is_named(name: str) -> None:
+    """And so is an empty one; the message says what is expected."""
+    for env in ({key: value for key, value in ENV.items() if key != name}, {**ENV, name: ""}):
+        with pytest.raises(ConfigError, match=f"^{name}: not set; expected "):
+            from_env(env)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SAILPLANE_ADMIN_KEY", "short"),
+        ("SAILPLANE_ROUTER_TOKEN", "r" * 31),
+        ("SAILPLANE_AGENT_KEY", "k" * 31 + "\n"),
+        ("SAILPLANE_ADMIN_KEY", "ü" * 32),
+        ("SAILPLANE_EDGE_URL", "127.0.0.1:7490"),
+        ("SAILPLANE_EDGE_URL", "ftp://edge"),
+        ("SAILPLANE_EDGE_URL", "http://edge/?a=b"),
+        ("SAILPLANE_DYNAMODB_ENDPOINT", "localhost"),
+        ("SAILPLANE_LOCAL_ROOT", "relative/path"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_not_repeated(name: str, value: str) -> None:
+    """The value may be a key that landed in the wrong variable."""
+    with pytest.raises(ConfigError, match=f"^{name}: expected ") as refusal:
+        from_env({**ENV, name: value})
+    assert value not in str(refusal.value)
+
+
+def test_keys_do_not_show(tmp_path: Path) -> None:
+    """Neither in the configuration's repr nor in the runtime's settings'."""
+    config = replace(from_env(ENV), local_root=tmp_path)
+    shown = repr(config) + repr(bootstrap.build(config).settings)
+    assert not any(key in shown for key in ("a" * 32, "r" * 32, "k" * 32))
+
+
+def test_a_runtime_is_built_from_the_environment_alone(tmp_path: Path) -> None:
+    """Adapters as configured, nothing connected to."""
+    endpoint = "http://127.0.0.1:9/"
+    config = from_env({**ENV, "SAILPLANE_LOCAL_ROOT": str(tmp_path), "SAILPLANE_DYNAMODB_ENDPOINT": endpoint})
+    poked: list[str] = []
+    runtime = bootstrap.build(config, poked.append)
+    runtime.poke("svc")
+    assert poked == ["svc"]
+    assert runtime.settings.edge_url == "http://127.0.0.1:7490"
+    assert isinstance(runtime.store, DynamoDBStore)
+    assert isinstance(runtime.providers["local"], FaultInjector)
+    assert {offer.location.provider for offer in runtime.market.offers(["local"])} == {"local"}
+    assert runtime.clock.now() > 1_700_000_000
+    assert len(runtime.ids.token(4)) == 8
+
+
+def test_an_unknown_provider_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    """Typing `locl` does not start a control plane without clouds."""
+    with pytest.raises(ConfigError, match=r"SAILPLANE_PROVIDERS: 'locl' is not a provider; known is `local`"):
+        bootstrap.build(replace(from_env({**ENV, "SAILPLANE_PROVIDERS": "local, locl"}), local_root=tmp_path))
+
+
+def test_the_local_provider_needs_a_directory() -> None:
+    """There is no default that could be somebody's files."""
+    with pytest.raises(ConfigError, match="SAILPLANE_LOCAL_ROOT"):
+        bootstrap.build(from_env(ENV))
