@@ -106,8 +106,10 @@ def _why(best: Offer, preference: int, rivals: Sequence[Offer], request: Request
     if len(rivals) == 1:
         text = f"{describe(best)}: the only feasible offer"
     elif len(equals) > 1:
+        text += f", one of {len(equals)} at that price"
+    if len(equals) > 1 and request.hosting:
         ours = sum((place.provider, place.region) == _region(best) for place in request.hosting)
-        text += f", one of {len(equals)} at that price; its region hosts {ours} of our replicas and no other fewer"
+        text += f"; its region hosts {ours} of our replicas and no other's fewer"
     if preference > 0:
         text += f"; choice {preference + 1} of {len(request.resources.groups)}, as nothing preferred to it is feasible"
     return text
@@ -143,15 +145,15 @@ def _unfit(resources: ResourceRequest, unfit: Iterable[Offer]) -> Iterator[Rejec
     requirements = [requirement for group in resources.groups for requirement in group]
     counts = Counter(_nearest_miss(requirements, offer) for offer in unfit)
     for wanted, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
-        yield Rejected(f"{count} offer{'s' * (count > 1)}", f"not what was asked for: {wanted}")
+        yield Rejected(f"{count} offer{'s' * (count > 1)}", f"{wanted} was asked for")
 
 
 def _nearest_miss(requirements: Sequence[Requirement], offer: Offer) -> str:
-    """What the offer lacks, worded: by far the most offers have simply another accelerator."""
+    """What the offer lacks, worded; by far the most offers have simply another accelerator."""
     misses = [(constraints.first_unmet(requirement, offer), requirement) for requirement in requirements]
     depth, wanted = max(
         (constraints.CONSTRAINTS.index(constraint), constraint.wanted(requirement))
         for constraint, requirement in misses
         if constraint is not None
     )
-    return "any of the accelerators" if depth == 0 and len(requirements) > 1 else wanted
+    return "another accelerator" if depth == 0 and len(requirements) > 1 else wanted

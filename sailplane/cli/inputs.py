@@ -25,32 +25,27 @@ def service_file(command: Callable[..., _R]) -> Callable[..., _R]:
     @click.option("--env-file", type=_TEXT_FILE, help="Set the file's envs from lines of KEY=VALUE.")
     @functools.wraps(command)
     def with_inputs(*args: Any, file: IO[str], env: tuple[str, ...], env_file: IO[str] | None, **others: Any) -> _R:
+        from_file = _env_file(env_file) if env_file else {}
         output.configure(click.get_current_context(), source=file.name)
-        envs = _pairs("--env-file", _assignments(env_file)) if env_file else {}
-        return command(*args, text=_read(file), envs=envs | _pairs("--env", env), **others)
+        return command(*args, text=_read(file), envs=from_file | _pairs(env), **others)
 
     return with_inputs
 
 
-def _assignments(file: IO[str]) -> list[str]:
-    """The lines of a .env file that say something, without `export` and without quotes around values."""
-    lines = [line.strip().removeprefix("export ") for line in _read(file).splitlines()]
-    return [_unquoted(line) for line in lines if line and not line.startswith("#")]
+def _env_file(file: IO[str]) -> dict[str, str]:
+    from chalicelib.spec import parse_env_file  # noqa: PLC0415 - pydantic costs 100 ms, few use env files
+
+    output.configure(click.get_current_context(), source=file.name)
+    return parse_env_file(_read(file))
 
 
-def _unquoted(line: str) -> str:
-    key, equals, value = (part.strip() for part in line.partition("="))
-    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-    return key + equals + (value[1:-1] if quoted else value)
-
-
-def _pairs(option: str, assignments: Iterable[str]) -> dict[str, str]:
+def _pairs(assignments: Iterable[str]) -> dict[str, str]:
     pairs = {}
     for number, assignment in enumerate(assignments, start=1):
         key, equals, value = assignment.partition("=")
         if not equals or not key.isidentifier():
             # By number, not by text: what stands there may be a secret.
-            raise click.BadParameter(f"entry {number} is not of the form KEY=VALUE", param_hint=option)
+            raise click.BadParameter(f"entry {number} is not of the form KEY=VALUE", param_hint="--env")
         pairs[key] = value
     return pairs
 
