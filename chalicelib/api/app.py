@@ -1,0 +1,31 @@
+"""The app: every route, the schedule and the cloud's events. Lambda's app.py and the laptop serve the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chalice.app import Chalice
+
+from chalicelib.api import problems, triggers
+from chalicelib.api.edge import edge
+from chalicelib.api.meta import meta
+from chalicelib.api.replicas import replicas
+from chalicelib.api.services import services
+from chalicelib.ports import Runtime
+
+
+def create_app(runtime: Callable[[], Runtime]) -> Chalice:
+    """The app around a runtime, which is asked for at the first request or event and not before.
+
+    A Chalice app keeps the current request on itself: a server with threads makes one for each of them.
+    """
+    # An environment of its own: Chalice adds its name to AWS_EXECUTION_ENV each time an app is made.
+    app = Chalice("sailplane", configure_logs=False, env={})
+    app.register_middleware(problems.as_problem, "http")
+    app.register_blueprint(meta(runtime, app))
+    app.register_blueprint(services(runtime))
+    app.register_blueprint(replicas(runtime))
+    app.register_blueprint(edge(runtime))
+    app.schedule(triggers.EVERY_MINUTE, name="tick")(triggers.on_schedule(runtime))
+    app.on_cw_event(triggers.EC2_EVENTS, name="interrupt")(triggers.on_ec2_event(runtime))
+    return app

@@ -1,0 +1,73 @@
+"""The one call a router makes: it hands over what it counted and takes the routing table along."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from chalice.app import Blueprint
+
+from chalicelib.api import views
+from chalicelib.api.auth import Caller
+from chalicelib.api.routes import Route, blueprint
+from chalicelib.api.schemas import Exchange, Exchanged, ServiceTable, Table
+from chalicelib.ports import Runtime
+
+
+def edge(runtime: Callable[[], Runtime]) -> Blueprint:
+    """The routers' route."""
+    return blueprint(
+        __name__,
+        runtime,
+        (
+            Route(
+                "POST",
+                "/v1/edge/exchange",
+                exchange,
+                "Hand over request counts, take the routing table",
+                Exchanged,
+                caller=Caller.ROUTER,
+                body=Exchange,
+                max_body_bytes=1024 * 1024,
+            ),
+        ),
+    )
+
+
+def exchange(runtime: Runtime, body: Exchange) -> Exchanged:
+    """Record the counts, wake what a request waits for, and answer with the table unless the router has it."""
+    now = runtime.clock.now()  # before the table is read: one read later must never look older
+    for name, counts in body.requests.items():
+        runtime.store.record_load(name, body.router_id, body.seq, _by_second(counts, now), now)
+    services = {table.service: views.service_table(table) for table in runtime.store.tables()}
+    _wake(runtime, body, services)
+    etag = _etag(services)
+    if etag == body.etag:
+        return Exchanged(table=None)
+    return Exchanged(table=Table(etag=etag, issued_at=now, services=services))
+
+
+def _by_second(counts: Sequence[tuple[int, int]], now: float) -> tuple[tuple[int, int], ...]:
+    """Counts with each second once and none in the future, which is where a router whose clock is ahead puts them.
+
+    Refusing such a batch would also keep the table from its router, and dropping it would look like no load at all.
+    """
+    by_second: Counter[int] = Counter()
+    for second, count in counts:
+        by_second[min(second, int(now))] += count
+    return tuple(sorted(by_second.items()))
+
+
+def _wake(runtime: Runtime, body: Exchange, services: Mapping[str, ServiceTable]) -> None:
+    """Ask for a pass over every service that was knocked at while no replica could answer."""
+    for name, counts in body.requests.items():
+        if name in services and not services[name].replicas and any(count for _, count in counts):
+            runtime.poke(name)
+
+
+def _etag(services: Mapping[str, ServiceTable]) -> str:
+    digest = hashlib.sha256()
+    for name, table in sorted(services.items()):
+        digest.update(f"{name}\n{table.model_dump_json()}\n".encode())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,95 @@
+"""How a handler becomes a route: who may call it, what it takes and gives, and how OpenAPI is told about it.
+
+A handler is a plain function `(runtime, **path parameters, body=…, query=…) -> BaseModel`; nothing in it knows Chalice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+
+from chalice.app import Blueprint, MultiDict, Request, Response
+from pydantic import BaseModel, ValidationError
+
+from chalicelib.api import problems
+from chalicelib.api.auth import Caller, authorize
+from chalicelib.errors import SailplaneError
+from chalicelib.ports import Runtime
+
+Handler = Callable[..., BaseModel]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation of the API. `max_body_bytes` bounds what is read before anything is parsed."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    answer: type[BaseModel]
+    status: HTTPStatus = HTTPStatus.OK
+    caller: Caller = Caller.ADMIN
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    errors: tuple[int, ...] = ()  # statuses beyond the ones every route of its kind may answer
+    max_body_bytes: int = 256 * 1024
+
+
+def blueprint(name: str, runtime: Callable[[], Runtime], routes: tuple[Route, ...]) -> Blueprint:
+    """A Chalice blueprint serving `routes`. The runtime is asked for at the first request, not before."""
+    made = Blueprint(name)
+    for route in routes:
+        view = _View(route, runtime, made)
+        made.route(route.path, methods=[route.method], name=view.__name__)(view)
+    return made
+
+
+class _View:
+    """What Chalice calls. It keeps its `route`, so that the OpenAPI document can be made by walking `app.routes`."""
+
+    def __init__(self, route: Route, runtime: Callable[[], Runtime], blueprint: Blueprint) -> None:
+        self.route = route
+        self._runtime = runtime
+        self._blueprint = blueprint
+        self.__name__ = route.handler.__name__
+        self.__doc__ = route.summary
+
+    def __call__(self, **path: str) -> Response:
+        try:
+            answer = self._answer(self._blueprint.current_request, path)
+        except SailplaneError as error:
+            return problems.answer_for(error)
+        return Response(answer.model_dump_json(), {"Content-Type": "application/json"}, self.route.status.value)
+
+    def _answer(self, request: Request, path: dict[str, str]) -> BaseModel:
+        runtime = self._runtime()
+        authorize(self.route.caller, request.headers.get("authorization", ""), runtime.settings)
+        call = partial(self.route.handler, runtime, **path)
+        if self.route.body:
+            call = partial(call, body=_parsed_body(self.route.body, request.raw_body, self.route.max_body_bytes))
+        if self.route.query:
+            call = partial(call, query=_parsed_query(self.route.query, request.query_params))
+        return call()
+
+
+def _parsed_body(model: type[BaseModel], body: bytes, max_bytes: int) -> BaseModel:
+    if len(body) > max_bytes:
+        detail = f"The body has {len(body):,} bytes; {max_bytes:,} are accepted here."
+        raise problems.Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if error.errors()[0]["type"] == "json_invalid":
+            detail = f"The body is not JSON: {error.errors()[0]['msg']}."
+            raise problems.Refused(HTTPStatus.BAD_REQUEST, detail) from error
+        raise problems.InvalidRequest(error) from error
+
+
+def _parsed_query(model: type[BaseModel], query: MultiDict | None) -> BaseModel:
+    try:
+        return model.model_validate(dict(query or {}))
+    except ValidationError as error:
+        raise problems.InvalidRequest(error) from error

@@ -1,0 +1,281 @@
+"""What the API takes and gives. `/openapi.json` is generated from these models and the routes.
+
+Requests refuse unknown members; answers carry instants as ISO 8601 in UTC.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, RootModel, StringConstraints
+
+from chalicelib.model import CapacityType, Reason, ReplicaStatus, ServiceStatus
+
+RESERVED_NAMES = frozenset({"v1"})  # the first segment of our own paths
+MAX_YAML_CHARACTERS = (
+    64 * 1024
+)  # the record that every pass reads holds its `setup` and `run`; DynamoDB stops at 400 KB
+MAX_ENVS_CHARACTERS = 32 * 1024
+
+
+def _not_reserved(name: str) -> str:
+    if name in RESERVED_NAMES:
+        raise ValueError(f"{name!r} is reserved; choose another name")
+    return name
+
+
+def _within_size(envs: dict[str, str]) -> dict[str, str]:
+    size = sum(len(key) + len(value) for key, value in envs.items())
+    if size > MAX_ENVS_CHARACTERS:
+        raise ValueError(f"has {size:,} characters in total; at most {MAX_ENVS_CHARACTERS:,} are kept")
+    return envs
+
+
+ServiceName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"), AfterValidator(_not_reserved)
+]
+Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
+EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+class UpdateService(_Request):
+    """A service's YAML, as its owner wrote it, and values that replace its `envs`."""
+
+    yaml: Annotated[str, StringConstraints(min_length=1, max_length=MAX_YAML_CHARACTERS)]
+    envs: Annotated[dict[str, str], AfterValidator(_within_size)] = Field(default_factory=dict)
+
+
+class CreateService(UpdateService):
+    """A new service."""
+
+    name: ServiceName
+
+
+class EventsQuery(_Request):
+    """Which events: after an instant, of a kind (or kinds that start so), at most so many, the newest ones."""
+
+    after: AwareDatetime | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 200
+    kind: Annotated[str, StringConstraints(pattern=r"^[a-z_.]{0,64}$")] = ""
+
+
+class LogQuery(_Request):
+    """How many lines of a log."""
+
+    tail: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
+class PreemptQuery(_Request):
+    """How long before the machine is taken its replica learns of it. 30 s is what GCP and Azure give."""
+
+    notice_s: Annotated[float, Field(ge=0, le=600)] = 30.0
+
+
+class Exchange(_Request):
+    """What a router counted since the last exchange that was answered, and which table it has.
+
+    `requests`: service -> [[epoch second, count], …]. The batch is resent unchanged, with its `seq`, until it is answered.
+    """
+
+    router_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9_.]{0,63}$")]
+    seq: Annotated[int, Field(ge=0, le=2**53, strict=True)]
+    requests: Annotated[
+        dict[
+            Annotated[str, StringConstraints(max_length=64)],
+            Annotated[list[tuple[EpochSecond, Count]], Field(max_length=3600)],
+        ],
+        Field(max_length=1000),
+    ]
+    etag: Annotated[str, StringConstraints(max_length=128)] | None = None
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+class Replica(_Answer):
+    """A replica as its owner sees it. TERMINATED ones stay listed for an hour."""
+
+    id: str
+    status: ReplicaStatus
+    status_since: AwareDatetime
+    reason: Reason | None
+    error: str
+    version: int
+    provider: str
+    region: str
+    zone: str
+    instance_type: str
+    accelerators: str
+    capacity_type: CapacityType
+    price_usd_per_hour: float
+    url: str
+    created_at: AwareDatetime
+    ready_at: AwareDatetime | None
+
+
+class Service(_Answer):
+    """A service as it stands."""
+
+    name: str
+    status: ServiceStatus
+    message: str
+    endpoint: str
+    version: int
+    target: int
+    ready: int
+    updating: bool
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    replicas: tuple[Replica, ...]
+
+
+class Services(_Answer):
+    """All services."""
+
+    services: tuple[Service, ...]
+
+
+class Version(_Answer):
+    """One immutable version of a service's YAML."""
+
+    number: int
+    yaml: str
+    created_at: AwareDatetime
+
+
+class Versions(_Answer):
+    """All versions of a service, oldest first."""
+
+    versions: tuple[Version, ...]
+
+
+class Event(_Answer):
+    """Something that happened to a service."""
+
+    at: AwareDatetime
+    kind: str
+    message: str
+    replica: str
+    data: dict[str, str]
+
+
+class Events(_Answer):
+    """Events, oldest first."""
+
+    events: tuple[Event, ...]
+
+
+class Unavailable(_Answer):
+    """A cloud's refusal that is remembered; empty strings mean "any"."""
+
+    provider: str
+    region: str
+    zone: str
+    instance_type: str
+    reason: Reason
+    message: str
+    until: AwareDatetime
+
+
+class Why(_Answer):
+    """What the control plane would do now, what it last did, and what it leaves alone."""
+
+    now: tuple[str, ...]
+    decisions: tuple[Event, ...]
+    unavailable: tuple[Unavailable, ...]
+
+
+class Log(_Answer):
+    """The last lines of a replica's log."""
+
+    replica: str
+    log: str
+
+
+class Accepted(_Answer):
+    """An action on a replica that was begun."""
+
+    replica: str
+    action: Literal["drain", "preempt", "kill"]
+
+
+class Route(_Answer):
+    """A replica as routers see it."""
+
+    id: str
+    url: str
+    in_flight: int
+
+
+class ServiceTable(_Answer):
+    """One service's share of the routing table."""
+
+    policy: str
+    status: ServiceStatus
+    replicas: tuple[Route, ...]
+
+
+class Table(_Answer):
+    """The routing table. `issued_at` is an epoch second: routers refuse a table older than theirs."""
+
+    etag: str
+    issued_at: float
+    services: dict[str, ServiceTable]
+
+
+class Exchanged(_Answer):
+    """The table, or null when the router has it already."""
+
+    table: Table | None
+
+
+class Health(_Answer):
+    """The control plane answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Info(_Answer):
+    """Which control plane this is."""
+
+    version: str
+    deployment: str
+    providers: tuple[str, ...]
+    edge_url: str
+
+
+class OpenApi(RootModel[dict[str, Any]]):
+    """An OpenAPI 3.1 document."""
+
+
+class FieldProblem(_Answer):
+    """One thing wrong with a request or a service YAML."""
+
+    path: str
+    reason: str
+    hint: str
+    line: int
+
+
+class Problem(_Answer):
+    """RFC 9457 problem details. `problems` and `suggestions` come with a 422, `request_id` with a 500."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    problems: tuple[FieldProblem, ...] = ()
+    suggestions: tuple[str, ...] = ()
+    request_id: str = ""

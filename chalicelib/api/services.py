@@ -1,0 +1,184 @@
+"""Services: create, look at, change, shut down, and ask why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+
+from chalice.app import Blueprint
+
+from chalicelib import catalog, lifecycle, optimizer, passes, spec
+from chalicelib.api import schemas, views
+from chalicelib.api.lookup import load, no_service
+from chalicelib.api.routes import Route, blueprint
+from chalicelib.api.writes import until_unchallenged
+from chalicelib.errors import Invalid, NoFeasibleOffer
+from chalicelib.model import Event, SpecVersion, State
+from chalicelib.ports import Commit, Runtime
+
+# How many events `why` looks back on; each is a decision carried out, with its reason.
+DECISIONS_SHOWN = 20
+
+
+def services(runtime: Callable[[], Runtime]) -> Blueprint:
+    """The owner's routes for services."""
+    one = "/v1/services/{name}"
+    return blueprint(
+        __name__,
+        runtime,
+        (
+            Route(
+                "POST",
+                "/v1/services",
+                create,
+                "Create a service from its YAML",
+                schemas.Service,
+                status=HTTPStatus.CREATED,
+                body=schemas.CreateService,
+                errors=(409,),
+            ),
+            Route("GET", "/v1/services", list_all, "All services", schemas.Services),
+            Route("GET", one, show, "One service with its replicas", schemas.Service, errors=(404,)),
+            Route(
+                "PUT",
+                one,
+                update,
+                "Give a service its next version",
+                schemas.Service,
+                body=schemas.UpdateService,
+                errors=(404, 412),
+            ),
+            Route(
+                "DELETE",
+                one,
+                delete,
+                "Shut a service down",
+                schemas.Service,
+                status=HTTPStatus.ACCEPTED,
+                errors=(404, 412),
+            ),
+            Route("GET", f"{one}/versions", versions, "Every version of its YAML", schemas.Versions, errors=(404,)),
+            Route(
+                "GET",
+                f"{one}/events",
+                events,
+                "What happened, kept for 7 days",
+                schemas.Events,
+                query=schemas.EventsQuery,
+                errors=(404,),
+            ),
+            Route(
+                "GET", f"{one}/why", why, "What would be done now, and the last decisions", schemas.Why, errors=(404,)
+            ),
+        ),
+    )
+
+
+def create(runtime: Runtime, body: schemas.CreateService) -> schemas.Service:
+    """Parse, check that something on offer fits, then write; nothing is written when either fails."""
+    parsed = _parse(runtime, body)
+    now = runtime.clock.now()
+    service = lifecycle.new_service(body.name, runtime.ids.token(2), parsed.spec, now)
+    version = SpecVersion(body.name, service.spec_version, parsed.spec, body.yaml, now)
+    created = runtime.store.create_service(service, version, (_event("service.created", "created", parsed, now),))
+    runtime.poke(body.name)
+    return _view(runtime, State(created))
+
+
+def list_all(runtime: Runtime) -> schemas.Services:
+    states = (runtime.store.load(name) for name in runtime.store.service_names())
+    return schemas.Services(services=tuple(_view(runtime, state) for state in states if state))
+
+
+def show(runtime: Runtime, name: str) -> schemas.Service:
+    return _view(runtime, load(runtime, name))
+
+
+def update(runtime: Runtime, name: str, body: schemas.UpdateService) -> schemas.Service:
+    """Write the next version. A YAML that means the same as the current one changes nothing."""
+    load(runtime, name)  # an unknown service is said before anything about its YAML
+    parsed = _parse(runtime, body)
+    state = until_unchallenged(partial(_update, runtime, name, body, parsed))
+    runtime.poke(name)
+    return _view(runtime, state)
+
+
+def _update(runtime: Runtime, name: str, body: schemas.UpdateService, parsed: spec.Parsed) -> State:
+    state = load(runtime, name)
+    if state.service.deleting:
+        raise Invalid(f"Service {name!r} is being shut down. Create it again when it is gone.")
+    if state.service.spec == parsed.spec:
+        return state
+    now = runtime.clock.now()
+    service = lifecycle.with_spec(state.service, parsed.spec, state.service.spec_version + 1, now)
+    version = SpecVersion(name, service.spec_version, parsed.spec, body.yaml, now)
+    event = _event("service.updated", f"updated to version {version.number}", parsed, now)
+    return replace(state, service=runtime.store.add_version(service, version, (event,)))
+
+
+def delete(runtime: Runtime, name: str) -> schemas.Service:
+    """Mark the service for shutdown; the passes drain and remove its replicas, then forget it. Asking again is fine."""
+    state = until_unchallenged(partial(_delete, runtime, name))
+    runtime.poke(name)
+    return _view(runtime, state)
+
+
+def _delete(runtime: Runtime, name: str) -> State:
+    state = load(runtime, name)
+    if state.service.deleting:
+        return state
+    now = runtime.clock.now()
+    service = replace(state.service, deleting=True, updated_at=now)
+    event = Event(now, "service.deleting", "shutting down at its owner's request")
+    runtime.store.commit(name, None, Commit(service=service, events=(event,)))
+    return replace(state, service=service)
+
+
+def versions(runtime: Runtime, name: str) -> schemas.Versions:
+    load(runtime, name)
+    return schemas.Versions(versions=tuple(views.version(version) for version in runtime.store.specs(name)))
+
+
+def events(runtime: Runtime, name: str, query: schemas.EventsQuery) -> schemas.Events:
+    """A service that is gone keeps its events for a while, so only a name without either is not found."""
+    after = query.after.timestamp() if query.after else 0.0
+    found = runtime.store.events(name, limit=query.limit, after=after, kind=query.kind)
+    if not found and runtime.store.load(name) is None and not runtime.store.events(name, limit=1):
+        raise no_service(runtime, name)
+    return schemas.Events(events=tuple(views.event(event) for event in found))
+
+
+def why(runtime: Runtime, name: str) -> schemas.Why:
+    load(runtime, name)
+    decisions = runtime.store.events(name, limit=DECISIONS_SHOWN)
+    refusals = runtime.store.unavailable(runtime.clock.now())
+    return schemas.Why(
+        now=passes.preview(runtime, name),
+        decisions=tuple(views.event(event) for event in decisions),
+        unavailable=tuple(views.unavailable(refusal) for refusal in refusals),
+    )
+
+
+def _view(runtime: Runtime, state: State) -> schemas.Service:
+    history = runtime.store.history(state.service.name)
+    return views.service(state, history, runtime.settings.edge_url, runtime.clock.now())
+
+
+def _parse(runtime: Runtime, body: schemas.UpdateService) -> spec.Parsed:
+    """What the YAML means. Raises `SpecError`, or `NoFeasibleOffer` when no enabled provider has such a machine."""
+    enabled = tuple(sorted(runtime.providers))
+    market = runtime.market.offers(enabled)
+    known = sorted({*catalog.accelerators(), *(offer.accelerator for offer in market if offer.accelerator)})
+    parsed = spec.parse(body.yaml, env_overrides=body.envs, known_accelerators=known)
+    resources = parsed.spec.resources
+    if optimizer.decide(optimizer.Request(resources, enabled), market, runtime.clock.now()).chosen is None:
+        reason = optimizer.explain(resources, market, enabled)
+        raise NoFeasibleOffer(reason.message, reason.suggestions)
+    return parsed
+
+
+def _event(kind: str, message: str, parsed: spec.Parsed, now: float) -> Event:
+    ignored = ", ".join(parsed.not_acted_on)
+    return Event(now, kind, f"{message}; given but not acted on yet: {ignored}" if ignored else message)

@@ -1,0 +1,105 @@
+"""What wakes the passes other than a request: the clock and the cloud's events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Literal
+
+from chalice.app import CloudWatchEvent
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from chalicelib import passes
+from chalicelib.errors import Invalid, SailplaneError
+from chalicelib.ports import Runtime
+
+EVERY_MINUTE: Final = "rate(1 minute)"  # EventBridge knows no finer one
+
+SPOT_WARNING: Final = "EC2 Spot Instance Interruption Warning"
+REBALANCE: Final = "EC2 Instance Rebalance Recommendation"
+STATE_CHANGE: Final = "EC2 Instance State-change Notification"
+
+# https://docs.aws.amazon.com/AWSEC2/latest/UserGuide: "Spot Instance interruption notices", "EC2 instance rebalance
+# recommendations" and "State change events for your instances".
+EC2_EVENTS: Final[Mapping[str, Any]] = {"source": ["aws.ec2"], "detail-type": [SPOT_WARNING, REBALANCE, STATE_CHANGE]}
+
+# A machine that comes says so itself, through its agent.
+_COMING = ("pending", "running")
+
+Handler = Callable[[CloudWatchEvent], None]
+
+
+class PassesFailed(SailplaneError):
+    """Some service's passes did not get through; raised, so that the function's error metric counts it."""
+
+
+def on_schedule(runtime: Callable[[], Runtime]) -> Handler:
+    """The minute's tick over all services."""
+
+    def tick(_event: CloudWatchEvent) -> None:
+        _run_passes(runtime())
+
+    return tick
+
+
+def on_ec2_event(runtime: Callable[[], Runtime]) -> Handler:
+    """EC2 is going to take a machine, or it is gone. The passes that follow see which: they list the cloud.
+
+    An event of another shape raises `Invalid`.
+    """
+
+    def interrupt(event: CloudWatchEvent) -> None:
+        seen = _parsed(event)
+        if not (isinstance(seen, _StateChange) and seen.detail.state in _COMING):
+            _run_passes(runtime())
+
+    return interrupt
+
+
+def _run_passes(runtime: Runtime) -> None:
+    failures = [
+        f"{report.service or 'deployment'}: {failure}" for report in passes.tick(runtime) for failure in report.failures
+    ]
+    if failures:
+        raise PassesFailed("\n".join(failures))
+
+
+class _Detail(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    instance_id: Annotated[str, StringConstraints(pattern=r"^i-[0-9a-f]{8,17}$"), Field(alias="instance-id")]
+
+
+class _SpotWarning(BaseModel):
+    class Detail(_Detail):
+        action: Annotated[Literal["terminate", "stop", "hibernate"], Field(alias="instance-action")]
+
+    kind: Literal["EC2 Spot Instance Interruption Warning"]
+    source: Literal["aws.ec2"]
+    detail: Detail
+
+
+class _Rebalance(BaseModel):
+    kind: Literal["EC2 Instance Rebalance Recommendation"]
+    source: Literal["aws.ec2"]
+    detail: _Detail
+
+
+class _StateChange(BaseModel):
+    class Detail(_Detail):
+        state: Literal["pending", "running", "shutting-down", "stopping", "stopped", "terminated"]
+
+    kind: Literal["EC2 Instance State-change Notification"]
+    source: Literal["aws.ec2"]
+    detail: Detail
+
+
+_Ec2Event = _SpotWarning | _Rebalance | _StateChange
+_ec2_event: TypeAdapter[_Ec2Event] = TypeAdapter(Annotated[_Ec2Event, Field(discriminator="kind")])
+
+
+def _parsed(event: CloudWatchEvent) -> _Ec2Event:
+    try:
+        return _ec2_event.validate_python({"kind": event.detail_type, "source": event.source, "detail": event.detail})
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        raise Invalid(f"This is no EC2 event that Sailplane acts on ({event.detail_type!r}): {faults}") from error

@@ -1,0 +1,99 @@
+"""From the core's nouns to the API's words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from chalicelib import lifecycle, model
+from chalicelib.api import schemas
+
+HISTORY_SHOWN_S = 3600.0
+
+
+def service(state: model.State, history: Sequence[model.Replica], edge_url: str, now: float) -> schemas.Service:
+    """A service with its live replicas and, after them, those TERMINATED within the last hour."""
+    record = state.service
+    status, message = lifecycle.service_status(record, state.replicas)
+    gone = [
+        replica
+        for replica in history
+        if replica.status is model.ReplicaStatus.TERMINATED and now - replica.status_since < HISTORY_SHOWN_S
+    ]
+    return schemas.Service(
+        name=record.name,
+        status=status,
+        message=message,
+        endpoint=f"{edge_url}/{record.name}",
+        version=record.spec_version,
+        target=record.scaler.target,
+        ready=sum(replica.status is model.ReplicaStatus.READY for replica in state.replicas),
+        updating=any(
+            replica.status.is_active and replica.fingerprint != record.spec.fingerprint for replica in state.replicas
+        ),
+        created_at=instant(record.created_at),
+        updated_at=instant(record.updated_at),
+        replicas=tuple(_replica(replica) for replica in (*state.replicas, *gone)),
+    )
+
+
+def version(spec: model.SpecVersion) -> schemas.Version:
+    return schemas.Version(number=spec.number, yaml=spec.source, created_at=instant(spec.created_at))
+
+
+def event(happened: model.Event) -> schemas.Event:
+    return schemas.Event(
+        at=instant(happened.at),
+        kind=happened.kind,
+        message=happened.message,
+        replica=happened.replica,
+        data=dict(happened.data),
+    )
+
+
+def unavailable(refusal: model.Unavailable) -> schemas.Unavailable:
+    return schemas.Unavailable(
+        provider=refusal.provider,
+        region=refusal.region,
+        zone=refusal.zone,
+        instance_type=refusal.instance_type,
+        reason=refusal.reason,
+        message=refusal.message,
+        until=instant(refusal.until),
+    )
+
+
+def service_table(table: model.RouteTable) -> schemas.ServiceTable:
+    """Routers know two policies and refuse a table that names a third; how much a replica can take is not told to them."""
+    return schemas.ServiceTable(
+        policy="round_robin" if table.policy == "round_robin" else "least_load",
+        status=table.status,
+        replicas=tuple(schemas.Route(id=route.id, url=route.url, in_flight=route.in_flight) for route in table.routes),
+    )
+
+
+def instant(epoch_s: float) -> datetime:
+    """Epoch seconds as an aware datetime in UTC."""
+    return datetime.fromtimestamp(epoch_s, UTC)
+
+
+def _replica(replica: model.Replica) -> schemas.Replica:
+    place = replica.offer.location
+    return schemas.Replica(
+        id=replica.id,
+        status=replica.status,
+        status_since=instant(replica.status_since),
+        reason=replica.reason,
+        error=replica.error,
+        version=replica.spec_version,
+        provider=place.provider,
+        region=place.region,
+        zone=place.zone,
+        instance_type=replica.offer.instance_type,
+        accelerators=replica.offer.accelerators,
+        capacity_type=replica.offer.capacity_type,
+        price_usd_per_hour=replica.offer.price_usd_per_hour,
+        url=replica.url,
+        created_at=instant(replica.created_at),
+        ready_at=None if replica.ready_at is None else instant(replica.ready_at),
+    )
