@@ -1,0 +1,132 @@
+"""Environment variables: env files, precedence, and `$VAR` in the parts of a service file where it is replaced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from chalicelib.errors import Problem, SpecError
+from chalicelib.spec.document import Document, is_portable
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+_REFERENCE = re.compile(r"\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))")
+_ASSIGNMENT = re.compile(r"(?:export\s+)?(?P<name>[^=\s]+)\s*=\s*(?P<value>.*)")
+_SINGLE_QUOTED = re.compile(r"'(?P<text>[^']*)'\s*(?:#.*)?")
+_DOUBLE_QUOTED = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)"\s*(?:#.*)?')
+_ESCAPE = re.compile(r"\\(.)")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+
+# Only these parts are replaced; `setup` and `run` see real environment variables on the replica.
+_SUBSTITUTED = ("service", "file_mounts", "workdir")
+
+
+def parse_env_file(text: str) -> dict[str, str]:
+    r"""Read dotenv text: `KEY=VALUE` lines, optionally after `export`, with `#` comments.
+
+    'Single quotes' keep everything as it is; "double quotes" know \n, \r, \t and a backslash before any other
+    character; without quotes a value ends at ` #`. `$` is never special, and a value is one line.
+
+    Raises:
+        SpecError: with the line of every entry that is not of this form, or given twice.
+    """
+    values: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    problems: list[Problem] = []
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
+        entry = line.strip()
+        if not entry or entry.startswith("#"):
+            continue
+        try:
+            name, value = _assignment(entry)
+        except ValueError as error:
+            problems.append(Problem("env file", str(error), line=number))
+            continue
+        if name in lines:
+            problems.append(Problem("env file", f"{name} is given on line {lines[name]} already", line=number))
+        values[name], lines[name] = value, number
+    if problems:
+        raise SpecError(tuple(problems))
+    return values
+
+
+def _assignment(entry: str) -> tuple[str, str]:
+    match = _ASSIGNMENT.fullmatch(entry)
+    if match is None:
+        raise ValueError("is not of the form KEY=VALUE (an empty value is written KEY=)")
+    name, value = match["name"], match["value"]
+    if not NAME.fullmatch(name):
+        raise ValueError("the name before = may only have letters, digits and underscores, and no digit first")
+    return name, _unquoted(value)
+
+
+def _unquoted(value: str) -> str:
+    if not is_portable(value):
+        raise ValueError("the value holds a character that no environment can carry")
+    if value.startswith("'"):
+        match = _SINGLE_QUOTED.fullmatch(value)
+    elif value.startswith('"'):
+        match = _DOUBLE_QUOTED.fullmatch(value)
+    else:
+        return re.split(r"(?:^|\s)#", value, maxsplit=1)[0].strip()
+    if match is None:
+        raise ValueError("the quotes do not close on this line, or something other than a comment follows them")
+    if value.startswith("'"):
+        return match["text"]
+    return _ESCAPE.sub(lambda escape: _ESCAPES.get(escape[1], escape[1]), match["text"])
+
+
+def resolve(document: Document, overrides: Mapping[str, str]) -> tuple[dict[str, str], list[Problem]]:
+    """The final environment, and what is wrong with it.
+
+    As in SkyServe, `true` becomes "True". Numbers keep their spelling (`3.10` is not "3.1"). No value appears in a
+    problem: it may be a secret.
+    """
+    written = document.data.get("envs")
+    names = dict.fromkeys([*(written if isinstance(written, dict) else {}), *overrides])
+    envs: dict[str, str] = {}
+    problems: list[Problem] = []
+    for name in names:
+        path = ("envs", name)
+        value = overrides[name] if name in overrides else _written_value(document, name)
+        if not NAME.fullmatch(name):
+            reason = "is not a variable's name: letters, digits and underscores, no digit first"
+            problems.append(document.problem(path, reason))
+        elif value is None:
+            hint = f"write a value, or give one with --env {name}=... or --env-file"
+            problems.append(document.problem(path, f"{name} has no value", hint))
+        elif not is_portable(value):
+            problems.append(document.problem(path, "holds a character that no environment can carry"))
+        else:
+            envs[name] = value
+    return envs, problems
+
+
+def _written_value(document: Document, name: str) -> str | None:
+    """The value as text. A list or a map is left to the schema to refuse, and reads as empty here."""
+    value = document.data["envs"][name]
+    match value:
+        case None | str():
+            return value
+        case bool():
+            return str(value)
+        case int() | float():
+            return document.spellings.get(("envs", name), str(value))
+    return ""
+
+
+def substitute(data: Mapping[str, Any], envs: Mapping[str, str]) -> dict[str, Any]:
+    """`data` with `$VAR` and `${VAR}` replaced, once, in the sections that allow it. Unknown names stay as they are."""
+    return {key: _replaced(value, envs) if key in _SUBSTITUTED else value for key, value in data.items()}
+
+
+def _replaced(value: Any, envs: Mapping[str, str]) -> Any:
+    match value:
+        case str():
+            return _REFERENCE.sub(lambda found: envs.get(found[1] or found[2], found[0]), value)
+        case list():
+            return [_replaced(item, envs) for item in value]
+        case dict():
+            return {_replaced(key, envs): _replaced(item, envs) for key, item in value.items()}
+    return value

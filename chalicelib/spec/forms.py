@@ -1,0 +1,175 @@
+"""The small notations inside a service file: `A100:8`, `80GB+`, `32+`, `8000-8010`, `aws/us-east-1`, cron.
+
+Every function here reads one of them, and raises ValueError with a reason in plain words when it cannot.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+# Every cloud that SkyServe 0.14.1 knows, and this machine. Whether anything can be bought there is the optimizer's answer.
+CLOUDS = (
+    *("local", "aws", "azure", "gcp", "lambda", "vast", "runpod", "nebius", "oci", "ibm", "scp", "do", "cudo"),
+    *("fluidstack", "paperspace", "vsphere", "hyperbolic", "seeweb", "shadeform", "primeintellect"),
+    *("kubernetes", "ssh", "slurm"),
+)
+
+_UNITS_GIB = {"K": 2.0**-20, "M": 2.0**-10, "": 1.0, "G": 1.0, "T": 2.0**10, "P": 2.0**20}
+_AMOUNT = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,6})?)\s*(?:(?P<unit>[KMGTP])B?)?(?P<plus>\+?)", re.IGNORECASE)
+_BY_MEMORY = re.compile(r"(?P<memory>\d{1,6}(?:\.\d{1,3})?[MGT]B\+?)(?::(?P<count>\d{1,4}))?", re.IGNORECASE)
+_BY_NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9 ._-]*)(?::(?P<count>\d{1,4}))?")
+_PORTS = re.compile(r"([1-9]\d{0,4})(?:-([1-9]\d{0,4}))?")
+
+_CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
+_CRON_NAMES = {
+    "month": ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
+    "weekday": ["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
+}
+_CRON_ITEM = re.compile(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d{1,4}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A quantity, exact or a minimum. Memory is in GiB."""
+
+    number: float
+    at_least: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One kind of accelerator, by `name` or else by its `memory`. `count` is None when the text names none."""
+
+    name: str = ""
+    memory: Amount | None = None
+    count: int | None = None
+
+
+def amount(value: float | str) -> Amount:
+    """Read `4`, `"4+"`: how many vCPUs."""
+    match = _AMOUNT.fullmatch(_plain(value))
+    if match is None or match["unit"] or float(match["number"]) == 0:
+        raise ValueError(f"must be a number above 0, such as 4, or 4+ for at least 4, not {value!r}")
+    return Amount(float(match["number"]), bool(match["plus"]))
+
+
+def memory(value: float | str) -> Amount:
+    """Read `32`, `"32+"`, `64GB`, `1TB+`: GiB unless a unit is given, as everywhere in SkyServe."""
+    match = _AMOUNT.fullmatch(_plain(value))
+    if match is None or float(match["number"]) == 0:
+        raise ValueError(f"must be an amount of memory such as 32, 32+ or 64GB, not {value!r}")
+    return Amount(float(match["number"]) * _UNITS_GIB[(match["unit"] or "").upper()], bool(match["plus"]))
+
+
+def disk_size(value: int | str) -> int:
+    """Read `100`, `"100GB"`, `1TB`: whole GiB."""
+    size = memory(value)
+    if size.at_least or size.number < 1 or not size.number.is_integer():
+        raise ValueError(f"must be a whole number of gigabytes such as 256, 256GB or 1TB, not {value!r}")
+    return int(size.number)
+
+
+def _plain(value: float | str) -> str:
+    return value.strip() if isinstance(value, str) else f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def accelerator(text: str) -> Accelerator:
+    """Read `A100`, `A100:8`, `80GB`, `80GB+:2`. The name is not looked up."""
+    if by_memory := _BY_MEMORY.fullmatch(text):
+        found = Accelerator(memory=memory(by_memory["memory"]), count=_count(by_memory["count"]))
+    elif by_name := _BY_NAME.fullmatch(text):
+        found = Accelerator(name=by_name["name"], count=_count(by_name["count"]))
+    elif text.count(":") == 2 or re.fullmatch(r"[A-Za-z]+:\d+[MGT]B\+?", text, re.IGNORECASE):
+        raise ValueError(
+            f"asks for a manufacturer, which cannot be chosen: write the memory alone or a name, not {text!r}"
+        )
+    else:
+        raise ValueError(f"must be NAME, NAME:COUNT with a whole count, or a memory size such as 80GB+, not {text!r}")
+    if found.count == 0:
+        raise ValueError(f"asks for 0 accelerators ({text!r}): leave accelerators out for a machine without any")
+    return found
+
+
+def _count(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def ports(value: int | str | Iterable[int | str]) -> frozenset[int]:
+    """Read `8080`, `"8080"`, `"8000-8010"` or a list of those: every port that is meant."""
+    if isinstance(value, int | str):
+        return frozenset(_port_range(str(value)))
+    return frozenset(port for each in value for port in _port_range(str(each)))
+
+
+def _port_range(text: str) -> range:
+    match = _PORTS.fullmatch(text)
+    if match is None:
+        mapping = (
+            " (only the port the engine listens on is named here, not a host:container pair)" if ":" in text else ""
+        )
+        raise ValueError(f"must be a port such as 8080 or a range such as 8000-8010, not {text!r}{mapping}")
+    first = int(match[1])
+    last = int(match[2] or first)
+    if not first <= last <= 65535:
+        raise ValueError(f"must lie between 1 and 65535, the lower port first, not {text!r}")
+    return range(first, last + 1)
+
+
+def infra(text: str) -> tuple[str, str, str]:
+    """Read `cloud[/region[/zone]]` with `*` for any: (cloud, region, zone), empty for any."""
+    parts = [part.strip() for part in text.strip().split("/")]
+    head = cloud(parts[0]) if parts[0] != "*" else ""
+    if head in ("kubernetes", "ssh") and len(parts) > 1:  # contexts may hold slashes
+        parts = [head, "/".join(parts[1:])]
+    if not all(parts) or len(parts) > 3:
+        raise ValueError(f"must be cloud, cloud/region or cloud/region/zone, with * for any, not {text!r}")
+    _, region, zone = (*parts, "", "")[:3]
+    return head, region.replace("*", ""), zone.replace("*", "")
+
+
+def cloud(text: str) -> str:
+    """Read a cloud's name in any case."""
+    name = {"k8s": "kubernetes"}.get(text.lower(), text.lower())
+    if name not in CLOUDS:
+        raise ValueError(f"names no cloud that is known: {text!r}")
+    return name
+
+
+def json_text(value: str | dict[str, Any]) -> str:
+    """A request body: JSON that is written as text, or the JSON of a map."""
+    try:
+        parsed = json.loads(value, parse_constant=_not_json) if isinstance(value, str) else value
+        return json.dumps(parsed, ensure_ascii=False, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"is not valid JSON: {error}") from error
+
+
+def _not_json(name: str) -> None:
+    raise ValueError(f"{name} does not exist in JSON")
+
+
+def cron(text: str) -> str:
+    """Check the five fields of a cron expression: numbers, names, `*`, ranges, lists and steps."""
+    fields = text.split()
+    if len(fields) != len(_CRON_FIELDS):
+        raise ValueError(f"must have the 5 fields minute, hour, day, month and weekday, not {len(fields)}")
+    for field, (name, low, high) in zip(fields, _CRON_FIELDS, strict=True):
+        for item in field.split(","):
+            if not _is_cron_item(item, name, low, high):
+                raise ValueError(f"has {item!r} where the {name} ({low}-{high}) belongs")
+    return text
+
+
+def _is_cron_item(item: str, name: str, low: int, high: int) -> bool:
+    match = _CRON_ITEM.fullmatch(item)
+    if match is None or match[3] == "0":
+        return False
+    names = _CRON_NAMES.get(name, [])
+    ends = [names.index(end.lower()) + low if end.lower() in names else end for end in match.groups()[:2] if end]
+    if not all(str(end).isdecimal() and low <= int(end) <= high for end in ends):
+        return False
+    return ends == sorted(ends, key=int)

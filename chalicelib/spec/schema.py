@@ -1,0 +1,576 @@
+"""What a user may write: the only definition of the service file.
+
+SkyServe's fields and Sailplane's own, their types, bounds, defaults and rules. A rule about several fields sits on the
+last of them and reads the earlier ones from `info.data`, so that one bad field does not hide another. `Later` marks
+what is read and checked but has no machinery behind it yet.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from chalicelib.model import ProbeSpec, ScalingSpec
+from chalicelib.spec import forms
+
+_PROBE = ProbeSpec()
+_SCALING = ScalingSpec()
+_HTTP_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_PLACE = ("cloud", "region", "zone")
+
+
+class Broken(NamedTuple):
+    """A broken rule; `at` leads from the field that checks it to what is wrong within that field."""
+
+    reason: str
+    hint: str = ""
+    at: tuple[str | int, ...] = ()
+
+
+def broken(reason: str, hint: str = "", at: tuple[str | int, ...] = ()) -> PydanticCustomError:
+    """The error to raise for one broken rule."""
+    return _all_broken([Broken(reason, hint, at)])
+
+
+def _all_broken(rules: list[Broken]) -> PydanticCustomError:
+    return PydanticCustomError("rules", "{rules}", {"rules": rules})
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """A hint naming the words most like `word`, or an empty one."""
+    by_lower = {each.lower(): each for each in words}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(by_lower[each] for each in close)}?" if close else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Marks a field that is not acted on yet: what that means for its user, and for which values it is true."""
+
+    sentence: str
+    when: Callable[[Any], bool] = bool
+
+
+def _checked(read: Callable[[Any], object]) -> AfterValidator:
+    """Check that `read` can read the value, and keep it as the user wrote it."""
+
+    def check(value: Any) -> Any:
+        read(value)
+        return value
+
+    return AfterValidator(check)
+
+
+class Section(BaseModel):
+    """A map whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    may_be_empty: ClassVar[frozenset[str]] = frozenset()  # keys that users leave without a value
+    refused: ClassVar[dict[str, str]] = {}  # keys that other tools know, and why they are refused here
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+_YEAR_S = 366 * 86400
+Seconds = Annotated[float, Field(ge=0, le=_YEAR_S, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=_YEAR_S, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0, le=10_000)]
+AtLeastOne = Annotated[int, Field(ge=1, le=10_000)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+AnyCase = BeforeValidator(_lower)  # SkyServe compares these names without regard to case
+
+
+def _probe_path(path: str) -> str:
+    if not path.startswith("/"):
+        raise broken("must begin with /")
+    if not path.isprintable() or " " in path:
+        raise broken("must not hold spaces or control characters")
+    return path
+
+
+ProbePath = Annotated[str, AfterValidator(_probe_path)]
+
+
+def _header_name(name: str) -> str:
+    if not _HTTP_TOKEN.fullmatch(name):
+        raise broken("is not a header's name")
+    return name
+
+
+def _header_value(value: str) -> str:
+    if not value.isprintable():
+        raise broken("must be one line without control characters")
+    return value
+
+
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
+
+
+def _known_accelerator(text: str, info: ValidationInfo) -> str:
+    """The text with the accelerator's name as the catalog spells it. Only the case may differ: A10 is not A10G."""
+    wanted = forms.accelerator(text)
+    known: dict[str, str] = (info.context or {}).get("accelerators", {})
+    if not wanted.name or not known:
+        return text
+    if wanted.name.lower() not in known:
+        raise broken(f"names no accelerator that is known: {wanted.name!r}", nearest(wanted.name, known.values()))
+    return known[wanted.name.lower()] + text[len(wanted.name) :]
+
+
+AcceleratorText = Annotated[str, AfterValidator(_known_accelerator)]
+
+
+def _one_count_each(value: Any) -> Any:
+    for text, count in value.items() if isinstance(value, dict) else ():
+        if count is not None and forms.accelerator(text).count is not None:
+            raise broken("has two counts", f"write {text} or {text.split(':')[0]}: {count}", (text,))
+    return value
+
+
+def _cloud(text: str) -> str:
+    try:
+        return forms.cloud(text)
+    except ValueError as error:
+        raise broken(str(error), nearest(text, forms.CLOUDS)) from error
+
+
+def _infra(text: str) -> str:
+    head = text.split("/", maxsplit=1)[0].strip()
+    if head != "*":
+        _cloud(head)
+    forms.infra(text)
+    return text
+
+
+# --- service ---------------------------------------------------------------------------------------------------------
+
+
+class Probe(Section):
+    """When a replica is ready: the engine answers 200."""
+
+    path: ProbePath
+    post_data: Annotated[str | dict[str, Any], _checked(forms.json_text)] | None = Field(
+        default=None, description="A map, or JSON as text. When given, the probe is a POST with this body."
+    )
+    headers: dict[HeaderName, HeaderValue] = {}
+    initial_delay_seconds: Seconds = Field(
+        default=_PROBE.initial_delay_s, description="How long a new replica may take."
+    )
+    timeout_seconds: PositiveSeconds = _PROBE.timeout_s
+    endpoint_probe_interval_seconds: PositiveSeconds = _PROBE.interval_s
+    consecutive_failure_threshold_timeout: Seconds = Field(
+        default=_PROBE.failure_threshold_s, description="Seconds of failure after which a ready replica is given up."
+    )
+
+
+class PrometheusMetric(Section):
+    """A metric that the engine exports."""
+
+    prometheus: Text
+
+
+class Schedule(Section):
+    """Other bounds from an instant on."""
+
+    cron: Annotated[str, _checked(forms.cron)]
+    timezone: Annotated[str, Field(pattern=r"^[A-Za-z_]+(/[A-Za-z0-9_+-]+)*$")] = "UTC"
+    min_replicas: Count | None = None
+    max_replicas: AtLeastOne | None = Field(default=None, validate_default=True)
+
+    @field_validator("max_replicas")
+    @classmethod
+    def _bounds(cls, maximum: int | None, info: ValidationInfo) -> int | None:
+        minimum = info.data.get("min_replicas", 0)
+        if minimum is None and maximum is None:
+            raise broken("or min_replicas is required: an entry without either changes nothing")
+        if minimum is not None and maximum is not None and maximum < minimum:
+            raise broken(f"must not be below min_replicas ({minimum}), but is {maximum}")
+        return maximum
+
+
+class ReplicaPolicy(Section):
+    """How many replicas, depending on load."""
+
+    min_replicas: Count
+    target_qps_per_replica: Annotated[
+        Positive | Annotated[dict[AcceleratorText, Positive], Field(min_length=1)] | None,
+        Later(
+            "targets per accelerator are not told apart yet; the lowest of them is used for every replica",
+            lambda value: isinstance(value, dict),
+        ),
+    ] = Field(
+        default=None, description="Requests per second that one replica can take; or a map from accelerator[:count]."
+    )
+    metric: Annotated[
+        Annotated[Literal["qps", "concurrency", "queue_depth"], AnyCase] | PrometheusMetric,
+        Later(
+            "only qps is followed yet; the number of replicas will not follow this metric", lambda value: value != "qps"
+        ),
+    ] = "qps"
+    target: Annotated[Positive | None, Later("belongs to a metric that is not followed yet")] = Field(
+        default=None, description="What one replica can take, in the unit of `metric`.", validate_default=True
+    )
+    max_replicas: AtLeastOne | None = Field(default=None, validate_default=True)
+    upscale_delay_seconds: Seconds = _SCALING.upscale_delay_s
+    downscale_delay_seconds: Seconds = _SCALING.downscale_delay_s
+    qps_window_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
+        default=_SCALING.qps_window_s, description="The load is the average over this many seconds."
+    )
+    num_overprovision: Annotated[Count | None, Later("no replicas beyond the target are started yet")] = None
+    dynamic_ondemand_fallback: Annotated[bool, Later("lost spot replicas are not bridged by on-demand ones yet")] = (
+        False
+    )
+    base_ondemand_fallback_replicas: Annotated[Count, Later("no share of the replicas is kept on demand yet")] = 0
+    spot_placer: Annotated[
+        Literal["dynamic_fallback"] | None, AnyCase, Later("spot replicas are not spread by past preemptions yet")
+    ] = None
+    max_spot_price_ratio: Annotated[
+        float | None, Field(gt=0, le=1), Later("spot offers are not compared with on-demand prices yet")
+    ] = Field(default=None, description="Leave out spot offers dearer than this share of the on-demand price.")
+    schedule: Annotated[list[Schedule], Later("bounds do not follow the clock yet")] = []
+
+    @field_validator("target")
+    @classmethod
+    def _metric_has_target(cls, target: float | None, info: ValidationInfo) -> float | None:
+        metric = info.data.get("metric")
+        if metric == "qps" and target is not None:
+            raise broken("is for other metrics than qps", "for qps write target_qps_per_replica")
+        if metric not in ("qps", None) and target is None:
+            raise broken("is required with a metric other than qps")
+        if metric not in ("qps", None) and info.data.get("target_qps_per_replica") is not None:
+            raise broken("cannot be combined with target_qps_per_replica: a service follows one metric")
+        return target
+
+    @field_validator("max_replicas")
+    @classmethod
+    def _bounds(cls, maximum: int | None, info: ValidationInfo) -> int | None:
+        minimum = info.data.get("min_replicas")
+        targets = [info.data.get(name, "unreadable") for name in ("target_qps_per_replica", "target")]
+        if maximum is None and targets[0] is not None:
+            raise broken("is required with target_qps_per_replica")
+        if maximum is None or minimum is None:
+            return maximum
+        if maximum < minimum:
+            raise broken(f"must not be below min_replicas ({minimum}), but is {maximum}")
+        if maximum > minimum and targets == [None, None]:
+            hint = "add target_qps_per_replica, or make both equal"
+            raise broken(f"differs from min_replicas ({minimum}), but nothing says when to scale", hint)
+        return maximum
+
+
+class Tls(Section):
+    """The endpoint's certificate."""
+
+    keyfile: Text
+    certfile: Text
+
+
+class Routing(Section):
+    """How clients reach a replica."""
+
+    mode: Annotated[
+        Literal["redirect", "resolve"],
+        AnyCase,
+        Later("clients are always redirected so far", lambda mode: mode != "redirect"),
+    ] = "redirect"
+    wait_for_replica_s: Annotated[
+        Seconds, Later("clients are not held yet: they get 503 and Retry-After while nothing is ready")
+    ] = 0
+    sticky_header: Annotated[HeaderName | None, Later("requests are not pinned to replicas yet")] = None
+
+
+class Access(Section):
+    """Who may call the endpoint."""
+
+    keys: Annotated[
+        Literal["required", "open"],
+        AnyCase,
+        Later("endpoint keys do not exist yet: the endpoint is open", lambda keys: keys == "required"),
+    ] = "required"
+
+
+class Budget(Section):
+    """What a service may cost."""
+
+    max_usd_per_hour: Positive | None = None
+    max_usd_per_month: Positive | None = Field(default=None, validate_default=True)
+    action: Annotated[Literal["stop_scaling", "shut_down"], AnyCase] = "stop_scaling"
+
+    @field_validator("max_usd_per_month")
+    @classmethod
+    def _some_limit(cls, per_month: float | None, info: ValidationInfo) -> float | None:
+        if per_month is None and info.data.get("max_usd_per_hour", 0) is None:
+            raise broken("or max_usd_per_hour is required: a budget needs a limit")
+        return per_month
+
+
+class Update(Section):
+    """How a new version takes over."""
+
+    mode: Annotated[
+        Literal["rolling", "blue_green"],
+        AnyCase,
+        Later("updates are always rolling so far", lambda mode: mode != "rolling"),
+    ] = "rolling"
+    max_surge: AtLeastOne = Field(default=1, description="How many replicas above max_replicas an update may start.")
+
+
+class Service(Section):
+    """The service: when a replica is ready, how many there are, how clients reach them."""
+
+    readiness_probe: ProbePath | Probe = Field(description="A path, or a map with details. 200 means ready.")
+    replica_policy: ReplicaPolicy | None = None
+    replicas: Count | None = Field(
+        default=None, description="A fixed number; 0 parks the service.", validate_default=True
+    )
+    load_balancing_policy: Annotated[
+        Literal["round_robin", "least_load", "instance_aware_least_load"],
+        AnyCase,
+        Later(
+            "accelerators are not weighted yet; least_load is used", lambda policy: policy.startswith("instance_aware")
+        ),
+    ] = "least_load"
+    ports: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="The engine's port; needed only when resources.ports names several."
+    )
+    tls: Annotated[Tls | None, Later("the endpoint has no TLS of its own yet")] = None
+    routing: Routing = Routing()
+    access: Access = Access()
+    budget: Annotated[Budget | None, Later("spending limits are not enforced yet")] = None
+    update: Update = Update()
+
+    @field_validator("replicas")
+    @classmethod
+    def _fixed_or_scaled(cls, replicas: int | None, info: ValidationInfo) -> int | None:
+        if replicas is not None and info.data.get("replica_policy", "unreadable") is not None:
+            hint = "keep replicas for a fixed number, replica_policy for autoscaling"
+            raise broken("service.replicas and service.replica_policy exclude each other", hint)
+        return replicas
+
+
+# --- resources -------------------------------------------------------------------------------------------------------
+
+
+class AutostopDetails(Section):
+    """When an idle machine stops."""
+
+    idle_minutes: Count | None = None
+    down: bool = False
+    wait_for: str | None = None
+    hook: str | None = None
+    hook_timeout: AtLeastOne | None = None
+
+
+class Candidate(Section):
+    """One acceptable kind of machine."""
+
+    may_be_empty = frozenset({"ports", "image_id"})
+    refused: ClassVar[dict[str, str]] = {
+        "job_recovery": "is for managed jobs and forbidden in a service, which replaces its replicas by itself"
+    }
+
+    cloud: Annotated[str, AfterValidator(_cloud)] | None = None
+    region: Text | None = None
+    zone: Text | None = None
+    infra: Annotated[str, AfterValidator(_infra)] | None = Field(
+        default=None, description="cloud[/region[/zone]], * for any"
+    )
+    accelerators: Annotated[
+        AcceleratorText
+        | Annotated[list[AcceleratorText], Field(min_length=1)]
+        | Annotated[dict[AcceleratorText, AtLeastOne | None], Field(min_length=1), AfterValidator(_one_count_each)]
+        | None,
+        Field(
+            description="NAME[:COUNT] or 80GB[+]; a map or set: the cheapest of them; a list: in order of preference"
+        ),
+    ] = None
+    cpus: Annotated[float | str, _checked(forms.amount)] | None = None
+    memory: Annotated[float | str, _checked(forms.memory)] | None = Field(
+        default=None, description="GiB, or with a unit"
+    )
+    instance_type: Text | None = None
+    use_spot: bool = False
+    max_hourly_cost: Positive | None = Field(default=None, description="US dollars an hour for one replica")
+    ports: Annotated[int | str | list[int | str], _checked(forms.ports)] | None = None
+    disk_size: Annotated[
+        Annotated[int | str, _checked(forms.disk_size)] | None, Later("machines get their default disk")
+    ] = None
+    disk_tier: Annotated[
+        Literal["low", "medium", "high", "ultra", "best"] | None, AnyCase, Later("machines get their default disk")
+    ] = None
+    network_tier: Annotated[
+        Literal["standard", "best"] | None, AnyCase, Later("machines get their default network")
+    ] = None
+    image_id: Annotated[Text | dict[str, Text] | None, Later("replicas run on the default image, not in this one")] = (
+        None
+    )
+    labels: Annotated[dict[str, str], Later("machines carry Sailplane's own tags only")] = {}
+    autostop: Annotated[
+        bool | int | str | AutostopDetails | None, Later("replicas come and go by load, not by autostop")
+    ] = None
+
+    @field_validator("infra")
+    @classmethod
+    def _one_way_to_place(cls, infra: str | None, info: ValidationInfo) -> str | None:
+        also = [name for name in _PLACE if info.data.get(name, "unreadable") is not None]
+        if infra is not None and also:
+            raise broken(f"cannot be combined with {', '.join(also)}", "write all of it as infra: cloud/region/zone")
+        return infra
+
+
+class Resources(Candidate):
+    """What machine a replica needs: one kind, the cheapest of several (any_of), or the first available (ordered)."""
+
+    any_of: Annotated[list[Candidate], Field(min_length=1)] | None = None
+    ordered: Annotated[list[Candidate], Field(min_length=1)] | None = None
+
+    @field_validator("any_of")
+    @classmethod
+    def _no_order_within(cls, any_of: list[Candidate] | None, info: ValidationInfo) -> list[Candidate] | None:
+        hint = "write the accelerators as a map, or use ordered"
+        for index, candidate in enumerate(any_of or ()):
+            own = candidate.accelerators
+            effective = info.data.get("accelerators") if own is None else own
+            if isinstance(effective, list) and len(effective) > 1:
+                at = (index,) if own is None else (index, "accelerators")
+                raise broken(
+                    "takes the cheapest, which contradicts a list of accelerators in order of preference", hint, at
+                )
+        return any_of
+
+    @field_validator("ordered")
+    @classmethod
+    def _one_kind_of_choice(cls, ordered: list[Candidate] | None, info: ValidationInfo) -> list[Candidate] | None:
+        if ordered is not None and info.data.get("any_of", "unreadable") is not None:
+            raise broken("resources.any_of and resources.ordered exclude each other")
+        return ordered
+
+    def candidates(self) -> list[Candidate]:
+        """Every acceptable kind of machine, the common fields filled in."""
+        return [_merged(self, each) for each in self.any_of or self.ordered or [Candidate()]]
+
+
+def _merged(base: Resources, own: Candidate) -> Candidate:
+    fields = {name: getattr(base, name) for name in base.model_fields_set & Candidate.model_fields.keys()}
+    if "infra" in own.model_fields_set:
+        fields = {name: value for name, value in fields.items() if name not in _PLACE}
+    elif base.infra is not None and not own.model_fields_set.isdisjoint(_PLACE):
+        del fields["infra"]
+        places = zip(_PLACE, forms.infra(base.infra), strict=True)
+        fields |= {name: value for name, value in places if value}
+    fields |= {name: getattr(own, name) for name in own.model_fields_set}
+    fields["labels"] = base.labels | own.labels
+    return Candidate.model_construct(_fields_set=set(fields), **fields)
+
+
+# --- the file --------------------------------------------------------------------------------------------------------
+
+
+class GitWorkdir(Section):
+    """A working directory that is cloned."""
+
+    url: Text
+    ref: Text | None = None
+
+
+class StorageMount(Section):
+    """A bucket at a path."""
+
+    name: Text | None = None
+    source: Text | list[Text] | None = None
+    store: Text | None = None
+    persistent: bool = True
+    mode: Annotated[Literal["mount", "copy", "mount_cached"] | None, AnyCase] = None
+    mount_options: str | None = None
+    type: Text | None = None
+    config: dict[str, Any] = {}
+
+
+EnvValue = str | int | float | bool | None
+
+
+class ServiceFile(Section):
+    """A service file: SkyServe's, and what Sailplane adds."""
+
+    may_be_empty = frozenset(
+        {"name", "resources", "envs", "secrets", "workdir", "file_mounts", "num_nodes", "setup", "run"}
+    )
+
+    name: str | None = None
+    resources: Resources | None = None
+    service: Service
+    envs: dict[str, EnvValue] | None = Field(
+        default=None, description="Empty values must be given with --env or --env-file."
+    )
+    secrets: Annotated[dict[str, EnvValue] | list[str] | None, Later("secrets do not reach replicas yet; envs do")] = (
+        None
+    )
+    workdir: Annotated[
+        Text | GitWorkdir | None,
+        Later("repositories are not cloned yet; a path is copied", lambda value: isinstance(value, GitWorkdir)),
+    ] = None
+    file_mounts: Annotated[
+        dict[str, Text | StorageMount] | None, Later("nothing is mounted or copied to these paths yet")
+    ] = None
+    num_nodes: Annotated[
+        AtLeastOne | None, Later("a replica is one machine so far", lambda number: number is not None and number > 1)
+    ] = None
+    setup: str | None = None
+    run: str | None = None
+
+    @field_validator("service")
+    @classmethod
+    def _fits_resources(cls, service: Service, info: ValidationInfo) -> Service:
+        if "resources" not in info.data:
+            return service
+        candidates = (info.data["resources"] or Resources()).candidates()
+        rules = [*_port_rules(service, candidates), *_spot_rules(service, candidates)]
+        if rules:
+            raise _all_broken(rules)
+        return service
+
+
+def _port_rules(service: Service, candidates: list[Candidate]) -> Iterator[Broken]:
+    opened = [forms.ports(each.ports) for each in candidates if each.ports is not None]
+    if service.ports is not None:
+        if any(service.ports not in each for each in opened):
+            yield Broken(f"({service.ports}) is not among resources.ports, so nothing could reach it", at=("ports",))
+    elif len(opened) < len(candidates):
+        hint = "write resources.ports, e.g. ports: 8080"
+        yield Broken("is required: nothing says on which port the engine listens", hint, ("ports",))
+    elif len(frozenset().union(*opened)) > 1:
+        reason = "is required: resources.ports names several, and one of them must be the engine's"
+        yield Broken(reason, "write the engine's port as service.ports", ("ports",))
+
+
+def _spot_rules(service: Service, candidates: list[Candidate]) -> Iterator[Broken]:
+    policy = service.replica_policy
+    if policy is None or all(each.use_spot for each in candidates):
+        return
+    for name in ("dynamic_ondemand_fallback", "base_ondemand_fallback_replicas", "spot_placer"):
+        if getattr(policy, name):
+            hint = "set use_spot: true in resources, and in every entry that overrides it"
+            yield Broken("is for spot replicas, but not all resources use spot", hint, ("replica_policy", name))
