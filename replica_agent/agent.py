@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 
 from aiohttp import web
 
@@ -31,12 +32,16 @@ async def live(config: Config, host_env: Mapping[str, str]) -> None:
     """
     descriptor = lock.take(config.directory)
     told_to_stop = _on_signal()
-    log = Log(config.directory / "replica.log")
-    gate = Gate()
-    notice = Notice(config.directory / "notice.json")
     engine_port = config.engine_port or free_port()
     engine_env = _engine_env(config, engine_port, host_env)
-    engine = Engine(config.directory, config.engine_directory, engine_port, engine_env, log)
+    with closing(Log(config.directory / "replica.log")) as log:
+        engine = Engine(config.directory, config.engine_directory, engine_port, engine_env, log)
+        await _serve(config, descriptor, engine, log, told_to_stop)
+
+
+async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told_to_stop: asyncio.Event) -> None:
+    gate = Gate()
+    notice = Notice(config.directory / "notice.json")
     async with client_session() as session:
         control = Control(config, engine=engine, gate=gate, notice=notice, log=log, session=session)
         proxy = Proxy(engine, gate, session)
@@ -46,7 +51,7 @@ async def live(config: Config, host_env: Mapping[str, str]) -> None:
 
         runner = web.ServerRunner(_server(handle), shutdown_timeout=0.1)
         site = await _listen(runner, config.host, config.port)
-        place = {"pid": os.getpid(), "port": runner.addresses[0][1], "engine_port": engine_port}
+        place = {"pid": os.getpid(), "port": runner.addresses[0][1], "engine_port": engine.port}
         # The engine starts after this line, so a machine with an empty lock file has run nothing of the user's.
         lock.publish(descriptor, {**place, "started_at": time.time()})
         async with asyncio.TaskGroup() as tasks:

@@ -52,7 +52,8 @@ class Question:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise BadProbe(f"{type(error).__name__}: {error}") from error
-        texts = (question.path, question.body or "", *question.headers, *question.headers.values())
+        body = "" if question.body is None else question.body
+        texts = (question.path, body, *question.headers, *question.headers.values())
         if not all(isinstance(each, str) for each in texts) or not question.path.startswith("/"):
             raise BadProbe("path must begin with / and path, body and headers must be text")
         return question

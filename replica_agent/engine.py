@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from enum import StrEnum
 from pathlib import Path
 
@@ -92,28 +92,37 @@ class Engine:
         path.chmod(0o600)
         if self._leash is None:
             self._leash = await _leash(self._directory)
-        process = await asyncio.create_subprocess_exec(
-            "bash",
-            str(path),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            cwd=self._workdir,
-            env=self._env,
-            process_group=self._leash.pid,
-        )
-        output = asyncio.create_task(self._keep(process.stdout))
+        # A pipe of our own: asyncio's would make `wait` wait for the last child that holds it (Python 3.11).
+        reading, writing = os.pipe()
+        output = asyncio.create_task(self._keep(reading))
         self._outputs.add(output)
         output.add_done_callback(self._outputs.discard)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                "bash",
+                str(path),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=writing,
+                cwd=self._workdir,
+                env=self._env,
+                process_group=self._leash.pid,
+            )
+        finally:
+            os.close(writing)
         code = await process.wait()
         # A daemon that `setup` left behind holds the pipe open, and `run` may need it: do not wait for the end.
         await asyncio.wait({output}, timeout=_LAST_WORDS_S)
         return code
 
-    async def _keep(self, output: asyncio.StreamReader | None) -> None:
-        while output and (data := await output.read(65_536)):
-            with suppress(OSError):  # a full disk costs the log, not the engine
-                self._log.write(data)
+    async def _keep(self, reading: int) -> None:
+        output = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(output)
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(reading, "rb"))
+        with closing(pipe):
+            while data := await output.read(65_536):
+                with suppress(OSError):  # a full disk costs the log, not the engine
+                    self._log.write(data)
 
     async def _end(self) -> None:
         """Kill what is left of the group."""

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 _LIMIT_BYTES = 10_000_000
-_BLOCK_BYTES = 65_536
 _POLL_S = 0.2
 
 
@@ -29,6 +28,10 @@ class Log:
             self._file = self._path.open("ab", buffering=0)
         self._file.write(data)
 
+    def close(self) -> None:
+        """Nothing is written after this."""
+        self._file.close()
+
     def tail(self, lines: int, limit_bytes: int = 2 * _LIMIT_BYTES) -> str:
         """The last `lines` lines, of the last `limit_bytes` bytes at most."""
         data = b""
@@ -39,21 +42,25 @@ class Log:
 
     async def follow(self, lines: int, finished: Callable[[], bool]) -> AsyncIterator[bytes]:
         """The last `lines` lines, then everything new, until `finished()` and all is told."""
-        with self._path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
+        current = self._path.open("rb")
+        try:
+            current.seek(0, os.SEEK_END)
             yield self.tail(lines).encode()
-            current = file
             while True:
                 over = finished()
                 rotated = os.fstat(current.fileno()).st_ino != self._path.stat().st_ino
-                while block := current.read(_BLOCK_BYTES):
-                    yield block
+                data = current.read()
+                if data:
+                    yield data
                 if rotated:
+                    current.close()
                     current = self._path.open("rb")
-                elif over:
+                elif over and not data:
                     return
-                else:
+                elif not data:
                     await asyncio.sleep(_POLL_S)
+        finally:
+            current.close()
 
 
 def _end(path: Path, limit_bytes: int) -> bytes:

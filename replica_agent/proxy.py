@@ -107,7 +107,10 @@ class Proxy:
             detail = f"Nothing listens on port {self._engine.port} of the replica yet."
             return problem(503, "Engine is not up", detail, request.path, _ENGINE_START_RETRY_S)
         except aiohttp.ClientError as error:
-            return problem(502, "Engine did not answer", f"{type(error).__name__}: {error}", request.path)
+            # Not the error's text, which may quote what the engine said.
+            return problem(
+                502, "Engine did not answer", f"The request failed with {type(error).__name__}.", request.path
+            )
         async with upstream:
             return await self._relay(request, upstream)
 

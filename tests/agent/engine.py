@@ -1,0 +1,127 @@
+"""An engine for the agent's tests: it echoes, streams on command, breaks on command and remembers what it was asked."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+SEEN: list[str] = []  # request lines, in order
+LEFT: list[str] = []  # paths whose client left in the middle
+GATES: dict[str, threading.Event] = {}
+
+
+def gate(name: str) -> threading.Event:
+    return GATES.setdefault(name, threading.Event())
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/_"):  # the test's own questions
+            SEEN.append(f"{self.command} {self.path}")
+        path, _, query = self.path.partition("?")
+        getattr(self, "on" + path.replace("/", "_"), self.on_unknown)(query)
+
+    do_POST = do_HEAD = do_GET  # noqa: N815 - the base class names them so
+
+    def on__seen(self, _query: str) -> None:
+        self.answer(json.dumps({"seen": SEEN, "left": LEFT}).encode())
+
+    def on__open(self, query: str) -> None:
+        gate(query).set()
+        self.answer(b"")
+
+    def on_headers(self, _query: str) -> None:
+        body = json.dumps({"line": self.path, "headers": self.headers.items()}).encode()
+        extra = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-Mine", "yes"), ("Keep-Alive", "timeout=9")]
+        self.answer(body, extra=extra)
+
+    def on_echo(self, _query: str) -> None:
+        body = self.body()
+        self.answer(body, extra=[("X-Digest", hashlib.sha256(body).hexdigest())])
+
+    def on_status(self, query: str) -> None:
+        self.body()
+        self.answer(b"" if query in ("204", "304") else b"asked for it", status=int(query))
+
+    def on_gzip(self, _query: str) -> None:
+        self.answer(gzip.compress(b"packed", mtime=0), extra=[("Content-Encoding", "gzip")])
+
+    def on_redirect(self, _query: str) -> None:
+        self.answer(b"", status=307, extra=[("Location", "/headers")])
+
+    def on_sse(self, query: str) -> None:
+        """One event at once, the second when gate `query` opens."""
+        self.begin([("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])
+        self.chunk(b"data: first\n\n")
+        gate(query).wait(30)
+        self.chunk(b"data: second\n\n")
+        self.chunk(b"")
+
+    def on_endless(self, query: str) -> None:
+        """Events until the client leaves."""
+        self.begin([("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])
+        try:
+            while not gate(query).wait(0.02):
+                self.chunk(b"data: again\n\n")
+        except OSError:
+            LEFT.append(self.path)
+
+    def on_never(self, query: str) -> None:
+        gate(query).wait(30)
+        self.close_connection = True
+
+    def on_break_chunked(self, _query: str) -> None:
+        self.begin([("Transfer-Encoding", "chunked")])
+        self.chunk(b"half")
+        self.close_connection = True
+
+    def on_break_length(self, _query: str) -> None:
+        self.begin([("Content-Length", "100")])
+        self.wfile.write(b"half")
+        self.close_connection = True
+
+    def on_break_early(self, _query: str) -> None:
+        self.close_connection = True
+
+    def on_unknown(self, _query: str) -> None:
+        self.answer(b"no", status=404)
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def answer(self, body: bytes, status: int = 200, extra: list[tuple[str, str]] | None = None) -> None:
+        self.begin([("Content-Length", str(len(body))), *(extra or [])], status)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def begin(self, headers: list[tuple[str, str]], status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+
+    def chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+    def log_message(self, *_args: object) -> None:
+        pass
+
+
+if __name__ == "__main__":
+    sys.stdout.write("engine up\n")
+    sys.stdout.flush()
+    ThreadingHTTPServer(("127.0.0.1", int(os.environ["SAILPLANE_PORT"])), Handler).serve_forever()

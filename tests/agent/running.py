@@ -1,0 +1,150 @@
+"""Real agents in real processes for tests."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from chalicelib.providers.local.processes import TAG, processes_of
+from tests.waiting import until
+
+TOKEN = "agent-token-of-a-test"
+ENGINE = f"exec {shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).parent / 'engine.py'))}"
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Agent:
+    """One agent process and the directory it lives in."""
+
+    directory: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self, **overrides: object) -> Agent:
+        config = {
+            "replica_id": "hello-k3f9-0-1",
+            "service": "hello",
+            "boot_nonce": "nonce-1",
+            "agent_token": TOKEN,
+            "host": "127.0.0.1",
+            "port": 0,
+            "engine_port": 0,
+            "setup": "",
+            "run": ENGINE,
+            "env": {},
+            "workdir": "",
+            "drain_timeout_s": 10,
+            **overrides,
+        }
+        self.directory.mkdir(exist_ok=True)
+        (self.directory / "agent.json").write_text(json.dumps(config))
+        self.process = self.spawn()
+        until(lambda: self.place or self.process.poll() is not None)
+        return self
+
+    def spawn(self) -> subprocess.Popen[bytes]:
+        env = {"PATH": os.environ["PATH"], TAG: str(self.directory)}
+        with (self.directory / "agent.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-P", "-m", "replica_agent", "--config", str(self.directory / "agent.json")],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=env,
+                start_new_session=True,
+            )
+
+    @property
+    def place(self) -> dict[str, Any]:
+        path = self.directory / "agent.lock"
+        return json.loads(path.read_text()) if path.exists() and path.stat().st_size else {}
+
+    @property
+    def said(self) -> str:
+        return (self.directory / "agent.log").read_text()
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "replica.log").read_text()
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.place["port"], timeout=15)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: dict[str, str] | None = None,
+        *,
+        chunked: bool = False,
+    ) -> Answer:
+        return _ask(self.connect(), method, path, body, headers or {}, chunked=chunked)
+
+    def ask_engine(self, path: str) -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self.place["engine_port"], timeout=15)
+        body = _ask(connection, "GET", path, None, {}, chunked=False).body
+        return json.loads(body) if body else None
+
+    def command(self, method: str, path: str, document: object = None, token: str = TOKEN) -> Answer:
+        body = None if document is None else json.dumps(document)
+        return self.ask(method, f"/_sailplane/{path}", body, {"Authorization": f"Bearer {token}"})
+
+    def probe(self, path: str = "/headers", **more: object) -> dict[str, Any]:
+        return self.command("POST", "probe", {"method": "GET", "path": path, "timeout_s": 5, **more}).json
+
+    def until_phase(self, phase: str) -> dict[str, Any]:
+        return until(lambda: (seen := self.probe())["engine"]["phase"] == phase and seen)
+
+    def until_ready(self) -> Agent:
+        until(lambda: self.probe()["ready"])
+        return self
+
+    def processes(self) -> list[psutil.Process]:
+        return processes_of(self.directory, None)
+
+    def destroy(self) -> None:
+        """Kill everything and make sure that nothing is left."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        for process in self.processes():
+            process.kill()
+        until(lambda: not self.processes())
+
+
+def _ask(
+    connection: http.client.HTTPConnection,
+    method: str,
+    path: str,
+    body: object,
+    headers: dict[str, str],
+    *,
+    chunked: bool,
+) -> Answer:
+    try:
+        connection.request(method, path, body, headers, encode_chunked=chunked)  # type: ignore[arg-type]
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()
