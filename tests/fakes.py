@@ -93,7 +93,7 @@ class FakeCloud:
     def list_instances(self) -> tuple[Instance, ...]:
         if self.down:
             raise Unreachable("cloud is down")
-        return tuple(machine.instance for machine in self.machines.values())
+        return tuple(machine.instance for machine in self.machines.copy().values())
 
     def launch(self, request: LaunchRequest) -> Instance:
         if self.down:

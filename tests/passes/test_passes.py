@@ -91,8 +91,9 @@ def test_an_interruption_unroutes_then_replaces_then_terminates() -> None:
 def test_scale_to_zero_and_wake() -> None:
     """Without load the service goes to IDLE with no machine left; one request brings a replica back."""
     w = world()
-    w.create(wanted=spec(min_replicas=0, max_replicas=2, target_qps_per_replica=1, downscale_delay_s=30))
-    for seq in range(1, 140):
+    scaling = {"target_qps_per_replica": 1, "qps_window_s": 5, "downscale_delay_s": 10}
+    w.create(wanted=spec(min_replicas=0, max_replicas=2, **scaling))
+    for seq in range(1, 60):
         w.store.record_load("svc", "edge", seq, (), w.clock.now())
         w.tick()
     assert w.cloud.machines == {}
@@ -101,8 +102,14 @@ def test_scale_to_zero_and_wake() -> None:
     assert table is not None
     assert table.status is ServiceStatus.IDLE
     w.store.record_load("svc", "edge", 200, ((int(w.clock.now()), 1),), w.clock.now())
-    w.tick(3)
-    assert len(w.replicas(READY)) == 1
+    w.cloud.ready_at_once = False
+    for seq in range(201, 250):  # a cold start far longer than the downscale delay, and no second request
+        w.store.record_load("svc", "edge", seq, (), w.clock.now())
+        w.tick()
+    for machine in w.cloud.machines.values():
+        machine.ready = True
+    w.tick()
+    assert [replica.generation for replica in w.replicas(READY)] == [2]
 
 
 def test_an_engine_that_exits_fails_slowly() -> None:
