@@ -38,10 +38,13 @@ def from_json(noun: type[T], document: str) -> T:
     return found
 
 
-def event_key(event: Event, index: int) -> str:
-    """Sorts by instant, then by place within its commit; the digest keeps two commits of one instant apart."""
+def event_key(event: Event, commit: int, index: int) -> str:
+    """Sorts by instant, then as written: by commit and by place within it.
+
+    `commit` is a store's own rising number, so two stores may use the same one; the digest keeps their events apart.
+    """
     digest = hashlib.blake2s(to_json(event).encode(), digest_size=4).hexdigest()
-    return f"{_microseconds(event.at)}#{index:03d}#{digest}"
+    return f"{_microseconds(event.at)}#{commit:017d}#{index:03d}#{digest}"
 
 
 def event_key_after(instant: float) -> str:

@@ -8,7 +8,7 @@
 | SERVICE#name   | LOAD#router        | seq, uid, expires_at                                           |
 | SERVICE#name   | LEASE              | no body: token, grant, and while it is held: owner, held_until |
 | SPECS#name     | 000001             |                                                                |
-| EVENTS#name    | instant#index#hash | kind, expires_at                                               |
+| EVENTS#name    | see `event_key`    | kind, expires_at                                               |
 | ROUTES         | name               | version                                                        |
 | UNAVAILABLE    | scope              | expires_at                                                     |
 
@@ -24,7 +24,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path
@@ -95,6 +95,8 @@ class DynamoDBStore:
         self._clock = clock
         self._ids = ids
         self._pause = pause
+        # Rises from the instant of its making: what one process wrote after another's end sorts after it.
+        self._commits = count(round(clock.now() * 1_000_000))
         self._table = Table(table_name, region, ids=ids, endpoint_url=endpoint_url, on_request=on_request, pause=pause)
 
     def create_table(self) -> None:
@@ -111,13 +113,13 @@ class DynamoDBStore:
                 put(_meta(replace(service, version=0)), taken, Path("pk").does_not_exist()),
                 put({"pk": "SERVICES", "sk": name}, taken),
                 _put_spec(spec),
-                *_put_events(name, events),
+                *self._put_events(name, events),
             ]
         )
         return replace(service, version=1)
 
     def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
-        self._table.transact([_put_service(service), _put_spec(spec), *_put_events(service.name, events)])
+        self._table.transact([_put_service(service), _put_spec(spec), *self._put_events(service.name, events)])
         return replace(service, version=service.version + 1)
 
     def delete_service(self, lease: Lease, service: Service, events: Sequence[Event] = ()) -> None:
@@ -138,7 +140,7 @@ class DynamoDBStore:
                 delete("ROUTES", name, changed),
                 _end_lease(lease),
                 *specs,
-                *_put_events(name, events),
+                *self._put_events(name, events),
             ]
         )
 
@@ -213,9 +215,14 @@ class DynamoDBStore:
             writes.append(_put_table(commit.table))
         # A transaction may touch an item once only, so of two refusals of one scope the last is written.
         writes += {scope_key(refusal): _put_refusal(refusal) for refusal in commit.unavailable}.values()
-        writes += _put_events(name, commit.events)
+        writes += self._put_events(name, commit.events)
         if writes:
             self._table.transact(writes)
+
+    def _put_events(self, name: str, events: Sequence[Event]) -> list[Write]:
+        commit = next(self._commits)
+        keys = (event_key(event, commit, index) for index, event in enumerate(events))
+        return [put(_event_row(name, *pair), _changed("An event")) for pair in zip(events, keys, strict=True)]
 
     # --- events, load, routing, refusals ---
 
@@ -319,12 +326,7 @@ def _put_spec(spec: SpecVersion) -> Write:
     return put(row, exists, Path("pk").does_not_exist())
 
 
-def _put_events(name: str, events: Sequence[Event]) -> list[Write]:
-    return [put(_event_row(name, event, index), _changed("An event")) for index, event in enumerate(events)]
-
-
-def _event_row(name: str, event: Event, index: int) -> Row:
-    key = event_key(event, index)
+def _event_row(name: str, event: Event, key: str) -> Row:
     return {
         "pk": f"EVENTS#{name}",
         "sk": key,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from threading import Lock
 
 from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
@@ -47,6 +48,7 @@ class MemoryStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = Lock()
+        self._commits = count()
         self._services: dict[str, Service] = {}
         self._replicas: defaultdict[str, dict[str, Replica]] = defaultdict(dict)
         self._specs: defaultdict[str, dict[int, SpecVersion]] = defaultdict(dict)
@@ -161,7 +163,8 @@ class MemoryStore:
         self._forget_old_replicas(name)
 
     def _write_events(self, name: str, events: Sequence[Event]) -> None:
-        self._events[name].update({event_key(event, index): event for index, event in enumerate(events)})
+        commit = next(self._commits)
+        self._events[name].update({event_key(event, commit, index): event for index, event in enumerate(events)})
 
     def _forget_old_replicas(self, name: str) -> None:
         now = self._clock.now()
@@ -189,7 +192,7 @@ class MemoryStore:
             rows = sorted(self._events[name].items())
         start = event_key_after(after)
         found = [event for key, event in rows if key > start and event.kind.startswith(kind)]
-        return tuple(found[-limit:])
+        return tuple(found[max(len(found) - limit, 0) :])
 
     def record_load(self, name: str, router_id: str, seq: int, counts: Sequence[tuple[int, int]], now: float) -> None:
         with self._lock:
