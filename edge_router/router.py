@@ -114,7 +114,7 @@ class Router:
         with self._lock:
             if self._table is not None and table.issued_at < self._table.issued_at:
                 age_s = self._table.issued_at - table.issued_at
-                raise TableRefused(f"issued_at: {age_s:g} s older than the current table")
+                raise TableRefused(f"issued_at: {age_s:.1f} s older than the current table")
             ids = {replica.id for service in table.services.values() for replica in service.replicas}
             self._turns = {replica_id: turn for replica_id, turn in self._turns.items() if replica_id in ids}
             self._sent = {}
