@@ -48,8 +48,9 @@ class Output:
         click.echo(text, err=True)
 
     def next(self, *commands: str) -> None:
-        """Say what the user will probably want to do now."""
-        self.message("Next: " + "\n      ".join(commands))
+        """Say what the user will probably want to do now; a program that asked for `--json` knows."""
+        if not self.as_json:
+            self.message("Next: " + "\n      ".join(commands))
 
     def confirm(self, question: str) -> bool:
         """Ask, yes being the default. Raises `click.UsageError` when there is no terminal to ask on."""

@@ -1,0 +1,193 @@
+"""`sailplane plan`, as its user meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sailplane.cli import cli
+from sailplane.cli.exits import Exit
+
+MIXTRAL = """
+service:
+  readiness_probe:
+    path: /v1/chat/completions
+    post_data: {model: mixtral}
+    initial_delay_seconds: 1800
+  replica_policy: {min_replicas: 0, max_replicas: 10, target_qps_per_replica: 2.5}
+envs: {TOKEN: null}
+resources:
+  ports: 8080
+  disk_size: 1024
+  accelerators: {L4:8, a10g:8, A10:8, A100-80GB:2}
+run: serve
+"""
+CANDIDATE_KEYS = {
+    "provider",
+    "region",
+    "zone",
+    "instance_type",
+    "accelerators",
+    "vcpus",
+    "memory_gib",
+    "capacity_type",
+    "price_usd_per_hour",
+    "chosen",
+}
+
+
+def plan(text: str, *args: str) -> Result:
+    return CliRunner().invoke(cli, ["plan", "-", "--env", "TOKEN=x", *args], input=text)
+
+
+def planned(text: str, *args: str) -> dict[str, Any]:
+    result = plan(text, "--json", *args)
+    assert result.exit_code == 0, result.stderr
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+def test_the_table_has_the_best_place_of_each_machine_cheapest_first() -> None:
+    """One row for each machine type, in SkyServe's columns, the cheapest chosen; nothing is cut off in a pipe."""
+    result = plan(MIXTRAL)
+    lines = result.stdout.splitlines()
+    heading = next(number for number, line in enumerate(lines) if line.startswith("CLOUD"))
+    rows = [line.split() for line in lines[heading + 1 : lines.index(next(line for line in lines if "--all" in line))]]
+    assert lines[heading].split()[:5] == ["CLOUD", "INSTANCE", "vCPUs", "Mem(GB)", "ACCELERATORS"]
+    assert rows[0] == [
+        "Azure",
+        "Standard_NC48ads_A100_v4",
+        "48",
+        "440",
+        "A100-80GB:2",
+        "eastus",
+        "on-demand",
+        "7.35",
+        "✔",
+    ]
+    assert rows[1][:2] == ["GCP", "g2-standard-96"]
+    prices = [float(row[7]) for row in rows]
+    assert prices == sorted(prices)
+    assert len({row[1] for row in rows}) == len(rows)
+    assert "\x1b[" not in result.stdout
+
+
+def test_the_summary_says_what_was_understood_and_what_it_costs() -> None:
+    """Probe, delay, policy, cost from no replica to all, price date: above and below the table."""
+    text = plan(MIXTRAL).stdout
+    for fact in (
+        "POST /v1/chat/completions",
+        "1800",
+        "0 to 10 replicas, requests/s per replica: 2.5",
+        "$73.46 an hour, at most $53,625.80 a month",
+        "Prices as of 20",
+    ):
+        assert fact in text
+
+
+def test_nothing_is_silently_ignored() -> None:
+    """What no cloud has, what was not wanted and what Sailplane does not act on yet are all listed."""
+    text = plan(MIXTRAL).stdout
+    assert "  A10:8: no enabled provider offers it; A10 comes in 1, 2\n" in text
+    assert "Not acted on yet:\n  resources.disk_size: " in text
+    document = planned(MIXTRAL)
+    assert any(entry["what"] == "A10:8" for entry in document["left_out"])
+    assert any(entry.startswith("resources.disk_size") for entry in document["not_acted_on"])
+
+
+def test_json_is_one_object_with_stable_keys() -> None:
+    """`--json` prints one object; candidates carry the documented keys and exactly one is chosen, the first."""
+    document = planned(MIXTRAL)
+    assert all(set(candidate) == CANDIDATE_KEYS for candidate in document["candidates"])
+    assert [candidate["chosen"] for candidate in document["candidates"]].index(True) == 0
+    assert sum(candidate["chosen"] for candidate in document["candidates"]) == 1
+    assert document["worst_case_usd_per_hour"] == pytest.approx(10 * document["candidates"][0]["price_usd_per_hour"])
+    assert document["worst_case_usd_per_month"] == pytest.approx(730 * document["worst_case_usd_per_hour"])
+    assert document["min_usd_per_hour"] == 0
+    assert {candidate["accelerators"] for candidate in document["candidates"]} == {"L4:8", "A10G:8", "A100-80GB:2"}
+
+
+def test_all_shows_every_place() -> None:
+    """--all adds the other places of the same machines and changes neither order nor choice."""
+    some, every = planned(MIXTRAL)["candidates"], planned(MIXTRAL, "--all")["candidates"]
+    assert len(every) > len(some)
+    assert every[0] == some[0]
+    assert all(candidate in every for candidate in some)
+
+
+def test_spot_is_planned_when_asked_for() -> None:
+    """`use_spot: true` leaves on-demand offers out and costs less."""
+    spot = planned(MIXTRAL.replace("ports: 8080", "ports: 8080\n  use_spot: true"))
+    assert {candidate["capacity_type"] for candidate in spot["candidates"]} == {"SPOT"}
+    assert spot["worst_case_usd_per_hour"] < planned(MIXTRAL)["worst_case_usd_per_hour"]
+
+
+def test_providers_narrow_the_plan() -> None:
+    """Only the named providers are planned for; an unknown name is a usage error that lists the known ones."""
+    document = planned(MIXTRAL, "--providers", "gcp")
+    assert {candidate["provider"] for candidate in document["candidates"]} == {"gcp"}
+    refused = plan(MIXTRAL, "--providers", "gcp,ibm")
+    assert refused.exit_code == Exit.USAGE
+    assert "'ibm' is not one of aws, azure, gcp, local." in refused.stderr
+
+
+def test_a_file_that_names_this_machine_is_planned_for_it() -> None:
+    """`infra: local` plans a process here, which costs nothing; without it, this machine is not considered."""
+    text = "service: {readiness_probe: /, replicas: 1}\nresources: {ports: 8080%s}\nrun: serve\n"
+    local = planned(text % ", infra: local")
+    assert [candidate["provider"] for candidate in local["candidates"]] == ["local"]
+    assert local["worst_case_usd_per_month"] == 0
+    clouds = planned(text % "")
+    assert "local" not in {candidate["provider"] for candidate in clouds["candidates"]}
+
+
+def test_no_feasible_accelerator_ends_with_suggestions() -> None:
+    """A count that nobody sells: exit code 3, empty stdout, and the nearest counts in the spelling of the file."""
+    text = MIXTRAL.replace("{L4:8, a10g:8, A10:8, A100-80GB:2}", "L4:3")
+    result = plan(text)
+    assert (result.exit_code, result.stdout) == (Exit.INVALID, "")
+    assert "has an offer with L4:3." in result.stderr
+    assert "  accelerators: L4:2\n" in result.stderr
+    assert json.loads(plan(text, "--json").stderr)["suggestions"][0] == "accelerators: L4:2"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("min_replicas: 0", "min_replicsa: 0", "min_replicsa"),
+        ("service:", "service: [", "<stdin>"),
+        ("L4:8", "L5:8", "L5"),
+    ],
+)
+def test_a_wrong_file_is_refused(old: str, new: str, complaint: str) -> None:
+    """Broken YAML, unknown keys and unknown accelerators end with exit code 3 and name the culprit, without a traceback."""
+    result = plan(MIXTRAL.replace(old, new, 1))
+    assert (result.exit_code, result.stdout) == (Exit.INVALID, "")
+    assert complaint in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_variable_is_named() -> None:
+    """A null env that is not given on the command line is an error that names it."""
+    result = CliRunner().invoke(cli, ["plan", "-"], input=MIXTRAL)
+    assert result.exit_code == Exit.INVALID
+    assert "TOKEN" in result.stderr
+
+
+def test_the_installed_command_plans_a_file(tmp_path: Path) -> None:
+    """The console script works from a plain process: data on stdout, the next step on stderr."""
+    source = tmp_path / "mixtral.yaml"
+    source.write_text(MIXTRAL)
+    script = Path(sys.executable).with_name("sailplane")
+    result = subprocess.run(
+        [script, "plan", source, "--env", "TOKEN=x"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert result.returncode == 0
+    assert "Standard_NC48ads_A100_v4" in result.stdout
+    assert result.stderr == f"Next: sailplane up {source} -n NAME\n"
