@@ -1,0 +1,268 @@
+"""The house rules that a machine can check: who imports whom, where the environment is read, what is documented."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ("app.py", "chalicelib", "edge_router", "replica_agent", "sailplane")
+OURS = ("app", "chalicelib", "edge_router", "replica_agent", "sailplane", "infra", "tests")
+
+# Module (longest prefix wins) -> what it may import besides the standard library: our modules and others'. ARCHITECTURE.md has
+# the same table with the reasons.
+MAY_IMPORT: dict[str, set[str]] = {
+    "chalicelib.model": set(),
+    "chalicelib.actions": {"chalicelib.model"},
+    "chalicelib.errors": {"chalicelib.model"},
+    "chalicelib.identity": set(),
+    "chalicelib.spec": {
+        "chalicelib.spec",
+        "chalicelib.model",
+        "chalicelib.errors",
+        "pydantic",
+        "pydantic_core",
+        "yaml",
+    },
+    "chalicelib.catalog": {"chalicelib.catalog", "chalicelib.model"},
+    "chalicelib.scaler": {"chalicelib.scaler", "chalicelib.model", "chalicelib.actions"},
+    "chalicelib.optimizer": {"chalicelib.optimizer", "chalicelib.model", "chalicelib.actions"},
+    "chalicelib.lifecycle": {"chalicelib.lifecycle", "chalicelib.model", "chalicelib.actions"},
+    "chalicelib.routing": {"chalicelib.lifecycle", "chalicelib.model", "chalicelib.actions"},
+    "chalicelib.ports": {"chalicelib.model", "chalicelib.errors"},
+    "chalicelib.executor": {
+        "chalicelib.model",
+        "chalicelib.actions",
+        "chalicelib.errors",
+        "chalicelib.ports",
+        "chalicelib.identity",
+        "chalicelib.lifecycle",
+    },
+    "chalicelib.passes": {
+        "chalicelib.passes",
+        "chalicelib.scaler",
+        "chalicelib.optimizer",
+        "chalicelib.lifecycle",
+        "chalicelib.routing",
+        "chalicelib.executor",
+        "chalicelib.ports",
+        "chalicelib.model",
+        "chalicelib.actions",
+        "chalicelib.errors",
+    },
+    "chalicelib.providers.local": {
+        "chalicelib.providers",
+        "chalicelib.model",
+        "chalicelib.errors",
+        "chalicelib.ports",
+        "psutil",
+    },
+    "chalicelib.store": {
+        "chalicelib.store",
+        "chalicelib.model",
+        "chalicelib.errors",
+        "chalicelib.ports",
+        "pydantic",
+        "pynamodb",
+        "boto3",
+        "botocore",
+        "urllib3",
+    },
+    "chalicelib.prober": {
+        "chalicelib.model",
+        "chalicelib.identity",
+        "chalicelib.errors",
+        "chalicelib.ports",
+        "httpx",
+        "pydantic",
+    },
+    "chalicelib.config": {"chalicelib.errors", "chalicelib.ports", "chalicelib.model"},
+    "chalicelib.api": {
+        "chalicelib.api",
+        "chalicelib.passes",
+        "chalicelib.ports",
+        "chalicelib.spec",
+        "chalicelib.model",
+        "chalicelib.actions",
+        "chalicelib.errors",
+        "chalicelib.lifecycle",
+        "chalicelib.optimizer",
+        "chalicelib.catalog",
+        "chalice",
+        "pydantic",
+    },
+    "chalicelib.bootstrap": {"chalicelib"},
+    "chalicelib": set(),
+    "app": {"chalicelib.api", "chalicelib.bootstrap", "chalicelib.config", "chalicelib.ports", "chalice"},
+    "edge_router": {"edge_router"},
+    "replica_agent": {"replica_agent", "aiohttp", "multidict", "yarl"},
+    "sailplane": {
+        "sailplane",
+        "app",
+        "chalicelib",
+        "chalice",
+        "click",
+        "httpx",
+        "psutil",
+        "rich",
+        "uvicorn",
+        "yaml",
+        "pydantic",
+    },
+}
+# The deciding modules: no clock, no randomness, no environment, no logging.
+PURE = ("chalicelib/scaler", "chalicelib/optimizer", "chalicelib/lifecycle", "chalicelib/routing.py")
+IMPURE_MODULES = {"time", "datetime", "random", "secrets", "os", "logging", "socket", "threading", "subprocess", "uuid"}
+READS_ENVIRONMENT = {
+    "chalicelib/config.py",
+    "chalicelib/bootstrap.py",
+    "edge_router/platforms/asgi.py",
+    "replica_agent/__main__.py",
+}
+ENTRY_POINTS = ("sailplane/",)  # programs of a person's machine may look at their own environment
+
+
+def modules(*tops: str) -> list[Path]:
+    found: list[Path] = []
+    for top in tops:
+        path = ROOT / top
+        found += [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
+    return found
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file imports anywhere in it, for `from a.b import c` both `a.b` and `a.b.c`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            package = node.module or ""
+            submodules = {f"{package}.{alias.name}" for alias in node.names if is_module(f"{package}.{alias.name}")}
+            found |= submodules if is_namespace(package, node) else {package}
+    return found
+
+
+def is_namespace(package: str, node: ast.ImportFrom) -> bool:
+    """`from chalicelib import a, b`: it is a and b that are imported, not all of chalicelib."""
+    return package in OURS and all(is_module(f"{package}.{alias.name}") for alias in node.names)
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def within(name: str, prefixes: set[str]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+@pytest.mark.parametrize("path", modules(*SHIPPED), ids=lambda path: str(path.relative_to(ROOT)))
+def test_who_may_import_whom(path: Path) -> None:
+    """Every import of a shipped file is allowed by the table above, at the top of the file or deep inside it."""
+    name = module_name(path)
+    rule = max((prefix for prefix in MAY_IMPORT if within(name, {prefix})), key=len)
+    foreign = {module for module in imported(path) if module.split(".")[0] not in sys.stdlib_module_names}
+    refused = {module for module in foreign - {"chalicelib"} if not within(module, MAY_IMPORT[rule])}
+    assert not refused, f"{name} ({rule}) must not import {sorted(refused)}"
+
+
+@pytest.mark.parametrize("path", modules(*PURE), ids=lambda path: str(path.relative_to(ROOT)))
+def test_deciding_modules_are_pure(path: Path) -> None:
+    """Scaler, optimizer, lifecycle and routing get time, randomness and the world as arguments."""
+    assert not {module.split(".")[0] for module in imported(path)} & IMPURE_MODULES
+
+
+@pytest.mark.parametrize("path", modules(*SHIPPED), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_environment_is_read_in_one_place(path: Path) -> None:
+    """`os.environ` and `os.getenv` stand in config, in entry points and in laptop programs, nowhere else."""
+    relative = path.relative_to(ROOT).as_posix()
+    if relative in READS_ENVIRONMENT or relative.startswith(ENTRY_POINTS):
+        return
+    names = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert not names & {"os.environ", "os.getenv"}, relative
+
+
+def test_the_entry_point_imports_no_cloud() -> None:
+    """`import app` loads no SDK of Google's or Microsoft's, nor boto3: a pass pays for a cloud when it acts on it."""
+    program = (
+        "import app, sys; print(*sorted(m for m in sys.modules if m.split('.')[0] in {'google', 'azure', 'boto3'}))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert run.stdout.split() == []
+
+
+def is_handler(path: Path, node: ast.stmt) -> bool:
+    """A function of the API that its `Route` describes."""
+    arguments = node.args.args if isinstance(node, ast.FunctionDef) else []
+    return path.match("chalicelib/api/*.py") and bool(arguments) and arguments[0].arg.strip("_") == "runtime"
+
+
+def test_public_functions_and_classes_say_what_they_are() -> None:
+    """Whatever is public in what we ship has a docstring; routes carry theirs in the table, passes are all `decide`."""
+    missing = []
+    for path in modules("chalicelib", "edge_router", "replica_agent"):
+        for node in ast.parse(path.read_text()).body:
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+                continue
+            is_public = not node.name.startswith("_")
+            documented = ast.get_docstring(node) or is_handler(path, node) or path.match("chalicelib/passes/*.py")
+            if is_public and not documented:
+                missing.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert not missing
+
+
+def test_broad_excepts_are_counted() -> None:
+    """A broad `except` hides bugs until shown otherwise: one stands at the boundary between services, none elsewhere.
+
+    One that only cleans up and raises again hides nothing.
+    """
+    broad = []
+    for path in modules(*SHIPPED):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler):
+                names = {n.id for n in ast.walk(node.type) if isinstance(n, ast.Name)} if node.type else {"everything"}
+                cleans_up = isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None
+                if names & {"Exception", "BaseException", "everything"} and not cleans_up:
+                    broad.append(path.relative_to(ROOT).as_posix())
+    assert broad == ["chalicelib/passes/runner.py"]
+
+
+def commands(group: click.Group, prefix: str = "sailplane") -> Iterator[str]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix} {name}")
+        else:
+            yield f"{prefix} {name}"
+
+
+def test_every_command_is_documented() -> None:
+    """docs/cli.md has a section for every command that `sailplane --help` leads to."""
+    from sailplane.cli import main  # noqa: PLC0415 the other tests of this file need no click commands
+
+    text = (ROOT / "docs" / "cli.md").read_text()
+    missing = [command for command in commands(main) if f"`{command}" not in text]
+    assert not missing
+
+
+def test_every_decision_record_is_listed() -> None:
+    """docs/adr/README.md lists every record, so that they can be found."""
+    index = (ROOT / "docs" / "adr" / "README.md").read_text()
+    records = sorted(path.name for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    assert records
+    assert [name for name in records if name not in index] == []
