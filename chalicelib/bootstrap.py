@@ -6,11 +6,15 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from chalicelib import config
 from chalicelib.catalog import CatalogMarket
 from chalicelib.config import Config, ConfigError
-from chalicelib.ports import Clock, Market, Provider, Runtime, Settings
+from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Settings
+
+if TYPE_CHECKING:
+    from chalicelib.store.dynamodb import DynamoDBStore
 
 
 class SystemClock:
@@ -39,7 +43,6 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
     Raises `ConfigError` when a provider is unknown or is not told what it needs.
     """
     from chalicelib.prober import HttpProber  # noqa: PLC0415 imported when used, see above
-    from chalicelib.store.dynamodb import DynamoDBStore  # noqa: PLC0415 same
 
     clock, ids = SystemClock(), SystemIds()
     settings = Settings(
@@ -52,13 +55,24 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
     return Runtime(
         clock=clock,
         ids=ids,
-        store=DynamoDBStore(config.table, config.region, clock=clock, ids=ids, endpoint_url=config.dynamodb_endpoint),
+        store=_store(config, clock, ids),
         providers={name: _provider(name, config, clock) for name in config.providers},
         market=_market(config.providers),
         prober=HttpProber(settings.agent_key, clock, settings.pass_budget_s),
         settings=settings,
         poke=poke,
     )
+
+
+def create_table(config: Config) -> None:
+    """Make the table where nobody deploys one: on a laptop. Does nothing when it is there. Raises `Unreachable`."""
+    _store(config, SystemClock(), SystemIds()).create_table()
+
+
+def _store(config: Config, clock: Clock, ids: Ids) -> DynamoDBStore:
+    from chalicelib.store.dynamodb import DynamoDBStore  # noqa: PLC0415 imported when used, see above
+
+    return DynamoDBStore(config.table, config.region, clock=clock, ids=ids, endpoint_url=config.dynamodb_endpoint)
 
 
 def _provider(name: str, config: Config, clock: Clock) -> Provider:

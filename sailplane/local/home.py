@@ -57,7 +57,6 @@ class Running:
     router: ProcessId
     api_url: str
     edge_url: str
-    started_at: float
 
 
 class Home:
@@ -67,7 +66,8 @@ class Home:
         self.root = root
         self.local = root / "local"
         self.log = self.local / "daemon.log"
-        self.faults = self.local / "faults.json"
+        self.database = self.local / "ministack"
+        self.replicas = self.local / "replicas"
         self._lock = self.local / "daemon.lock"
         self._state = self.local / "state.json"
         self._secrets = self.local / "secrets.json"

@@ -1,0 +1,173 @@
+"""The local stack under one supervising process.
+
+The control API and the pass loop are threads of it. MiniStack and the edge router are processes that it starts and ends.
+Replicas are processes that outlive it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from chalicelib import bootstrap, config, passes
+from chalicelib.api.app import create_app
+from chalicelib.config import Config
+from chalicelib.errors import Invalid, Unreachable
+from chalicelib.ports import Runtime
+from sailplane.local import loop
+from sailplane.local.edge import Router
+from sailplane.local.gateway import Gateway
+from sailplane.local.home import Home, ProcessId, Running
+from sailplane.local.ministack import MiniStack, environment
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 15.0
+SUPERVISE_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where the stack listens; 0 takes any free port."""
+
+    api: int
+    edge: int
+
+
+def serve(home: Home, cache: Path, ports: Ports, announce: Callable[[Running], None]) -> None:
+    """Run the stack until SIGINT or SIGTERM, then stop it: passes, router, API, database, in this order. Replicas stay.
+
+    Args:
+        home: where the stack keeps its things.
+        cache: where MiniStack is installed on first use.
+        ports: where it listens.
+        announce: told once, when everything serves.
+
+    Raises:
+        Exists: this home's stack runs already.
+        Invalid: a port is taken. Nothing was started.
+        Unreachable: the database or the router does not start; or the database ended and has to be started again.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ExitStack() as stack:
+        stack.enter_context(home.claimed())
+        api_socket = stack.enter_context(listening(ports.api, "--api-port"))
+        edge_socket = stack.enter_context(listening(ports.edge, "--edge-port"))
+        api_url, edge_url = _url(api_socket), _url(edge_socket)
+        database = stack.enter_context(MiniStack(environment(cache), home.database))
+        agenda = loop.Agenda(bootstrap.SystemClock())
+        told = _configuration(home, database.url, edge_url)
+        bootstrap.create_table(told)
+        runtime = bootstrap.build(told, agenda.poke)
+        stack.enter_context(_api_served(runtime, api_socket))
+        router = stack.enter_context(Router(edge_socket, _router_env(home, api_url)))
+        stack.enter_context(_passes_run(agenda, partial(passes.tick, runtime)))
+        stack.callback(_ignore_signals)
+        httpx.get(edge_url, timeout=START_TIMEOUT_S).raise_for_status()
+        home.publish(running := Running(ProcessId.of(os.getpid()), router.id, api_url, edge_url))
+        announce(running)
+        with suppress(KeyboardInterrupt):
+            _supervise(home, database, router, running)
+
+
+@contextmanager
+def listening(port: int, option: str) -> Iterator[socket.socket]:
+    """A socket that listens on this machine only. Raises `Invalid`, naming `option`, when the port is taken."""
+    try:
+        listener = socket.create_server((HOST, port))
+    except OSError as error:
+        advice = f"Stop what uses it, or choose another with {option} (0 takes any free one)."
+        raise Invalid(f"Cannot listen on port {port}: {error.strerror}. {advice}") from error
+    # Accepted connections inherit it. uvicorn takes a socket that it is handed as a file descriptor for a Unix one and
+    # leaves Nagle's algorithm on, which costs 44 ms a request on a kept-alive connection.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with listener:
+        yield listener
+
+
+def _supervise(home: Home, database: MiniStack, router: Router, running: Running) -> None:
+    """Keep the router up until interrupted. Raises `Unreachable` when the database has ended."""
+    while not database.has_ended():
+        if router.keep_up():
+            home.publish(replace(running, router=router.id))
+        time.sleep(SUPERVISE_EVERY_S)
+    raise Unreachable(
+        f"MiniStack ended by itself; the end of {database.log} may say why. What was written since its start is lost: "
+        f"look for services with `sailplane status` after the next `sailplane local start`."
+    )
+
+
+def _configuration(home: Home, database_url: str, edge_url: str) -> Config:
+    keys = home.secrets()
+    return config.from_environment(
+        {
+            "SAILPLANE_PROVIDERS": "local",
+            "SAILPLANE_TABLE": "sailplane",
+            "SAILPLANE_DYNAMODB_ENDPOINT": database_url,
+            "SAILPLANE_EDGE_URL": edge_url,
+            "SAILPLANE_LOCAL_ROOT": str(home.replicas),
+            "SAILPLANE_ADMIN_KEY": keys.admin_key,
+            "SAILPLANE_ROUTER_TOKEN": keys.router_token,
+            "SAILPLANE_AGENT_KEY": keys.agent_key,
+            "SAILPLANE_DEPLOYMENT": "local",
+            "AWS_REGION": "us-east-1",
+        }
+    )
+
+
+def _router_env(home: Home, api_url: str) -> dict[str, str]:
+    """All of the router's environment: nothing of the user's reaches it."""
+    return {
+        "SAILPLANE_CONTROL_URL": api_url,
+        "SAILPLANE_ROUTER_TOKEN": home.secrets().router_token,
+        "SAILPLANE_REFRESH_S": "1",
+        "SAILPLANE_ROUTER_ID": "edge-local",
+    }
+
+
+def _url(listener: socket.socket) -> str:
+    return f"http://{HOST}:{listener.getsockname()[1]}"
+
+
+@contextmanager
+def _api_served(runtime: Runtime, listener: socket.socket) -> Iterator[None]:
+    """Serve the control API while the body runs."""
+    gateway = Gateway(partial(create_app, lambda: runtime))
+    told = uvicorn.Config(gateway, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    server = uvicorn.Server(told)
+    thread = threading.Thread(target=server.run, args=([listener],), name="api")
+    thread.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join()
+        gateway.close()
+
+
+@contextmanager
+def _passes_run(agenda: loop.Agenda, tick: loop.Tick) -> Iterator[None]:
+    """Run the pass loop while the body runs."""
+    thread = threading.Thread(target=loop.run, args=(agenda, tick), name="passes")
+    thread.start()
+    try:
+        yield
+    finally:
+        agenda.close()
+        thread.join()
+
+
+def _ignore_signals() -> None:
+    """A second signal must not tear the orderly stop that the first one began."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,73 @@
+"""The edge router's process on this machine."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from sailplane.local.home import ProcessId
+
+LONGEST_PAUSE_S = 10.0
+STOP_TIMEOUT_S = 5.0
+
+_LOG = logging.getLogger(__name__)
+
+
+class Router:
+    """Keeps one router process up on a socket that is ours, so that clients wait instead of failing while it restarts.
+
+    Args:
+        listener: a listening socket, handed down to the process.
+        env: the whole environment of the process.
+    """
+
+    def __init__(self, listener: socket.socket, env: Mapping[str, str]) -> None:
+        self._listener = listener
+        self._env = dict(env)
+        self._pause_s = 0.1
+        self._started_at = 0.0
+        self._process = self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def id(self) -> ProcessId:
+        """The process that serves now."""
+        return ProcessId.of(self._process.pid)
+
+    def keep_up(self) -> bool:
+        """Start the process again if it has ended and its pause is over; True when that was done.
+
+        The pause is 0.1 s, doubled with every start up to 10 s, and back at 0.1 s for a router that had lived 10 s.
+        """
+        code = self._process.poll()
+        lived_s = time.monotonic() - self._started_at
+        if code is None or lived_s < self._pause_s:
+            return False
+        _LOG.warning("The edge router ended with code %s after %.1f s; starting it again.", code, lived_s)
+        self._pause_s = 0.1 if lived_s > LONGEST_PAUSE_S else min(2 * self._pause_s, LONGEST_PAUSE_S)
+        self._process = self._start()
+        return True
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._started_at = time.monotonic()
+        fd = self._listener.fileno()
+        command = [sys.executable, "-m", "uvicorn", "--factory", "edge_router.platforms.asgi:from_env", f"--fd={fd}"]
+        speed = ["--loop=uvloop", "--http=httptools", "--no-access-log", "--no-proxy-headers", "--log-level=warning"]
+        # A session of its own: Ctrl-C in the terminal is for the supervisor, which stops things in order.
+        return subprocess.Popen([*command, *speed], env=self._env, pass_fds=[fd], start_new_session=True)
