@@ -147,10 +147,11 @@ class Services(_Answer):
 
 
 class Version(_Answer):
-    """One immutable version of a service's YAML."""
+    """One immutable version of a service's YAML. Between two with one `fingerprint` no replica is replaced."""
 
     number: int
     yaml: str
+    fingerprint: str
     created_at: AwareDatetime
 
 

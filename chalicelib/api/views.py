@@ -38,7 +38,12 @@ def service(state: model.State, history: Sequence[model.Replica], edge_url: str,
 
 
 def version(spec: model.SpecVersion) -> schemas.Version:
-    return schemas.Version(number=spec.number, yaml=spec.source, created_at=instant(spec.created_at))
+    return schemas.Version(
+        number=spec.number,
+        yaml=spec.source,
+        fingerprint=spec.spec.fingerprint,
+        created_at=instant(spec.created_at),
+    )
 
 
 def event(happened: model.Event) -> schemas.Event:

@@ -38,6 +38,11 @@ class Output:
         if self.as_json:
             click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
+    def line(self, document: Mapping[str, Any]) -> None:
+        """Print one of many results of a command that goes on, as a line of JSON; nothing without `--json`."""
+        if self.as_json:
+            click.echo(json.dumps(document, ensure_ascii=False))
+
     def table(self, heading: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
         """Print aligned columns, never truncated; those named in `right` are flush right."""
         first, *others = aligned([heading, *rows], [name in right for name in heading])
@@ -75,13 +80,14 @@ class Output:
             yield lambda change: status.update(Text(change))
 
     def _changed_lines(self, text: str) -> Callable[[str], None]:
-        shown: set[str] = set()
+        shown: list[str] = []
 
         def show(change: str) -> None:
-            for line in change.splitlines():
+            lines = change.splitlines()
+            for line in lines:
                 if line not in shown:
-                    shown.add(line)
                     self.message(line)
+            shown[:] = lines
 
         show(text)
         return show

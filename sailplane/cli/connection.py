@@ -1,0 +1,68 @@
+"""Which control plane a command talks to: the one it is told, or the local stack of $SAILPLANE_HOME."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from chalicelib.errors import Unreachable
+from sailplane.cli.client import Client
+from sailplane.local.home import Home
+
+_R = TypeVar("_R")
+
+_home_option = click.option(
+    "--home",
+    "root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=lambda: Path.home() / ".sailplane",
+    envvar="SAILPLANE_HOME",
+    show_envvar=True,
+    show_default="~/.sailplane",
+    help="Where the local stack keeps its things.",
+)
+
+
+def home(command: Callable[..., _R]) -> Callable[..., _R]:
+    """Give a command the argument `home`, the local stack's directory."""
+
+    @_home_option
+    @functools.wraps(command)
+    def with_home(*args: Any, root: Path, **others: Any) -> _R:
+        return command(*args, home=_home_at(root), **others)
+
+    return with_home
+
+
+def client(command: Callable[..., _R]) -> Callable[..., _R]:
+    """Give a command the argument `client`, a connection to the control plane."""
+
+    @click.option(
+        "--url", envvar="SAILPLANE_URL", show_envvar=True, help="Control plane to use instead of the local one."
+    )
+    @click.option("--key", envvar="SAILPLANE_KEY", show_envvar=True, help="Its admin key; better given by environment.")
+    @_home_option
+    @functools.wraps(command)
+    def with_client(*args: Any, url: str | None, key: str | None, root: Path, **others: Any) -> _R:
+        if url and not key:
+            raise click.UsageError("--url (SAILPLANE_URL) needs that control plane's admin key: set SAILPLANE_KEY.")
+        found = Client((lambda: (url, key)) if url and key else functools.partial(locate, _home_at(root)))
+        return command(*args, client=found, **others)
+
+    return with_client
+
+
+def locate(home: Home) -> tuple[str, str]:
+    """URL and admin key of the local stack. Raises `Unreachable` when it does not run."""
+    running = home.running()
+    if running is None:
+        raise Unreachable(f"The local stack of {home.root} is not running.")
+    return running.api_url, home.secrets().admin_key
+
+
+def _home_at(root: Path) -> Home:
+    return Home(root.expanduser().absolute())

@@ -1,0 +1,183 @@
+"""`sailplane local`: the control plane on this machine."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from chalicelib.errors import Invalid, Unreachable
+from chalicelib.providers.local import interruption
+from sailplane.cli import connection, output
+from sailplane.cli.client import Client
+from sailplane.cli.down import shut_down
+from sailplane.cli.output import Output
+from sailplane.local.home import Home, Running
+
+STOP_TIMEOUT_S = 60.0
+POLL_S = 0.1
+
+
+@click.group("local")
+def command() -> None:
+    """Start, stop and inspect the control plane on this machine."""
+
+
+@command.command()
+@click.option("--detach", is_flag=True, help="Return when everything serves, and leave it running.")
+@click.option("--api-port", type=click.IntRange(0, 65535), default=7480, show_default=True, help="0 = any free one.")
+@click.option("--edge-port", type=click.IntRange(0, 65535), default=7490, show_default=True, help="0 = any free one.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=lambda: Path.home() / ".cache" / "sailplane",
+    envvar="SAILPLANE_CACHE",
+    show_envvar=True,
+    show_default="~/.cache/sailplane",
+    help="Where tools are installed on first use.",
+)
+@connection.home
+@output.options
+def start(out: Output, *, home: Home, cache: Path, detach: bool, api_port: int, edge_port: int) -> None:
+    """Start the control API, the edge router, the database and the pass loop.
+
+    They serve on 127.0.0.1 only, until Ctrl-C or `sailplane local stop`. One that runs already is left as it is, and that
+    is no error.
+    """
+    if running := home.running():
+        out.message("The local stack is running already.")
+    elif detach:
+        running = _start_detached(out, home, cache, api_port, edge_port)
+    else:
+        _serve(out, home, cache, api_port, edge_port)
+        return
+    _announce(out, home, running)
+
+
+@command.command()
+@click.option("--keep", is_flag=True, help="Leave services and replicas as they are; the next start finds them again.")
+@click.option("--down", is_flag=True, help="Shut all services down first.")
+@connection.home
+@output.options
+def stop(out: Output, *, home: Home, keep: bool, down: bool) -> None:
+    """Stop the local stack. Its state is kept.
+
+    While there are services, it wants to be told --keep or --down. One that is not running is no error.
+    """
+    if keep and down:
+        raise click.UsageError("--keep and --down contradict each other.")
+    running = home.running()
+    daemon = running.daemon.find() if running else None
+    if daemon is None:
+        out.message("The local stack is not running.")
+    else:
+        if not keep:
+            _settle_services(out, Client(partial(connection.locate, home)), down=down)
+        with out.progress("Stopping the local stack"):
+            daemon.terminate()
+            if psutil.wait_procs([daemon], timeout=STOP_TIMEOUT_S)[1]:
+                raise Unreachable(f"The local stack (pid {daemon.pid}) does not stop; see {home.log}.")
+        out.message("The local stack is stopped.")
+    out.document({"running": False})
+    out.next("sailplane local start --detach")
+
+
+@command.command()
+@connection.home
+@output.options
+def status(out: Output, *, home: Home) -> None:
+    """Show whether the local stack runs, and where. Exit code 6 when it does not."""
+    running = home.running()
+    if running is None:
+        raise Unreachable(f"The local stack of {home.root} is not running.")
+    services = Client(partial(connection.locate, home)).services()
+    out.data(_where(home, running))
+    out.data(f"Services:     {len(services)}")
+    out.document(_document(home, running) | {"services": [service.name for service in services]})
+    out.next(*(["sailplane status"] if services else ["sailplane up FILE -n NAME"]))
+
+
+@command.command()
+@click.argument("replicas", metavar="N|unlimited")
+@connection.home
+@output.options
+def capacity(out: Output, *, home: Home, replicas: str) -> None:
+    """Pretend that this machine has room for N replicas only, as a cloud runs out of machines; those that run stay."""
+    if replicas != "unlimited" and not replicas.isdecimal():
+        raise click.BadParameter("give a whole number, 0 or more, or `unlimited`", param_hint="N")
+    limit = None if replicas == "unlimited" else int(replicas)
+    home.local.mkdir(parents=True, exist_ok=True, mode=0o700)
+    interruption.set_capacity(home.replicas, limit)
+    out.data("There is room for any number of replicas." if limit is None else f"There is room for {limit} replicas.")
+    out.document({"capacity": limit})
+    out.next("sailplane status --watch" if limit is None else "sailplane local capacity unlimited")
+
+
+def _serve(out: Output, home: Home, cache: Path, api_port: int, edge_port: int) -> None:
+    from sailplane.local import daemon  # noqa: PLC0415 - half a second of imports that only the daemon needs
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
+    out.message("Starting; the first time installs the database, which takes some 15 s.")
+    daemon.serve(home, cache, daemon.Ports(api_port, edge_port), lambda running: _announce(out, home, running))
+    out.message("The local stack is stopped. Replicas, if there are any, go on running.")
+
+
+def _start_detached(out: Output, home: Home, cache: Path, api_port: int, edge_port: int) -> Running:
+    """Start the daemon as a process of its own and wait until it serves. Ends this command as the daemon ends, if it does."""
+    where = [f"--home={home.root}", f"--cache={cache}", f"--api-port={api_port}", f"--edge-port={edge_port}"]
+    home.local.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with home.log.open("ab") as log, out.progress("Starting the local stack; the first time takes some 15 s longer"):
+        seen = log.tell()
+        command = [sys.executable, "-m", "sailplane", "local", "start", *where]
+        daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        try:
+            while daemon.poll() is None:
+                if (running := home.running()) and running.daemon.pid == daemon.pid:
+                    return running
+                time.sleep(POLL_S)
+        except KeyboardInterrupt:
+            daemon.terminate()
+            daemon.wait()
+            raise
+    said = home.log.read_bytes()[seen:].decode(errors="replace").rstrip()
+    out.message(said)
+    raise click.exceptions.Exit(daemon.returncode)
+
+
+def _announce(out: Output, home: Home, running: Running) -> None:
+    out.data(_where(home, running))
+    out.document(_document(home, running))
+    out.next("sailplane up FILE -n NAME")
+
+
+def _where(home: Home, running: Running) -> str:
+    return (
+        f"Control API:  {running.api_url}\n"
+        f"Edge router:  {running.edge_url}/<service>\n"
+        f"Home:         {home.root}\n"
+        f"Supervisor:   pid {running.daemon.pid}"
+    )
+
+
+def _document(home: Home, running: Running) -> dict[str, Any]:
+    urls = {"api_url": running.api_url, "edge_url": running.edge_url}
+    return {"running": True, **urls, "home": str(home.root), "pid": running.daemon.pid, "log": str(home.log)}
+
+
+def _settle_services(out: Output, client: Client, *, down: bool) -> None:
+    """See to it that no service is left behind unasked."""
+    names = [service.name for service in client.services()]
+    if names and not down:
+        raise Invalid(
+            f"There are services: {', '.join(names)}. Nothing was stopped. Give --down to shut them down first, or --keep to "
+            f"leave their replicas running without a control plane until the next start."
+        )
+    if names:
+        shut_down(out, client, names)

@@ -1,0 +1,77 @@
+"""`sailplane up`: start a service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from chalicelib import catalog, spec
+from chalicelib.api.schemas import Service
+from chalicelib.errors import Exists, NotFound
+from chalicelib.model import ServiceStatus
+from sailplane.cli import connection, inputs, output, plan, workdir
+from sailplane.cli.client import Client
+from sailplane.cli.exits import Exit
+from sailplane.cli.failures import ServiceFailed
+from sailplane.cli.output import Output
+from sailplane.cli.services import last_words, newest_failure, service_text, watch
+
+
+@click.command("up")
+@inputs.service_file
+@click.option("--name", "-n", help="The service's name. [default: the file's `name`]")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option("--detach", is_flag=True, help="Do not wait until the service is ready.")
+@connection.client
+@output.options
+def command(
+    out: Output, *, client: Client, text: str, envs: dict[str, str], name: str | None, yes: bool, detach: bool
+) -> None:
+    """Start the service in FILE: show the plan, ask, then show progress until it is ready.
+
+    A relative `workdir` is taken from FILE's directory. Ctrl-C while waiting leaves the service starting. A service that
+    fails ends the command with exit code 7 and the last lines of its log; it is tried again with growing pauses.
+    """
+    parsed = spec.parse(text, env_overrides=envs, known_accelerators=catalog.accelerators())
+    name = name or parsed.name
+    if not name:
+        raise click.UsageError("The file gives no `name`: choose one with -n NAME.")
+    plan.show(out, plan.make(parsed, client.info().providers))
+    _require_free(client, name)
+    if not yes and not out.confirm(f"Start service {name!r}?"):
+        out.message("Nothing was started.")
+        return
+    service = client.create(name, workdir.made_absolute(text, Path(output.current().source).parent), envs)
+    if not detach:
+        service = _until_ready(out, client, name)
+    out.data(service_text(service))
+    out.document(service.model_dump(mode="json"))
+    out.next(f"sailplane status {name}" if detach else f"curl -L {service.endpoint}/", f"sailplane down {name}")
+
+
+def _require_free(client: Client, name: str) -> None:
+    """The control plane refuses a name in use too; asked here, it is refused before the user is asked anything."""
+    try:
+        service = client.service(name)
+    except NotFound:
+        return
+    raise Exists(f"There is a service {name!r} already, and it is {service.status}. Nothing was changed.")
+
+
+def _until_ready(out: Output, client: Client, name: str) -> Service:
+    try:
+        service = watch(out, client, name, lambda found: found.status in (ServiceStatus.READY, ServiceStatus.FAILED))
+    except KeyboardInterrupt:
+        out.message(f"\nDetached: {name} goes on starting.")
+        out.next(f"sailplane status {name} --watch", f"sailplane down {name}")
+        raise click.exceptions.Exit(Exit.INTERRUPTED) from None
+    if service.status is ServiceStatus.FAILED:
+        broken = newest_failure(service)
+        error = last_words(client, name, broken) if broken else service.message
+        raise ServiceFailed(
+            f"{name} failed: {error}\n"
+            f"It is tried again with growing pauses. Mend the file and run `sailplane update {name} FILE`, look closer "
+            f"with `sailplane why {name}`, or give up with `sailplane down {name}`."
+        )
+    return service
