@@ -8,7 +8,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 # Everything fetched or built for this checkout stays inside it, so that `make clean` leaves the machine as it was.
 export SAILPLANE_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: help setup demo test check fmt bench clean
+.PHONY: help setup demo test strict check fmt bench clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: setup ## Show the whole path on this machine: deploy, call, break, scale, 
 
 test: setup ## Run the tests
 	$(BIN)/pytest -n 2
+
+strict: setup ## Run the store's tests on Amazon's DynamoDB Local (needs Java 17 and npm)
+	$(BIN)/pytest -m strict_store tests/store
 
 check: setup ## Lint, types and tests: what must pass before anything lands
 	$(BIN)/ruff format --check .

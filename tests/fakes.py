@@ -32,7 +32,7 @@ from chalicelib.model import (
     SpecVersion,
     State,
 )
-from chalicelib.ports import Runtime, Settings
+from chalicelib.ports import Commit, Runtime, Settings, Store
 from chalicelib.store.memory import MemoryStore
 
 START = 1_800_000_000.0
@@ -209,12 +209,14 @@ def spec(fingerprint: str = "v1", max_surge: int = 1, drain_timeout_s: float = 3
 
 
 class World:
-    """A control plane over a memory store and one fake cloud."""
+    """A control plane over one fake cloud and, unless another is given, a memory store."""
 
-    def __init__(self, *, cloud: FakeCloud | None = None, settings: Settings | None = None) -> None:
-        self.clock = cloud.clock if cloud else FakeClock()
+    def __init__(
+        self, *, cloud: FakeCloud | None = None, clock: FakeClock | None = None, store: Store | None = None
+    ) -> None:
+        self.clock = clock or (cloud.clock if cloud else FakeClock())
         self.cloud = cloud or FakeCloud(self.clock)
-        self.store = MemoryStore(self.clock)
+        self.store = store or MemoryStore(self.clock)
         self.runtime = Runtime(
             clock=self.clock,
             ids=FakeIds(),
@@ -222,7 +224,7 @@ class World:
             providers={self.cloud.name: self.cloud},
             market=FakeMarket((offer(zone="a", usd=1.0), offer(zone="b", usd=1.1))),
             prober=FakeProber({self.cloud.name: self.cloud}, self.clock),
-            settings=settings or Settings(lease_ttl_s=30.0),
+            settings=Settings(lease_ttl_s=30.0),
             poke=lambda _name: None,
         )
 
@@ -239,8 +241,6 @@ class World:
         self.store.add_version(changed, SpecVersion(name, number, wanted, "source", now))
 
     def delete(self, name: str = "svc") -> None:
-        from chalicelib.ports import Commit  # noqa: PLC0415 used by this one helper
-
         self.store.commit(name, None, Commit(service=replace(self.state(name).service, deleting=True)))
 
     def tick(self, times: int = 1, every_s: float = 1.0) -> tuple[passes.Report, ...]:
