@@ -147,7 +147,7 @@ class Table:
                     billing_mode="PAY_PER_REQUEST",
                 )
             except TableError as error:
-                if error.cause_response_code != "ResourceInUseException":
+                if "ResourceInUseException" not in _codes(error):
                     raise
             client.get_waiter("table_exists").wait(TableName=self._name, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
             ttl = client.describe_time_to_live(TableName=self._name)["TimeToLiveDescription"]
@@ -205,7 +205,7 @@ class Table:
                     self._name, row["pk"], row["sk"], attributes=_attributes(row), condition=condition
                 )
             except PutError as error:
-                if error.cause_response_code != "ConditionalCheckFailedException":
+                if "ConditionalCheckFailedException" not in _codes(error):
                     raise
                 return False
         return True
@@ -218,7 +218,7 @@ class Table:
                     self._name, pk, sk, actions=actions, condition=condition, return_values="ALL_NEW"
                 )
             except UpdateError as error:
-                if error.cause_response_code != "ConditionalCheckFailedException":
+                if "ConditionalCheckFailedException" not in _codes(error):
                     raise
                 return None
         return _values(answer["Attributes"])
@@ -302,8 +302,7 @@ def _faults_named() -> Iterator[None]:
     try:
         yield
     except (PynamoDBException, BotoCoreError, ClientError) as error:
-        cause = error.cause if isinstance(error, PynamoDBException) else error
-        codes = _codes(cause)
+        cause, codes = _cause(error), _codes(error)
         if isinstance(cause, BotoConnectionError | HTTPClientError) or codes & _THROTTLED_OR_DOWN:
             raise Unreachable(f"DynamoDB did not answer or throttled: {cause}") from error
         if "TransactionConflictException" in codes:
@@ -311,7 +310,13 @@ def _faults_named() -> Iterator[None]:
         raise
 
 
-def _codes(cause: Exception | None) -> set[str]:
+def _cause(error: Exception) -> Exception | None:
+    return error.cause if isinstance(error, PynamoDBException) else error
+
+
+def _codes(error: Exception) -> set[str]:
+    """DynamoDB's codes. pynamodb's own `cause_response_code` breaks on connection errors, whose `response` is None."""
+    cause = _cause(error)
     codes = {cause.response["Error"]["Code"]} if isinstance(cause, ClientError) else set()
     if isinstance(cause, VerboseClientError):
         codes |= {reason.code for reason in cause.cancellation_reasons if reason}
