@@ -70,7 +70,7 @@ class HttpProber:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _run(self, conversation: Coroutine[Any, Any, T]) -> T:
-        with self._starting:
+        with self._starting:  # from Python 3.12 on `cached_property` does not lock
             loop = self._loop
         return asyncio.run_coroutine_threadsafe(conversation, loop).result()
 

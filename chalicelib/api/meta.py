@@ -32,10 +32,12 @@ def meta(runtime: Callable[[], Runtime], app: Chalice) -> Blueprint:
 
 
 def health(_runtime: Runtime) -> Health:
+    """That the runtime could be built; the store is not asked."""
     return Health()
 
 
 def info(runtime: Runtime) -> Info:
+    """What a client needs to know before it plans."""
     settings = runtime.settings
     return Info(
         version=__version__,

@@ -84,6 +84,7 @@ def _drain(runtime: Runtime, name: str, wanted: str) -> Replica:
 
 
 def preempt(runtime: Runtime, name: str, replica: str, query: schemas.PreemptQuery) -> schemas.Accepted:
+    """Give the replica's machine notice. Raises `Invalid` when its provider cannot."""
     record, provider = _breakable(runtime, name, replica)
     provider.preempt(record.id, query.notice_s)
     runtime.poke(name)
@@ -91,6 +92,7 @@ def preempt(runtime: Runtime, name: str, replica: str, query: schemas.PreemptQue
 
 
 def kill(runtime: Runtime, name: str, replica: str) -> schemas.Accepted:
+    """Take the replica's machine now. Raises `Invalid` when its provider cannot, `NotFound` when it has none."""
     record, provider = _breakable(runtime, name, replica)
     provider.kill(record.id)
     runtime.poke(name)

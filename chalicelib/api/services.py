@@ -88,11 +88,13 @@ def create(runtime: Runtime, body: schemas.CreateService) -> schemas.Service:
 
 
 def list_all(runtime: Runtime) -> schemas.Services:
+    """Every service; one deleted between the two reads is left out."""
     states = (runtime.store.load(name) for name in runtime.store.service_names())
     return schemas.Services(services=tuple(_view(runtime, state) for state in states if state))
 
 
 def show(runtime: Runtime, name: str) -> schemas.Service:
+    """One service with its replicas. Raises `NotFound`."""
     return _view(runtime, load(runtime, name))
 
 
@@ -137,6 +139,7 @@ def _delete(runtime: Runtime, name: str) -> State:
 
 
 def versions(runtime: Runtime, name: str) -> schemas.Versions:
+    """Every version as it was written. Raises `NotFound`."""
     load(runtime, name)
     return schemas.Versions(versions=tuple(views.version(version) for version in runtime.store.specs(name)))
 
@@ -151,6 +154,7 @@ def events(runtime: Runtime, name: str, query: schemas.EventsQuery) -> schemas.E
 
 
 def why(runtime: Runtime, name: str) -> schemas.Why:
+    """What the next passes would do, what the last ones did, and which refusals hold them back. Raises `NotFound`."""
     load(runtime, name)
     decisions = runtime.store.events(name, limit=DECISIONS_SHOWN)
     refusals = runtime.store.unavailable(runtime.clock.now())

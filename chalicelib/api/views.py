@@ -38,6 +38,7 @@ def service(state: model.State, history: Sequence[model.Replica], edge_url: str,
 
 
 def version(spec: model.SpecVersion) -> schemas.Version:
+    """A spec version as its owner wrote it."""
     return schemas.Version(
         number=spec.number,
         yaml=spec.source,
@@ -47,6 +48,7 @@ def version(spec: model.SpecVersion) -> schemas.Version:
 
 
 def event(happened: model.Event) -> schemas.Event:
+    """An event, its instant as ISO 8601."""
     return schemas.Event(
         at=instant(happened.at),
         kind=happened.kind,
@@ -57,6 +59,7 @@ def event(happened: model.Event) -> schemas.Event:
 
 
 def unavailable(refusal: model.Unavailable) -> schemas.Unavailable:
+    """A refusal that is remembered."""
     return schemas.Unavailable(
         provider=refusal.provider,
         region=refusal.region,

@@ -36,7 +36,7 @@ class Api:
     def __init__(self, world: World) -> None:
         self.world = world
         self.poked: list[str] = []
-        world.runtime = replace(world.runtime, poke=self.poked.append)
+        world.runtime = replace(world.runtime, poke=self.poked.append, settings=SETTINGS)
         self.app = create_app(lambda: world.runtime)
         self.client = Client(self.app)
 
@@ -71,7 +71,7 @@ def assert_problem(response: HTTPResponse, status: int) -> dict[str, Any]:
 
 @pytest.fixture
 def world() -> World:
-    return World(settings=SETTINGS)
+    return World()
 
 
 @pytest.fixture

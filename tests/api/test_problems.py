@@ -60,10 +60,10 @@ def test_basic_credentials_are_refused_even_with_the_key_in_them(api: Api) -> No
     assert_problem(api.call("GET", "/v1/info", key=None, Authorization=f"Basic {ADMIN_KEY}"), 401)
 
 
-def test_a_key_that_was_never_set_lets_nobody_in(world: World) -> None:
+def test_a_key_that_was_never_set_lets_nobody_in(api: Api) -> None:
     """An empty key on both sides is no match."""
-    world.runtime = replace(world.runtime, settings=replace(world.runtime.settings, admin_key=""))
-    assert_problem(Api(world).call("GET", "/v1/info", key=""), 401)
+    api.world.runtime = replace(api.world.runtime, settings=replace(api.world.runtime.settings, admin_key=""))
+    assert_problem(api.call("GET", "/v1/info", key=""), 401)
 
 
 def test_chalices_own_errors_are_problems_too(api: Api) -> None:

@@ -9,7 +9,7 @@ import pytest
 from chalicelib.api.lookup import find
 from chalicelib.errors import Invalid, NotFound
 from chalicelib.model import Reason, Replica, ReplicaStatus
-from tests.api.conftest import SETTINGS, Api, assert_problem
+from tests.api.conftest import Api, assert_problem
 from tests.fakes import FakeClock, FakeCloud, FakeProber, World
 
 
@@ -51,7 +51,7 @@ def cloud() -> BreakableCloud:
 @pytest.fixture
 def api(cloud: BreakableCloud) -> Api:
     """Two ready replicas of `svc`."""
-    world = World(cloud=cloud, settings=SETTINGS)
+    world = World(cloud=cloud)
     world.runtime = replace(world.runtime, prober=TalkingProber({"local": cloud}, cloud.clock))
     made = Api(world)
     world.create()
@@ -116,7 +116,7 @@ def test_a_killed_replica_is_gone(api: Api, cloud: BreakableCloud) -> None:
 
 def test_a_cloud_that_cannot_be_told_to_fail_says_so() -> None:
     """422 for preempt and kill on anything but the local provider."""
-    api = Api(World(settings=SETTINGS))
+    api = Api(World())
     api.world.create()
     api.world.tick(4)
     for action in ("preempt", "kill"):
