@@ -3,9 +3,8 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,14 +26,9 @@ DYNAMODBS = ["ministack", pytest.param("dynamodb_local", marks=pytest.mark.stric
 class Database:
     """One table of a stand-in for DynamoDB, and what was asked of it."""
 
-    open: Callable[..., DynamoDBStore]  # another store on the same table; takes the store's optional arguments
-    requests: Counter[str] = field(default_factory=Counter)
-    store: DynamoDBStore = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.store = self.open(on_request=lambda operation: self.requests.update([operation]))
-        self.store.create_table()
-        self.requests.clear()
+    store: DynamoDBStore
+    requests: Counter[str]
+    pauses: list[int]
 
 
 @pytest.fixture
@@ -56,8 +50,20 @@ def dynamodb_local_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
 
 
 def new_database(url: str, clock: FakeClock) -> Database:
-    name = f"t-{uuid.uuid4().hex}"
-    return Database(partial(DynamoDBStore, name, "us-east-1", clock=clock, ids=RandomIds(), endpoint_url=url))
+    requests: Counter[str] = Counter()
+    pauses: list[int] = []
+    store = DynamoDBStore(
+        f"t-{uuid.uuid4().hex}",
+        "us-east-1",
+        clock=clock,
+        ids=RandomIds(),
+        endpoint_url=url,
+        on_request=lambda operation: requests.update([operation]),
+        pause=pauses.append,
+    )
+    store.create_table()
+    requests.clear()
+    return Database(store, requests, pauses)
 
 
 @pytest.fixture(params=DYNAMODBS)

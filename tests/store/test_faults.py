@@ -71,40 +71,34 @@ def inject(store: DynamoDBStore, *faults: Fault, into: str = "*") -> list[Fault]
 
 
 @pytest.fixture
-def pauses() -> list[int]:
-    return []
+def store(database: Database) -> DynamoDBStore:
+    database.store.create_service(service(), spec())
+    return database.store
 
 
-@pytest.fixture
-def store(database: Database, pauses: list[int]) -> DynamoDBStore:
-    store = database.open(pause=pauses.append)
-    store.create_service(service(), spec())
-    return store
-
-
-def test_a_transaction_that_met_another_is_tried_again(store: DynamoDBStore, pauses: list[int]) -> None:
+def test_a_transaction_that_met_another_is_tried_again(store: DynamoDBStore, database: Database) -> None:
     """TransactionConflict says nothing about versions: the same commit goes through after a pause."""
     met = cancelled("None", "TransactionConflict")
     inject(store, met, met, met)
     store.commit("hello", None, Commit(replicas=(replica(0), replica(1))))
     assert len(store.history("hello")) == 2
-    assert pauses == [0, 1, 2]
+    assert database.pauses == [0, 1, 2]
 
 
-def test_a_transaction_that_keeps_meeting_others_is_a_conflict(store: DynamoDBStore, pauses: list[int]) -> None:
+def test_a_transaction_that_keeps_meeting_others_is_a_conflict(store: DynamoDBStore, database: Database) -> None:
     """After four attempts the caller loads and decides again."""
     left = inject(store, *[cancelled("TransactionConflict")] * 5)
     with pytest.raises(Conflict):
         store.commit("hello", None, Commit(replicas=(replica(),)))
-    assert (len(left), pauses) == (1, [0, 1, 2])
+    assert (len(left), database.pauses) == (1, [0, 1, 2])
 
 
-def test_a_failed_condition_outweighs_a_met_transaction(store: DynamoDBStore, pauses: list[int]) -> None:
+def test_a_failed_condition_outweighs_a_met_transaction(store: DynamoDBStore, database: Database) -> None:
     """Trying again could not help, so it is not tried."""
     inject(store, cancelled("TransactionConflict", "ConditionalCheckFailed"))
     with pytest.raises(Conflict, match="hello-k3f9-1-1"):
         store.commit("hello", None, Commit(replicas=(replica(0), replica(1))))
-    assert pauses == []
+    assert database.pauses == []
 
 
 def test_a_single_write_that_met_a_transaction_is_a_conflict(store: DynamoDBStore) -> None:

@@ -122,7 +122,7 @@ def test_memory_and_dynamodb_agree(ministack_url: str) -> None:
     run_state_machine_as_test(
         lambda: Twins(dynamodb, clock, next(names)),
         settings=settings(
-            max_examples=15,
+            max_examples=10,
             stateful_step_count=20,
             deadline=None,
             derandomize=True,
