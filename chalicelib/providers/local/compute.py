@@ -81,6 +81,10 @@ class LocalProvider:
         """Lose the machine now, without notice. Raises `NotFound` when it is not running."""
         interruption.kill(self._machine(replica_id))
 
+    def set_capacity(self, machines: int | None) -> None:
+        """Limit how many machines there may be at once, None = no limit. Those that run go on running."""
+        interruption.set_capacity(self._root, machines)
+
     def _machine(self, replica_id: str) -> Machine:
         return Machine(self._root / replica_id)
 

@@ -105,7 +105,7 @@ class Machine:
 
     def kill(self) -> None:
         """SIGKILL everything at once and say nothing: the machine's power is cut."""
-        processes.kill_all(self.directory, (self.life or {}).get("pid"))
+        processes.kill_all(self.directory, (self.life or {}).get("pid"), lambda: self.is_locked)
 
     def log_tail(self, lines: int) -> str | None:
         """The last lines the engine wrote; None when it never wrote any."""

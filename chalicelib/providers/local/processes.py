@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,10 +16,13 @@ TAG = "SAILPLANE_INSTANCE_DIR"
 _PATIENCE_S, _PAUSE_S = 5.0, 0.01
 
 
-def kill_all(directory: Path, session: int | None) -> None:
-    """SIGKILL until none is left, so that what forks meanwhile is caught too. Raises `Unreachable` when some stay."""
+def kill_all(directory: Path, session: int | None, is_locked: Callable[[], bool]) -> None:
+    """SIGKILL until none is left, so that what forks meanwhile is caught too, and the agent's lock is free.
+
+    (The kernel takes a dying process's environment before its locks.) Raises `Unreachable` when some do not die.
+    """
     deadline = time.monotonic() + _PATIENCE_S
-    while members := processes_of(directory, session):
+    while (members := processes_of(directory, session)) or is_locked():
         if time.monotonic() > deadline:
             raise Unreachable(f"processes of {directory.name} do not die: {[each.pid for each in members]}")
         for process in members:
