@@ -81,7 +81,7 @@ class Store(Protocol):
         """All replicas of a service, recently TERMINATED ones included (kept for a day), newest first."""
 
     def spec(self, name: str, number: int) -> SpecVersion:
-        """One spec version. Raises `NotFound`. Immutable, so implementations may cache it for ever."""
+        """One spec version. Raises `NotFound`. Immutable while the service lives; a name used again starts over at 1."""
 
     def specs(self, name: str) -> tuple[SpecVersion, ...]:
         """All spec versions, oldest first."""
