@@ -28,6 +28,7 @@ from itertools import count, islice
 
 from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path
+from pynamodb.expressions.update import Action
 
 from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
 from chalicelib.model import (
@@ -203,8 +204,8 @@ class DynamoDBStore:
         return Lease(name, owner, row["token"], now + ttl_s)
 
     def release_lease(self, lease: Lease) -> None:
-        actions = (Path("held_until").remove(), Path("owner").remove())
-        self._table.update_if(f"SERVICE#{lease.service}", "LEASE", actions, Path("token") == lease.token)
+        is_ours = Path("token") == lease.token
+        self._table.update_if(f"SERVICE#{lease.service}", "LEASE", _freed(), is_ours)
 
     def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
         writes = [_check_lease(lease)] if lease else []
@@ -352,9 +353,12 @@ def _check_lease(lease: Lease) -> Write:
 
 
 def _end_lease(lease: Lease) -> Write:
-    """Free the lease for good: from here on even its holder's late writes are refused."""
-    actions = (Path("token").add(1), Path("held_until").remove(), Path("owner").remove())
-    return update(f"SERVICE#{lease.service}", "LEASE", _fenced(lease), _is_current(lease), actions)
+    """Free the lease along with what it is for, so that its holder's late writes are refused."""
+    return update(f"SERVICE#{lease.service}", "LEASE", _fenced(lease), _is_current(lease), _freed())
+
+
+def _freed() -> tuple[Action, ...]:
+    return Path("held_until").remove(), Path("owner").remove()
 
 
 def _is_current(lease: Lease) -> Condition:

@@ -89,7 +89,7 @@ class MemoryStore:
             self._specs.pop(name, None)
             self._loads.pop(name, None)
             self._tables.pop(name, None)
-            self._leases[name] = _LeaseRow(token=lease.token + 1)
+            self._leases[name] = _LeaseRow(token=lease.token)
             self._write_events(name, events)
 
     def service_names(self) -> tuple[str, ...]:
