@@ -21,7 +21,7 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 40
-MAX_NODES = 20_000  # after aliases are expanded; the largest real service file has a few hundred
+MAX_NODES = 5_000  # after aliases are expanded; the largest real service file has a few hundred
 
 _YAML = "tag:yaml.org,2002:"
 _MERGE = _YAML + "merge"
@@ -147,12 +147,13 @@ def _syntax_error(error: yaml.MarkedYAMLError) -> SpecError:
     line = mark.line + 1 if mark else 0
     if error.context == "expected a single document in the stream":
         return _refused("holds more than one YAML document", line, "put each service in a file of its own")
+    problem = str(error.problem).replace("'<stream end>'", "the end of the file")
     where = f" at column {mark.column + 1}" if mark else ""
     while_doing = f" {error.context}" if error.context else ""
     if error.context and error.context_mark and error.context_mark.line + 1 != line:
         while_doing += f" that began on line {error.context_mark.line + 1}"
-    hint = "indent with spaces, never with tabs" if "'\\t'" in str(error.problem) else ""
-    return _refused(f"is not valid YAML{where}: {error.problem}{while_doing}", line, hint)
+    hint = "indent with spaces, never with tabs" if "'\\t'" in problem else ""
+    return _refused(f"is not valid YAML{where}: {problem}{while_doing}", line, hint)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.errors import Problem, SpecError
-from chalicelib.spec.document import Document, is_portable
+from chalicelib.spec.document import Document, dotted, is_portable
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -83,24 +83,31 @@ def resolve(document: Document, overrides: Mapping[str, str]) -> tuple[dict[str,
     As in SkyServe, `true` becomes "True". Numbers keep their spelling (`3.10` is not "3.1"). No value appears in a
     problem: it may be a secret.
     """
-    written = document.data.get("envs")
-    names = dict.fromkeys([*(written if isinstance(written, dict) else {}), *overrides])
+    envs_section = document.data.get("envs")
+    written = envs_section if isinstance(envs_section, dict) else {}
+    names = dict.fromkeys([*written, *overrides])
     envs: dict[str, str] = {}
     problems: list[Problem] = []
     for name in names:
-        path = ("envs", name)
         value = overrides[name] if name in overrides else _written_value(document, name)
-        if not NAME.fullmatch(name):
-            reason = "is not a variable's name: letters, digits and underscores, no digit first"
-            problems.append(document.problem(path, reason))
-        elif value is None:
-            hint = f"write a value, or give one with --env {name}=... or --env-file"
-            problems.append(document.problem(path, f"{name} has no value", hint))
-        elif not is_portable(value):
-            problems.append(document.problem(path, "holds a character that no environment can carry"))
-        else:
-            envs[name] = value
+        wrong = _what_is_wrong(name, value)
+        if wrong is None:
+            envs[name] = value or ""
+        elif name in written:
+            problems.append(document.problem(("envs", name), *wrong))
+        else:  # it came from the command line or the env file, which have no line here
+            problems.append(Problem(dotted(("envs", name)), *wrong))
     return envs, problems
+
+
+def _what_is_wrong(name: str, value: str | None) -> tuple[str, str] | None:
+    if not NAME.fullmatch(name):
+        return "is not a variable's name", "use letters, digits and underscores, and no digit first"
+    if value is None:
+        return f"{name} has no value", f"write one, or give it with --env {name}=... or --env-file"
+    if not is_portable(value):
+        return "holds a character that no environment can carry", ""
+    return None
 
 
 def _written_value(document: Document, name: str) -> str | None:

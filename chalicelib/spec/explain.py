@@ -26,6 +26,15 @@ _WANTED = {
 }
 
 
+_KINDS = (
+    (bool, "true or false"),  # before int, which it is in Python
+    (int, "a number"),
+    (float, "a number with a point"),
+    (str, "text"),
+    (list, "a list"),
+    (dict, "a map"),
+)
+
 _REASONS = {
     "missing": "is required",
     "extra_forbidden": "is not a known key",
@@ -55,8 +64,8 @@ def without_wrong_keys(data: Any, section: type[Section], document: Document) ->
             field = section.model_fields.get(key)
             at = (*path, key)
             if field is None:
-                reason = section.refused.get(key, "is not a known key")
-                problems.append(document.problem(at, reason, _hint(key, section, elsewhere)))
+                unknown = ("is not a known key", _hint(key, section, elsewhere))
+                problems.append(document.problem(at, *section.refused.get(key, unknown)))
             elif item is None and key not in section.may_be_empty:
                 problems.append(document.problem(at, "has no value", "write one, or remove the line"))
             else:
@@ -67,8 +76,6 @@ def without_wrong_keys(data: Any, section: type[Section], document: Document) ->
 
 
 def _hint(key: str, section: type[Section], elsewhere: dict[str, KeyPath]) -> str:
-    if key in section.refused:
-        return "remove it"
     if key in elsewhere:
         return f"did you mean {dotted(elsewhere[key])}?"
     if hint := nearest(key, section.model_fields):
@@ -100,19 +107,29 @@ def problems(error: ValidationError, data: dict[str, Any], document: Document) -
     by_path: dict[KeyPath, list[ErrorDetails]] = {}
     for each in error.errors(include_url=False):
         by_path.setdefault(_path(each, data), []).append(each)
+    ancestors = {path[:length] for path in by_path for length in range(len(path))}
     found: list[Problem] = []
     for path, errors in by_path.items():
-        deeper = any(len(other) > len(path) and other[: len(path)] == path for other in by_path)
         specific = [each for each in errors if not _is_about_type(each)]
         if specific:
             found += _described(specific, path, document)
-        elif not deeper:  # a deeper one belongs to the alternative that was meant
-            wanted = list(dict.fromkeys(_WANTED.get(each["type"], "one of the known words") for each in errors))
-            given = errors[0]["input"]
-            found.append(
-                document.problem(path, f"must be {' or '.join(wanted)}, not {_kind(given)}", _quoting(given, wanted))
-            )
+        elif path not in ancestors:  # what is wrong deeper belongs to the alternative that was meant
+            found.append(document.problem(path, *_wrong_type(errors)))
     return found
+
+
+def _wrong_type(errors: list[ErrorDetails]) -> tuple[str, str]:
+    given = errors[0]["input"]
+    wanted = list(dict.fromkeys(_WANTED.get(each["type"]) or " or ".join(_words(each)) for each in errors))
+    if "a number" in wanted and "a whole number" in wanted:
+        wanted.remove("a whole number")
+    if isinstance(given, int) and not isinstance(given, bool) and ("a number" in wanted or "a whole number" in wanted):
+        return "is too large", ""
+    return f"must be {' or '.join(wanted)}, not {_kind(given)}", _quoting(given, wanted)
+
+
+def _words(literal_error: ErrorDetails) -> list[str]:
+    return re.findall(r"'([^']*)'", literal_error["ctx"]["expected"])
 
 
 def _path(error: ErrorDetails, data: Any) -> KeyPath:
@@ -124,10 +141,15 @@ def _path(error: ErrorDetails, data: Any) -> KeyPath:
             node = node[str(step)]
         elif isinstance(node, list) and isinstance(step, int) and step < len(node):
             node = node[step]
-        elif position < len(error["loc"]) or error["type"] not in ("missing", "rules") or not isinstance(node, dict):
+        elif position < len(error["loc"]) or not isinstance(node, dict) or not _is_absent_key(error["type"], step):
             continue
         path = (*path, step)
     return path
+
+
+def _is_absent_key(error_type: str, step: str | int) -> bool:
+    """Whether an error's last step, not found in the data, is a key that was left out. Alternatives have brackets."""
+    return error_type == "missing" or (error_type == "rules" and str(step).isidentifier())
 
 
 def _is_about_type(error: ErrorDetails) -> bool:
@@ -149,7 +171,7 @@ def _described(errors: Iterable[ErrorDetails], path: KeyPath, document: Document
 def _reason_and_hint(error: ErrorDetails, given: str) -> tuple[str, str]:
     context = error.get("ctx", {})
     if error["type"] == "literal_error":
-        words = re.findall(r"'([^']*)'", context["expected"])
+        words = _words(error)
         return f"must be {' or '.join(words)}, not {_short(given)}", nearest(given, words)
     reason = _REASONS.get(error["type"], error["msg"])
     return reason.format(given=_short(given), **context), ""
@@ -160,24 +182,13 @@ def _short(text: str) -> str:
 
 
 def _kind(value: Any) -> str:
-    match value:
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "text"
-        case list():
-            return "a list"
-        case dict():
-            return "a map"
-    return "nothing"
+    return next((kind for type_, kind in _KINDS if isinstance(value, type_)), "nothing")
 
 
 def _quoting(given: Any, wanted: list[str]) -> str:
     if isinstance(given, bool) and "text" in wanted:
         return "YAML reads unquoted yes, no, on and off as true or false: put it in quotes"
-    if isinstance(given, int | float) and "text" in wanted:
+    if isinstance(given, int | float) and wanted == ["text"]:
         return "put it in quotes"
     if isinstance(given, str) and "number" in " ".join(wanted):
         return "write plain digits without quotes, such as 1000 or 2.5"

@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -50,10 +50,10 @@ def _all_broken(rules: list[Broken]) -> PydanticCustomError:
     return PydanticCustomError("rules", "{rules}", {"rules": rules})
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
-    """A hint naming the words most like `word`, or an empty one."""
+def nearest(word: str, words: Iterable[str], likeness: float = 0.6) -> str:
+    """A hint naming the words most like `word`, or an empty one. `likeness` is difflib's ratio, 1 for equal words."""
     by_lower = {each.lower(): each for each in words}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=likeness)
     return f"did you mean {' or '.join(by_lower[each] for each in close)}?" if close else ""
 
 
@@ -81,7 +81,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     may_be_empty: ClassVar[frozenset[str]] = frozenset()  # keys that users leave without a value
-    refused: ClassVar[dict[str, str]] = {}  # keys that other tools know, and why they are refused here
+    refused: ClassVar[dict[str, tuple[str, str]]] = {}  # keys that SkyServe knows elsewhere: (reason, hint)
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -93,6 +93,8 @@ Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
 AtLeastOne = Annotated[int, Field(ge=1, le=10_000)]
 Text = Annotated[str, Field(min_length=1)]
+Item = TypeVar("Item")
+NonEmpty = Annotated[list[Item], Field(min_length=1)]
 
 
 def _lower(value: Any) -> Any:
@@ -136,8 +138,13 @@ def _known_accelerator(text: str, info: ValidationInfo) -> str:
     if not wanted.name or not known:
         return text
     if wanted.name.lower() not in known:
-        raise broken(f"names no accelerator that is known: {wanted.name!r}", nearest(wanted.name, known.values()))
+        hint = nearest(wanted.name, known.values(), likeness=0.4) or f"known are, among others, {_some(known.values())}"
+        raise broken(f"names no accelerator that is known: {wanted.name!r}", hint)
     return known[wanted.name.lower()] + text[len(wanted.name) :]
+
+
+def _some(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)[:10])
 
 
 AcceleratorText = Annotated[str, AfterValidator(_known_accelerator)]
@@ -205,7 +212,7 @@ class Schedule(Section):
     def _bounds(cls, maximum: int | None, info: ValidationInfo) -> int | None:
         minimum = info.data.get("min_replicas", 0)
         if minimum is None and maximum is None:
-            raise broken("or min_replicas is required: an entry without either changes nothing")
+            raise broken("is required, or min_replicas: an entry with neither changes nothing")
         if minimum is not None and maximum is not None and maximum < minimum:
             raise broken(f"must not be below min_replicas ({minimum}), but is {maximum}")
         return maximum
@@ -275,7 +282,7 @@ class ReplicaPolicy(Section):
             return maximum
         if maximum < minimum:
             raise broken(f"must not be below min_replicas ({minimum}), but is {maximum}")
-        if maximum > minimum and targets == [None, None]:
+        if maximum > minimum and targets == [None, None] and "metric" in info.data:
             hint = "add target_qps_per_replica, or make both equal"
             raise broken(f"differs from min_replicas ({minimum}), but nothing says when to scale", hint)
         return maximum
@@ -323,7 +330,7 @@ class Budget(Section):
     @classmethod
     def _some_limit(cls, per_month: float | None, info: ValidationInfo) -> float | None:
         if per_month is None and info.data.get("max_usd_per_hour", 0) is None:
-            raise broken("or max_usd_per_hour is required: a budget needs a limit")
+            raise broken("is required, or max_usd_per_hour: a budget needs a limit")
         return per_month
 
 
@@ -388,8 +395,9 @@ class Candidate(Section):
     """One acceptable kind of machine."""
 
     may_be_empty = frozenset({"ports", "image_id"})
-    refused: ClassVar[dict[str, str]] = {
-        "job_recovery": "is for managed jobs and forbidden in a service, which replaces its replicas by itself"
+    refused: ClassVar[dict[str, tuple[str, str]]] = {
+        "job_recovery": ("is forbidden in a service, which replaces its replicas by itself", "remove it"),
+        "gpus": ("is not a known key", "did you mean accelerators?"),
     }
 
     cloud: Annotated[str, AfterValidator(_cloud)] | None = None
@@ -400,7 +408,7 @@ class Candidate(Section):
     )
     accelerators: Annotated[
         AcceleratorText
-        | Annotated[list[AcceleratorText], Field(min_length=1)]
+        | NonEmpty[AcceleratorText]
         | Annotated[dict[AcceleratorText, AtLeastOne | None], Field(min_length=1), AfterValidator(_one_count_each)]
         | None,
         Field(
@@ -414,7 +422,7 @@ class Candidate(Section):
     instance_type: Text | None = None
     use_spot: bool = False
     max_hourly_cost: Positive | None = Field(default=None, description="US dollars an hour for one replica")
-    ports: Annotated[int | str | list[int | str], _checked(forms.ports)] | None = None
+    ports: Annotated[int | str | NonEmpty[int | str], _checked(forms.ports)] | None = None
     disk_size: Annotated[
         Annotated[int | str, _checked(forms.disk_size)] | None, Later("machines get their default disk")
     ] = None
@@ -444,8 +452,8 @@ class Candidate(Section):
 class Resources(Candidate):
     """What machine a replica needs: one kind, the cheapest of several (any_of), or the first available (ordered)."""
 
-    any_of: Annotated[list[Candidate], Field(min_length=1)] | None = None
-    ordered: Annotated[list[Candidate], Field(min_length=1)] | None = None
+    any_of: NonEmpty[Candidate] | None = None
+    ordered: NonEmpty[Candidate] | None = None
 
     @field_validator("any_of")
     @classmethod
@@ -557,7 +565,7 @@ def _port_rules(service: Service, candidates: list[Candidate]) -> Iterator[Broke
     opened = [forms.ports(each.ports) for each in candidates if each.ports is not None]
     if service.ports is not None:
         if any(service.ports not in each for each in opened):
-            yield Broken(f"({service.ports}) is not among resources.ports, so nothing could reach it", at=("ports",))
+            yield Broken(f"{service.ports} is not among resources.ports, so nothing could reach it", at=("ports",))
     elif len(opened) < len(candidates):
         hint = "write resources.ports, e.g. ports: 8080"
         yield Broken("is required: nothing says on which port the engine listens", hint, ("ports",))

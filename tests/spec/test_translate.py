@@ -1,0 +1,249 @@
+"""What the core is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib import spec
+from chalicelib.model import ProbeSpec, Requirement, ScalingSpec, ServiceSpec
+
+EVERYTHING = Path(__file__).with_name("corpus") / "everything.yaml"
+
+
+def parsed(service: str = "", resources: str = "", rest: str = "") -> ServiceSpec:
+    text = f"service: {{readiness_probe: /health, {service}}}\nresources: {{ports: 8080, {resources}}}\nrun: serve\n{rest}\n"
+    return spec.parse(text).spec
+
+
+def groups(resources: str) -> list[list[Requirement]]:
+    return [list(group) for group in parsed(resources=resources).resources.groups]
+
+
+def test_defaults_are_skyserves() -> None:
+    """A minimal file: one replica, and SkyServe's probe and routing."""
+    minimal = parsed()
+    assert minimal.probe == ProbeSpec(path="/health")
+    assert minimal.scaling == ScalingSpec()
+    assert minimal.routing.policy == "least_load"
+    assert minimal.resources.groups == ((Requirement(),),)
+    assert minimal.engine.port == 8080
+
+
+def test_every_field_of_the_core_is_filled() -> None:
+    """Nothing that the core can carry is lost on the way."""
+    full = spec.parse(EVERYTHING.read_text())
+    assert full.name == "everything"
+    assert full.spec.probe == ProbeSpec(
+        path="/ready/tiny",
+        post_data='{"model": "tiny"}',
+        headers=(("Authorization", "Bearer tiny"),),
+        initial_delay_s=60,
+        timeout_s=2.5,
+        interval_s=5,
+        failure_threshold_s=30,
+    )
+    assert full.spec.scaling == ScalingSpec(
+        min_replicas=1,
+        max_replicas=4,
+        target_qps_per_replica=0.5,
+        target_qps_by_accelerator=(("H100:8", 10.0), ("A100-80GB", 4.0), ("L4", 0.5)),
+        upscale_delay_s=30,
+        downscale_delay_s=60,
+        qps_window_s=30,
+    )
+    assert (full.spec.routing.mode, full.spec.routing.wait_for_replica_s) == ("resolve", 20)
+    assert (full.spec.max_surge, full.spec.engine.port, full.spec.engine.workdir) == (2, 9001, ".")
+    assert full.spec.engine.envs == (("MODEL", "tiny"), ("SIZE", "13"), ("FAST", "True"))
+    (group,) = full.spec.resources.groups
+    assert [(each.provider, each.region, each.zone) for each in group] == [
+        ("aws", "us-east-1", ""),
+        ("aws", "us-east-1", ""),
+        ("gcp", "us-central1", "us-central1-a"),
+        ("", "eu-west-1", ""),
+    ]
+    assert [each.accelerators for each in group] == [(("H100", 8),), (("A100-80GB", 8),), (), ()]
+    assert (group[2].accelerator_memory_min_gib, group[2].accelerator_memory_count) == (80, 4)
+    assert group[3].labels == (("team", "serving"), ("tier", "low"))
+    for each in group:
+        assert (each.vcpus_min, each.memory_exact_gib, each.disk_size_gib) == (4, 64, 1024)
+        assert each.use_spot
+        assert each.max_usd_per_hour == 12.5
+        assert (each.disk_tier, each.network_tier, each.image_id) == ("high", "best", "docker:registry.example/engine")
+
+
+def test_nothing_given_is_silently_ignored() -> None:
+    """Every field without machinery is named, once, with what that means; fields that are acted on are not."""
+    named = [line.split(": ")[0] for line in spec.parse(EVERYTHING.read_text()).not_acted_on]
+    policy = "service.replica_policy"
+    assert sorted(named) == sorted(
+        [
+            *("file_mounts", "secrets", "service.access.keys", "service.budget", "service.load_balancing_policy"),
+            *(f"resources.{name}" for name in ("disk_size", "disk_tier", "image_id", "labels", "network_tier")),
+            "resources.any_of[2].labels",
+            *(
+                f"{policy}.{name}"
+                for name in ("target_qps_per_replica", "num_overprovision", "schedule", "spot_placer")
+            ),
+            *(f"{policy}.{name}" for name in ("dynamic_ondemand_fallback", "base_ondemand_fallback_replicas")),
+            f"{policy}.max_spot_price_ratio",
+            *(f"service.routing.{name}" for name in ("mode", "wait_for_replica_s", "sticky_header")),
+            *("service.tls", "service.update.mode"),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "service: {access: {keys: open}, routing: {mode: redirect, wait_for_replica_s: 0}, update: {mode: rolling}}",
+        "service: {replica_policy: {min_replicas: 2, num_overprovision: 0, metric: qps}, load_balancing_policy: round_robin}",
+        "num_nodes: 1\nworkdir: ./engine\nname: hello\nsetup: make",
+        "resources: {autostop: false, infra: local, cpus: 2+, memory: 8, max_hourly_cost: 3, accelerators: L4}",
+    ],
+)
+def test_what_is_as_it_would_be_anyway_is_not_reported(given: str) -> None:
+    """A value that asks for today's behaviour is acted on."""
+    text = given.replace("service: {", "service: {readiness_probe: /, ports: 80, ")
+    if "service:" not in text:
+        text += "\nservice: {readiness_probe: /, ports: 80}"
+    assert spec.parse(text).not_acted_on == ()
+
+
+def test_other_metrics_and_git_and_nodes_are_reported() -> None:
+    """The remaining fields without machinery: a metric other than qps, a repository, several nodes, autostop."""
+    text = (
+        "service: {readiness_probe: /, replica_policy: {min_replicas: 1, max_replicas: 2, metric: concurrency, target: 8}}\n"
+        "resources: {ports: 80, autostop: {idle_minutes: 5}}\n"
+        "workdir: {url: https://git.example/engine, ref: 2026-01-02}\nnum_nodes: 2\n"
+    )
+    named = [line.split(": ")[0] for line in spec.parse(text).not_acted_on]
+    policy = "service.replica_policy"
+    assert named == ["resources.autostop", f"{policy}.metric", f"{policy}.target", "workdir", "num_nodes"]
+
+
+def test_a_list_of_accelerators_is_an_order_of_preference() -> None:
+    """One group for each, in the order given."""
+    found = groups("accelerators: ['H100:8', A100, '40GB', '80GB+:2']")
+    assert [[each.accelerators for each in group] for group in found] == [
+        [(("H100", 8),)],
+        [(("A100", 1),)],
+        [()],
+        [()],
+    ]
+    assert (found[2][0].accelerator_memory_exact_gib, found[2][0].accelerator_memory_count) == (40, 1)
+    assert (found[3][0].accelerator_memory_min_gib, found[3][0].accelerator_memory_count) == (80, 2)
+
+
+def test_ordered_expands_lists_and_sets() -> None:
+    """Within each entry a list makes further steps, a set a choice; entries without accelerators take the common ones."""
+    found = groups("accelerators: {L4, T4:4}, ordered: [{infra: aws}, {infra: gcp, accelerators: [A100, H100]}]")
+    assert [[(each.provider, *each.accelerators) for each in group] for group in found] == [
+        [("aws", ("L4", 1)), ("aws", ("T4", 4))],
+        [("gcp", ("A100", 1))],
+        [("gcp", ("H100", 1))],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("base", "entry", "place"),
+    [
+        ("infra: aws/us-east-1", "infra: gcp", ("gcp", "", "")),
+        ("infra: aws", "region: us-west-2", ("aws", "us-west-2", "")),
+        ("cloud: aws, region: us-east-1", "infra: '*/eu-west-1/*'", ("", "eu-west-1", "")),
+        ("cloud: aws, region: us-east-1", "zone: us-east-1a", ("aws", "us-east-1", "us-east-1a")),
+        ("infra: k8s/team/cluster", "use_spot: true", ("kubernetes", "team/cluster", "")),
+    ],
+)
+def test_an_entry_overrides_the_common_place(base: str, entry: str, place: tuple[str, str, str]) -> None:
+    """`infra` replaces the whole place, a single part only itself."""
+    ((requirement,),) = groups(f"{base}, any_of: [{{{entry}}}]")
+    assert (requirement.provider, requirement.region, requirement.zone) == place
+
+
+@pytest.mark.parametrize(
+    ("text", "exact", "minimum"),
+    [
+        ("32", 32, 0),
+        ("32+", 0, 32),
+        ("64GB", 64, 0),
+        ("1.5TB+", 0, 1536),
+        ("512MB", 0.5, 0),
+        ("'8'", 8, 0),
+        ("7.5", 7.5, 0),
+    ],
+)
+def test_memory_notations(text: str, exact: float, minimum: float) -> None:
+    """Gibibytes, or with a unit; a plus means at least."""
+    ((requirement,),) = groups(f"memory: {text}")
+    assert (requirement.memory_exact_gib, requirement.memory_min_gib) == (exact, minimum)
+
+
+def test_candidates_share_one_port() -> None:
+    """The engine's port is the one that every candidate opens."""
+    text = "service: {readiness_probe: /}\nresources: {any_of: [{ports: 8000, cpus: 2}, {ports: ['8000'], cpus: 4}]}"
+    assert spec.parse(text).spec.engine.port == 8000
+
+
+def test_zero_replicas_parks_a_service() -> None:
+    """As in SkyServe, a fixed number of 0 is accepted: the endpoint stays, no machine runs."""
+    assert parsed("replicas: 0").scaling == ScalingSpec(min_replicas=0, max_replicas=0)
+
+
+POLICY_ONLY = [
+    ("replicas: 3", ""),
+    ("replica_policy: {min_replicas: 0, max_replicas: 9, target_qps_per_replica: 3}", ""),
+    ("load_balancing_policy: round_robin, update: {max_surge: 3}", ""),
+    ("budget: {max_usd_per_hour: 1}, access: {keys: open}", "name: other"),
+]
+REPLICA = [
+    ("", "", "envs: {A: '1'}"),
+    ("", "", "setup: make"),
+    ("", "", "workdir: ."),
+    ("", "", "workdir: {url: x}"),
+    ("", "", "file_mounts: {/a: ./a}"),
+    ("", "", "num_nodes: 2"),
+    ("", "accelerators: L4", ""),
+    ("", "use_spot: true", ""),
+    ("", "image_id: {us-east-1: ami-1}", ""),
+    ("", "max_hourly_cost: 1", ""),
+]
+
+
+@pytest.mark.parametrize(("service", "rest"), POLICY_ONLY)
+def test_policy_changes_keep_the_fingerprint(service: str, rest: str) -> None:
+    """Scaling, probe and routing can change without replacing a machine."""
+    assert parsed(service, rest=rest).fingerprint == parsed().fingerprint
+
+
+@pytest.mark.parametrize(("service", "resources", "rest"), REPLICA)
+def test_replica_changes_change_the_fingerprint(service: str, resources: str, rest: str) -> None:
+    """Whatever a running replica was made from changes the digest."""
+    assert parsed(service, resources, rest).fingerprint != parsed().fingerprint
+
+
+@given(st.permutations(["A: '1'", "B: '2'", "C: x"]), st.permutations(["L4", "A100:4", "H100"]))
+def test_fingerprint_ignores_order_that_means_nothing(envs: list[str], accelerators: list[str]) -> None:
+    """Neither the order of variables nor that of a set of accelerators reaches a replica."""
+    made = parsed(resources=f"accelerators: {{{', '.join(accelerators)}}}", rest=f"envs: {{{', '.join(envs)}}}")
+    same = parsed(resources="accelerators: {L4, A100:4, H100}", rest="envs: {A: '1', B: '2', C: x}")
+    assert made.fingerprint == same.fingerprint
+
+
+def test_order_of_preference_changes_the_fingerprint() -> None:
+    """A list is an order, so another order is another request."""
+    one, other = parsed(resources="accelerators: [L4, T4]"), parsed(resources="accelerators: [T4, L4]")
+    assert one.fingerprint != other.fingerprint
+
+
+@given(st.integers(0, 50), st.integers(1, 50), st.floats(0.01, 1000), st.floats(0, 3600))
+def test_any_policy_changes_keep_the_fingerprint(low: int, more: int, target: float, delay: float) -> None:
+    """Property: no figure of a replica policy or a probe reaches the digest."""
+    policy = (
+        f"replica_policy: {{min_replicas: {low}, max_replicas: {low + more}, target_qps_per_replica: {target:.3f}, "
+        f"upscale_delay_seconds: {delay:.3f}}}"
+    )
+    assert parsed(policy).fingerprint == parsed().fingerprint
