@@ -65,6 +65,16 @@ def test_a_client_that_leaves_takes_its_request_along(agent: Agent) -> None:
     until(lambda: agent.probe()["in_flight"] == 0)
 
 
+def test_a_client_that_leaves_before_the_answer_takes_its_request_along(agent: Agent) -> None:
+    """Also while the engine is silent: the request must not wait for its first byte to be let go."""
+    connection = agent.connect()
+    connection.request("GET", "/never?silent")
+    until(lambda: agent.probe()["in_flight"] == 1)
+    connection.close()
+    until(lambda: agent.probe()["in_flight"] == 0)
+    agent.ask_engine("/_open?silent")
+
+
 @pytest.mark.parametrize("path", ["/break/chunked", "/break/length"])
 def test_a_break_in_the_middle_is_a_break_for_the_client(agent: Agent, path: str) -> None:
     """Half an answer never looks like a whole one."""
