@@ -37,12 +37,11 @@ class Counts:
         seconds[second] = seconds.get(second, 0) + 1
 
     def freeze(self, services: Iterable[str], now: float) -> Batch:
-        """The batch to hand over: the unacknowledged one if there is one, else everything counted so far.
+        """The batch to hand over: the unacknowledged one until it is too old, else everything counted since.
 
         A new batch lists all `services`, the idle ones with no counts: silence would not tell idle from unknown.
         """
-        self._forget(now - KEEP_S)
-        if self._batch is None:
+        if self._batch is None or now - self._batch.frozen_at > KEEP_S:
             requests: dict[str, tuple[tuple[int, int], ...]] = dict.fromkeys(services, ())
             requests.update((name, tuple(sorted(seconds.items()))) for name, seconds in self._counting.items())
             self._batch = Batch(self._next_seq, now, requests)
@@ -54,9 +53,3 @@ class Counts:
         """The control plane has recorded `batch`. An acknowledgement that comes twice changes nothing."""
         if self._batch is batch:
             self._batch = None
-
-    def _forget(self, before: float) -> None:
-        if self._batch is not None and self._batch.frozen_at < before:
-            self._batch = None
-        for name, seconds in list(self._counting.items()):
-            self._counting[name] = {second: count for second, count in seconds.items() if second >= before}

@@ -34,6 +34,7 @@ class Refresher:
         self._failures = 0
         self._complaint = ""
         self._wake = Event()
+        self._waiting: list[Callable[[], object]] = []
         self._stopping = Event()
         self._thread = Thread(target=self._run, name="sailplane-refresh", daemon=True)
 
@@ -41,8 +42,12 @@ class Refresher:
         """Begin with an exchange at once."""
         self._thread.start()
 
-    def knock(self) -> None:
-        """Somebody waits for a replica: exchange as soon as the gap allows. Returns at once."""
+    def knock(self, then: Callable[[], object]) -> None:
+        """Somebody waits for a replica: exchange as soon as the gap allows. Returns at once.
+
+        `then` is called, on the refreshing thread, after an attempt that began after this call.
+        """
+        self._waiting.append(then)
         self._wake.set()
 
     def stop(self) -> None:
@@ -62,7 +67,14 @@ class Refresher:
             self._attempt()
 
     def _attempt(self) -> None:
-        """One exchange. Says so when things change for the worse or the better, not at every attempt."""
+        """One exchange, and word to whoever knocked before it began."""
+        waiting, self._waiting = self._waiting, []
+        self._try()
+        for then in waiting:
+            then()
+
+    def _try(self) -> None:
+        """Exchange. Says so when things change for the worse or the better, not at every attempt."""
         try:
             self._exchange()
         except ExchangeFailed as failure:

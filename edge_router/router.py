@@ -27,7 +27,7 @@ _RETRY_AFTER_SOON_S = 2
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What to answer. `knock`: the control plane should hear of the request at once, somebody waits for a replica."""
+    """What to answer. `knock`: somebody waits for a replica or a service that an exchange with the control plane may bring."""
 
     status: int
     headers: Headers
@@ -55,7 +55,9 @@ class Router:
         self._turns: dict[str, int] = {}
         self._sent: dict[str, int] = {}
 
-    def handle(self, path: bytes, query: bytes, client_ip: str = "", client_port: int = 0) -> Response:
+    def handle(
+        self, path: bytes, query: bytes, client_ip: str = "", client_port: int = 0, *, again: bool = False
+    ) -> Response:
         """The response to one request, whatever its method: a `307` keeps method and body.
 
         Args:
@@ -63,6 +65,7 @@ class Router:
             query: as on the wire, without the question mark.
             client_ip: with `client_port`, recognises a connection that retries.
             client_port: 0 where the platform does not tell it.
+            again: the request was handled before, with an older table, and has been counted.
         """
         if path in (b"/", b"/healthz"):
             return Response(200, _content(b"application/json", _OK), _OK)
@@ -75,19 +78,23 @@ class Router:
         name = first.decode("latin-1")
         service = table.services.get(name) if path.startswith(b"/") else None
         if service is None:
-            return _problem(404, "Not Found", f"No service of that name is served here. {_PATH_FORM}", path)
-        url = self._count_and_pick(name, service, client_ip, client_port)
+            detail = f"No service of that name is served here. {_PATH_FORM}"
+            return _problem(404, "Not Found", detail, path, knock=True)
+        url = self._count_and_pick(name, service, client_ip, client_port, again=again)
         if url is None:
             detail = f"The service has no ready replica; it is {service.status}. Try again."
             return _unready(path, detail, _RETRY_AFTER_S.get(service.status, _RETRY_AFTER_SOON_S))
         location = url.encode() + b"/" + rest
         return _redirect(location + b"?" + query if query else location)
 
-    def _count_and_pick(self, name: str, service: Service, client_ip: str, client_port: int) -> str | None:
+    def _count_and_pick(
+        self, name: str, service: Service, client_ip: str, client_port: int, *, again: bool
+    ) -> str | None:
         """The URL of a replica. Refused requests are counted too: they are load, and what wakes a service at zero."""
         now = self._clock()
         with self._lock:
-            self._counts.add(name, now)
+            if not again:
+                self._counts.add(name, now)
             avoid = self._recent.last(name, client_ip, client_port, now)
             replica = pick(service, sent=self._sent, turns=self._turns, avoid=avoid, random=self._random())
             if replica is None:

@@ -7,15 +7,21 @@ with uvloop and httptools installed, which it then uses. One worker process; a s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
 from random import random
 from typing import Any
 
 from edge_router.exchange import ControlPlane
 from edge_router.refresh import Refresher
 from edge_router.router import Router
+
+# Long enough for an exchange after the gap that `refresh` keeps; short enough that clients do not pile up here while the
+# control plane is gone.
+KNOCK_PATIENCE_S = 1.0
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -85,12 +91,25 @@ class App:
         ip, port = scope.get("client") or ("", 0)
         response = self._router.handle(scope["raw_path"], scope["query_string"], ip, port or 0)
         if response.knock:
-            self._refresher.knock()
+            await self._exchanged()
+            response = self._router.handle(scope["raw_path"], scope["query_string"], ip, port or 0, again=True)
         headers = list(response.headers)
         if any(name == b"expect" for name, _ in scope["headers"]):
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})
+
+    async def _exchanged(self) -> None:
+        """Wait for the exchange that a knock asks for, a second at most.
+
+        Who has just been told that a service is ready must not be told here that it is not.
+        """
+        import asyncio  # noqa: PLC0415 takes 48 ms and is loaded by whichever server runs this, not by other platforms
+
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        self._refresher.knock(partial(loop.call_soon_threadsafe, done.set))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), KNOCK_PATIENCE_S)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

@@ -12,7 +12,17 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 TOKEN = "router-token"
-FAULTS = ("refuse", "drop_before", "drop_after", "error_before", "error_after", "garbage", "truncate", "redirect")
+FAULTS = (
+    "refuse",
+    "drop_before",
+    "drop_after",
+    "error_before",
+    "error_after",
+    "garbage",
+    "stranger",
+    "truncate",
+    "redirect",
+)
 
 
 def table(
@@ -92,6 +102,8 @@ class FakeControl:
                     self._answer(500, b'{"table": null}')
                 elif fault == "garbage":
                     self._answer(200, b"<html>Log in to this network</html>")
+                elif fault == "stranger":
+                    self._answer(200, b'{"status": "ok"}')
                 elif fault == "truncate":
                     self.send_response(200)
                     self.send_header("content-length", "999")

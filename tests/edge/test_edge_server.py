@@ -48,13 +48,15 @@ def running_router(
     with process, process.stderr as stderr:
         reader = Thread(target=lambda: deque(map(lines.append, stderr), maxlen=0), daemon=True)
         reader.start()
-        eventually(lambda: process.poll() is not None or any("running on" in line for line in lines))
-        address = re.search(r"http://127\.0\.0\.1:\d+", "".join(lines))
-        assert address, lines
-        yield address[0], process, lines
-        process.terminate()
-        process.wait(10)
-        reader.join(10)
+        try:
+            eventually(lambda: process.poll() is not None or any("running on" in line for line in lines))
+            address = re.search(r"http://127\.0\.0\.1:\d+", "".join(lines))
+            assert address, lines
+            yield address[0], process, lines
+        finally:
+            process.terminate()
+            process.wait(10)
+            reader.join(10)
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,21 @@ def test_the_first_knock_wakes_a_service_and_a_storm_is_one() -> None:
             control.table = table(("idle", "round_robin", "READY", [replica]), etag="woken")
             client.get(f"{router}/idle/x")
             eventually(lambda: client.get(f"{router}/idle/x").status_code == 307)
+
+
+def test_a_request_is_refused_only_after_a_look_at_the_newest_table() -> None:
+    """What became ready since the last refresh is served to its first client: no 503 and no 404 out of old knowledge."""
+    with FakeControl().running() as control, running_replica() as replica:
+        control.table = table(("slow", "round_robin", "STARTING", []))
+        with running_router(control.url, refresh_s=3600) as (router, _, _), httpx.Client() as client:
+            eventually(lambda: len(control.questions) == 1)
+            control.table = table(
+                ("slow", "round_robin", "READY", [replica]), ("new", "round_robin", "READY", [replica]), etag="newer"
+            )
+            assert client.get(f"{router}/slow/x").status_code == 307
+            assert client.get(f"{router}/new/x").status_code == 307
+            eventually(lambda: client.get(f"{router}/gone/x").status_code == 404)
+            eventually(lambda: control.recorded["slow"] == 1)  # looked at twice, counted once
 
 
 def test_the_data_plane_outlives_the_control_plane() -> None:

@@ -205,11 +205,11 @@ def test_knocks_are_answered_at_once_and_together() -> None:
     refresher.start()
     eventually(lambda: len(exchanges) == 1)
     knocked_at = time.monotonic()
-    refresher.knock()
+    refresher.knock(lambda: None)
     eventually(lambda: len(exchanges) == 2)
     assert time.monotonic() - knocked_at < KNOCK_GAP_S + 1
     while len(exchanges) < 5:
-        refresher.knock()
+        refresher.knock(lambda: None)
         time.sleep(0.001)
     refresher.stop()
     assert all(later - earlier >= 0.95 * KNOCK_GAP_S for earlier, later in itertools.pairwise(exchanges[:5]))
