@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -31,11 +31,21 @@ class Client:
 
     def __init__(self, locate: Callable[[], tuple[str, str]]) -> None:
         self._locate = locate
+        self._http: httpx.Client | None = None
 
-    @functools.cached_property
-    def _http(self) -> httpx.Client:
-        url, key = self._locate()
-        return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=TIMEOUT_S)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._http:
+            self._http.close()
+
+    def _connected(self) -> httpx.Client:
+        if self._http is None:
+            url, key = self._locate()
+            headers = {"Authorization": f"Bearer {key}"}
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
+        return self._http
 
     def info(self) -> schemas.Info:
         return self._ask(schemas.Info, "GET", "/v1/info")
@@ -79,11 +89,12 @@ class Client:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, Any] | None = None,
     ) -> _A:
+        http = self._connected()
         try:
-            response = self._http.request(method, path, json=body, params=query)
+            response = http.request(method, path, json=body, params=query)
         except httpx.TransportError as error:
             why = str(error) or type(error).__name__
-            raise Unreachable(f"The control plane at {self._http.base_url} does not answer: {why}.") from error
+            raise Unreachable(f"The control plane at {http.base_url} does not answer: {why}.") from error
         if response.is_error:
             raise from_problem(response.status_code, _document(response))
         return answer.model_validate_json(response.content)

@@ -50,8 +50,8 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
     def with_client(*args: Any, url: str | None, key: str | None, root: Path, **others: Any) -> _R:
         if url and not key:
             raise click.UsageError("--url (SAILPLANE_URL) needs that control plane's admin key: set SAILPLANE_KEY.")
-        found = Client((lambda: (url, key)) if url and key else functools.partial(locate, _home_at(root)))
-        return command(*args, client=found, **others)
+        with Client((lambda: (url, key)) if url and key else functools.partial(locate, _home_at(root))) as found:
+            return command(*args, client=found, **others)
 
     return with_client
 

@@ -79,7 +79,8 @@ def stop(out: Output, *, home: Home, keep: bool, down: bool) -> None:
         out.message("The local stack is not running.")
     else:
         if not keep:
-            _settle_services(out, Client(partial(connection.locate, home)), down=down)
+            with Client(partial(connection.locate, home)) as client:
+                _settle_services(out, client, down=down)
         with out.progress("Stopping the local stack"):
             daemon.terminate()
             if psutil.wait_procs([daemon], timeout=STOP_TIMEOUT_S)[1]:
@@ -97,7 +98,8 @@ def status(out: Output, *, home: Home) -> None:
     running = home.running()
     if running is None:
         raise Unreachable(f"The local stack of {home.root} is not running.")
-    services = Client(partial(connection.locate, home)).services()
+    with Client(partial(connection.locate, home)) as client:
+        services = client.services()
     out.data(_where(home, running))
     out.data(f"Services:     {len(services)}")
     out.document(_document(home, running) | {"services": [service.name for service in services]})

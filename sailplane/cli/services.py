@@ -12,7 +12,7 @@ from chalicelib.model import ReplicaStatus
 from sailplane.cli.client import Client
 from sailplane.cli.output import Output, aligned
 
-POLL_S = 0.5
+POLL_S = 0.25
 LOG_LINES = 20
 
 _REPLICA_HEADING = ("REPLICA", "STATUS", "SINCE", "VERSION", "WHERE", "MACHINE", "USD/HOUR", "NOTE")

@@ -1,0 +1,219 @@
+"""The whole path on this machine, for real: daemon, database, router, agents, engines, through the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.waiting import until
+
+HELLO = Path(__file__).parents[2] / "examples" / "hello" / "service.yaml"
+FREE_PORTS = ("--api-port=0", "--edge-port=0")
+
+
+@dataclass
+class Laptop:
+    """A home of its own for a local stack. Every process of it has the home's path in its environment or command line."""
+
+    home: Path
+    cache: str
+
+    @property
+    def env(self) -> dict[str, str]:
+        return os.environ | {"SAILPLANE_HOME": str(self.home), "SAILPLANE_CACHE": self.cache}
+
+    def run(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self._command(*args), env=self.env, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    def json(self, *args: str) -> Any:
+        result = self.run(*args, "--json")
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    def popen(self, *args: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(self._command(*args), env=self.env, stdout=pipe, stderr=pipe, text=True)
+
+    def start(self) -> Any:
+        return self.json("local", "start", "--detach", *FREE_PORTS)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every living process of this home, replicas and routers included."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            told = [*process.cmdline(), process.cwd(), *process.environ().values()]
+            return process.pid != os.getpid() and any(str(self.home) in text for text in told)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            return False
+
+    def _command(self, *args: str) -> list[str]:
+        return [sys.executable, "-m", "sailplane", *args]
+
+
+@pytest.fixture(scope="module")
+def cache() -> str:
+    return os.environ.get("SAILPLANE_CACHE", str(Path.home() / ".cache" / "sailplane"))
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, cache: str) -> Iterator[Laptop]:
+    laptop = Laptop(tmp_path / "home", cache)
+    yield laptop
+    for process in laptop.processes():  # what a failed test left behind
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, cache: str) -> Iterator[Laptop]:
+    """One started stack with the service hello on it, for the tests that leave it as it was."""
+    laptop = Laptop(tmp_path_factory.mktemp("stack") / "home", cache)
+    laptop.start()
+    started = laptop.run("up", hello(laptop), "-n", "hello", "-y")
+    assert started.returncode == 0, started.stderr
+    yield laptop
+    laptop.run("local", "stop", "--down")
+    for process in laptop.processes():
+        process.kill()
+
+
+def hello(laptop: Laptop) -> str:
+    """The example with one fixed replica, probed every second."""
+    directory = laptop.home.parent / "hello"
+    shutil.copytree(HELLO.parent, directory, dirs_exist_ok=True)
+    text = (
+        HELLO.read_text()
+        .replace("min_replicas: 0", "min_replicas: 1")
+        .replace("interval_seconds: 2", "interval_seconds: 1")
+    )
+    (directory / "service.yaml").write_text(text)
+    return str(directory / "service.yaml")
+
+
+def test_a_request_reaches_the_service_through_the_router(stack: Laptop) -> None:
+    """The endpoint that `up` gives answers, after one redirect to the replica."""
+    endpoint = stack.json("status", "hello", "--endpoint")["endpoint"]
+    answer = httpx.get(f"{endpoint}/v1/models", follow_redirects=True)
+    assert answer.json()["data"][0]["id"] == "hello"
+    assert [hop.status_code for hop in answer.history] == [307]
+
+
+def test_a_killed_replica_is_unrouted_and_replaced(stack: Laptop) -> None:
+    """Another replica takes its place, and the endpoint goes on."""
+    endpoint = stack.json("status", "hello", "--endpoint")["endpoint"]
+    (victim,) = ready_ids(stack)
+    stack.json("replica", "kill", "hello", victim)
+    until(lambda: ready_ids(stack) not in ([], [victim]))
+    until(lambda: httpx.get(f"{endpoint}/v1/models", follow_redirects=True).is_success)
+
+
+def ready_ids(laptop: Laptop) -> list[str]:
+    replicas = laptop.json("status", "hello")["replicas"]
+    return [replica["id"] for replica in replicas if replica["status"] == "READY"]
+
+
+def test_the_router_comes_back_when_it_dies(stack: Laptop) -> None:
+    """Clients wait while it restarts, on a socket that the supervisor holds; none is refused."""
+    endpoint = stack.json("status", "hello", "--endpoint")["endpoint"]
+    state = json.loads((stack.home / "local" / "state.json").read_text())
+    psutil.Process(state["router"]["pid"]).kill()
+    answers = [httpx.get(f"{endpoint}/v1/models", follow_redirects=True, timeout=10) for _ in range(3)]
+    until(lambda: httpx.get(f"{endpoint}/v1/models", follow_redirects=True).is_success)
+    # Without a table yet it says 503 and Retry-After, which clients of a router must expect at any time.
+    assert {answer.status_code for answer in answers} <= {200, 503}
+
+
+def test_a_second_start_finds_the_first(stack: Laptop) -> None:
+    """It says where the running stack is and ends with 0."""
+    running = stack.json("local", "status")
+    again = stack.run("local", "start", "--detach", "--json")
+    assert again.returncode == 0
+    assert "running already" in again.stderr
+    assert json.loads(again.stdout)["pid"] == running["pid"]
+
+
+def test_stop_with_services_wants_to_be_told(stack: Laptop) -> None:
+    """Without --keep or --down nothing is stopped; exit code 3 names both."""
+    result = stack.run("local", "stop")
+    assert result.returncode == 3
+    assert "--keep" in result.stderr
+    assert "--down" in result.stderr
+    assert stack.json("status", "hello")["ready"] == 1
+
+
+def test_capacity_is_written_for_the_local_provider(stack: Laptop) -> None:
+    """With room for none, the next replica is refused for NO_CAPACITY; `unlimited` takes it back."""
+    assert stack.json("local", "capacity", "0") == {"capacity": 0}
+    assert json.loads((stack.home / "local" / "faults.json").read_text()) == {"capacity": 0}
+    assert stack.json("local", "capacity", "unlimited") == {"capacity": None}
+    assert stack.run("local", "capacity", "-1").returncode == 2
+
+
+def test_only_this_machine_can_connect(stack: Laptop) -> None:
+    """Everything that the stack and its replicas listen on is 127.0.0.1."""
+    listening = [
+        connection.laddr.ip
+        for process in stack.processes()
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_state_and_replicas_outlive_a_stop_and_a_sigkill(laptop: Laptop) -> None:
+    """A stack stopped with --keep, and one killed outright, finds its service and the very same replica again."""
+    laptop.start()
+    laptop.json("up", hello(laptop), "-n", "hello", "-y")
+    before = ready_ids(laptop)
+    laptop.json("local", "stop", "--keep")
+    assert laptop.run("status").returncode == 6
+    laptop.start()
+    until(lambda: ready_ids(laptop) == before)
+    psutil.Process(laptop.json("local", "status")["pid"]).kill()
+    laptop.start()
+    until(lambda: ready_ids(laptop) == before)
+    stopped = laptop.run("local", "stop", "--down")
+    assert stopped.returncode == 0, stopped.stderr
+    assert laptop.processes() == []
+
+
+@pytest.mark.parametrize("option", ["--api-port", "--edge-port"])
+@pytest.mark.parametrize("detach", [True, False])
+def test_a_taken_port_is_named_and_nothing_is_left(laptop: Laptop, option: str, detach: bool) -> None:
+    """The error names the port and the option, exit code 3; no process of the stack remains."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        other = {"--api-port": "--edge-port", "--edge-port": "--api-port"}[option]
+        result = laptop.run("local", "start", *["--detach"] * detach, f"{option}={port}", f"{other}=0")
+    assert result.returncode == 3
+    assert str(port) in result.stderr
+    assert option in result.stderr
+    assert laptop.processes() == []
+
+
+def test_ctrl_c_ends_a_stack_in_the_foreground(laptop: Laptop) -> None:
+    """The first Ctrl-C stops everything in order; the command ends with 0 and no process is left."""
+    with laptop.popen("local", "start", *FREE_PORTS, "--json") as daemon:
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == "{\n"
+        daemon.send_signal(signal.SIGINT)
+        _, said = daemon.communicate(timeout=30)
+    assert daemon.returncode == 0, said
+    assert laptop.processes() == []
