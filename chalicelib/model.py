@@ -387,10 +387,10 @@ class LoadSample:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened, for people: `sailplane events` and, for kind "decision", `sailplane why`."""
+    """Something that was done and why, for people: `sailplane events`; the newest ones are part of `sailplane why`."""
 
     at: float
-    kind: str  # e.g. "replica.ready", "service.created", "decision.reconcile"
+    kind: str  # e.g. "replica.ready", "service.created", "routes"
     message: str
     replica: str = ""
     data: Mapping[str, str] = field(default_factory=dict)

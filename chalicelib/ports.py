@@ -115,8 +115,9 @@ class Store(Protocol):
     def record_load(self, name: str, router_id: str, seq: int, counts: Sequence[tuple[int, int]], now: float) -> None:
         """Add what a router counted: (epoch second, requests) pairs.
 
-        A `seq` not above the router's last one was recorded before (its answer got lost) and changes nothing. Counts older
-        than 10 minutes are dropped. An unknown service is ignored.
+        A `seq` not above the router's last one was recorded before (its answer got lost) and changes nothing; nor does
+        "no requests" within 20 s of the last report, so that an idle service costs hardly a write. Counts older than 10
+        minutes are dropped. An unknown service is ignored.
         """
 
     def tables(self) -> tuple[RouteTable, ...]:

@@ -9,13 +9,16 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from chalicelib.model import Event, Replica, ReplicaStatus, Unavailable
+from chalicelib.model import Event, Replica, ReplicaStatus, RouterLoad, Unavailable
 
 T = TypeVar("T")
 
 HISTORY_KEPT_S = 86_400.0  # a TERMINATED replica
 EVENTS_KEPT_S = 7 * 86_400.0
 LOAD_KEPT_S = 600.0  # a router's counts, and the row of a router that went away
+LOAD_HEARTBEAT_S = (
+    20.0  # "no requests" is written this often, well within the 60 s after which a router counts as silent
+)
 COMMIT_MAX_ITEMS = 100  # DynamoDB's limit for one transaction; splitting one would give up "all or nothing"
 
 
@@ -69,6 +72,13 @@ def replica_expires_at(replica: Replica) -> float | None:
 def newest_first(replicas: Iterable[Replica]) -> tuple[Replica, ...]:
     """By creation; replicas of the same instant by id, so that every store agrees."""
     return tuple(sorted(replicas, key=lambda replica: (-replica.created_at, replica.id)))
+
+
+def is_news(known: RouterLoad | None, seq: int, counts: Sequence[tuple[int, int]], now: float) -> bool:
+    """Whether a router's report has to be written: not one recorded before, nor "still nothing" shortly after the last."""
+    if known is None:
+        return True
+    return seq > known.seq and (any(count for _, count in counts) or now - known.reported_at >= LOAD_HEARTBEAT_S)
 
 
 def add_counts(

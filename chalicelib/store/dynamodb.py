@@ -52,6 +52,7 @@ from chalicelib.store.documents import (
     event_key,
     event_key_after,
     from_json,
+    is_news,
     newest_first,
     replica_expires_at,
     scope_key,
@@ -248,7 +249,7 @@ class DynamoDBStore:
             uid = rows["META"]["uid"]
             stored = rows.get(key)
             known = from_json(RouterLoad, stored["body"]) if stored and stored["uid"] == uid else None
-            if known is not None and seq <= known.seq:
+            if not is_news(known, seq, counts, now):
                 return
             load = RouterLoad(router_id, seq, now, add_counts(known.counts if known else (), counts, now))
             # Alone, not in a transaction with META: that one would collide with those of passes, and cost four times as much.

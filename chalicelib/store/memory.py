@@ -29,6 +29,7 @@ from chalicelib.store.documents import (
     add_counts,
     event_key,
     event_key_after,
+    is_news,
     newest_first,
     replica_expires_at,
     scope_key,
@@ -199,7 +200,7 @@ class MemoryStore:
             if name not in self._services:
                 return
             known = self._loads[name].get(router_id)
-            if known is not None and seq <= known.seq:
+            if not is_news(known, seq, counts, now):
                 return
             merged = add_counts(known.counts if known else (), counts, now)
             self._loads[name][router_id] = RouterLoad(router_id, seq, now, merged)

@@ -500,6 +500,15 @@ def test_load_sent_16_times_at_once_is_counted_once(store: Store) -> None:
     assert loads(store) == (RouterLoad("r1", 1, NOW, ((int(NOW), 2),)),)
 
 
+def test_an_idle_router_is_written_down_every_20_s(store: Store) -> None:
+    """ "No requests" shortly after the last report is not written; requests always are, silence of 20 s is ended."""
+    created(store)
+    for seq, (after_s, count) in enumerate([(0, 0), (5, 0), (19, 0), (20, 0), (21, 3), (22, 0)], start=1):
+        store.record_load("hello", "r1", seq, [(int(NOW), count)] if count else [], NOW + after_s)
+        expected = {0: 0, 5: 0, 19: 0, 20: 20, 21: 21, 22: 21}[after_s]
+        assert loads(store)[0].reported_at == NOW + expected
+
+
 def test_load_is_dropped_after_ten_minutes(store: Store, clock: FakeClock) -> None:
     """Old counts go with the next report, a silent router's row by itself."""
     created(store)
