@@ -74,12 +74,12 @@ def new_replica(
 def moved(
     replica: Replica, status: ReplicaStatus, now: float, *, reason: Reason | None = None, error: str = ""
 ) -> Replica:
-    """The replica in another status. The first reason to remove it stays, and so does the last error."""
+    """The replica in another status. The first reason to remove it stays; the last error does until the replica is READY."""
     return replace(
         replica,
         status=status,
         status_since=now,
         ready_at=now if status is ReplicaStatus.READY and replica.ready_at is None else replica.ready_at,
         reason=replica.reason or reason,
-        error=error or replica.error,
+        error=error or ("" if status is ReplicaStatus.READY else replica.error),
     )

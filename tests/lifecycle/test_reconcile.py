@@ -158,6 +158,24 @@ def test_a_failure_of_the_old_version_is_not_held_against_the_new_one() -> None:
     assert [type(action) for action in decide(service(), [old], [instance(old)], [exited])] == [Terminate]
 
 
+def test_readiness_follows_the_probe() -> None:
+    """STARTING becomes READY, READY becomes NOT_READY with the reason, and back; the error goes when it is over."""
+    one = replica(ReplicaStatus.STARTING, error="nothing listens yet")
+
+    def after(of: Replica, probe: ProbeResult) -> Replica:
+        decision = lifecycle.decide_readiness(State(service(), (of,)), Observed(probes={of.id: probe}), NOW)
+        return next(action.replica for action in decision.actions if isinstance(action, Save))
+
+    ready = after(one, answer(one))
+    assert (ready.status, ready.ready_at, ready.error) == (ReplicaStatus.READY, NOW, "")
+    failing = after(ready, answer(ready, ready=False, detail="HTTP 500"))
+    assert (failing.status, failing.error) == (ReplicaStatus.NOT_READY, "HTTP 500")
+    again = after(replace(failing, ready_at=START), answer(failing))
+    assert (again.status, again.ready_at, again.error) == (ReplicaStatus.READY, START, "")
+    stranger = after(ready, answer(ready, identified=False))
+    assert stranger.status is ReplicaStatus.NOT_READY
+
+
 def test_readiness_has_deadlines() -> None:
     """STARTING ends after initial_delay_s, NOT_READY after failure_threshold_s, each naming the probe."""
     for status, age_s, reason in (
