@@ -34,8 +34,8 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(json.dumps({"seen": SEEN, "left": LEFT}).encode())
 
     def on__open(self, query: str) -> None:
+        self.answer(b"")  # first: what the gate lets happen may end this engine
         gate(query).set()
-        self.answer(b"")
 
     def on_headers(self, _query: str) -> None:
         body = json.dumps({"line": self.path, "headers": self.headers.items()}).encode()
