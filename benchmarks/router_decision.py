@@ -16,6 +16,8 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -107,30 +109,38 @@ async def load(port: int, connections: int) -> tuple[list[float], set[bytes]]:
     return latencies_s, statuses
 
 
-def serve(control_port: int) -> tuple[subprocess.Popen[str], int]:
-    """A router process and its port, once it routes."""
+@contextmanager
+def serving() -> Iterator[tuple[psutil.Process, int]]:
+    """A router process with its control plane, and its port, once it routes."""
+    control = ThreadingHTTPServer(("127.0.0.1", 0), Control)
+    Thread(target=control.serve_forever, daemon=True).start()
     command = [sys.executable, "-m", "uvicorn", "--factory", "edge_router.platforms.asgi:from_env", "--port", "0"]
     command += ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-proxy-headers"]
-    env = os.environ | {"SAILPLANE_CONTROL_URL": f"http://127.0.0.1:{control_port}", "SAILPLANE_ROUTER_TOKEN": "bench"}
+    env = os.environ | {
+        "SAILPLANE_CONTROL_URL": f"http://127.0.0.1:{control.server_address[1]}",
+        "SAILPLANE_ROUTER_TOKEN": "bench",
+    }
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
     assert process.stderr
-    for line in process.stderr:
-        if match := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
-            time.sleep(0.5)  # the first table
-            return process, int(match[1])
-    raise SystemExit("uvicorn did not start")
+    try:
+        ports = (re.search(r"running on http://127\.0\.0\.1:(\d+)", line) for line in process.stderr)
+        port = next(int(match[1]) for match in ports if match)
+        time.sleep(0.5)  # the first table
+        yield psutil.Process(process.pid), port
+    finally:
+        process.terminate()
+        process.wait()
+        control.shutdown()
 
 
-def main() -> None:
+def print_decisions() -> None:
     print(f"{'policy':<12} {'replicas':>8} {'us CPU per decision':>20}")
     for policy in POLICIES:
         for replicas in (1, 3, 30, 300):
             print(f"{policy:<12} {replicas:>8} {decision_us(policy, replicas):>20.1f}")
 
-    control = ThreadingHTTPServer(("127.0.0.1", 0), Control)
-    Thread(target=control.serve_forever, daemon=True).start()
-    process, port = serve(control.server_address[1])
-    server = psutil.Process(process.pid)
+
+def print_served(server: psutil.Process, port: int) -> None:
     print(
         f"\n{'connections':>11} {'req/s':>8} {'p50 ms':>8} {'p99 ms':>8} {'us CPU per request':>19} {'req per core-s':>15}"
     )
@@ -146,10 +156,9 @@ def main() -> None:
             f"{connections:>11} {served / DURATION_S:>8.0f} {p50_ms:>8.2f} {p99_ms:>8.2f}"
             f" {cpu_s / served * 1e6:>19.0f} {served / cpu_s:>15.0f}"
         )
-    process.terminate()
-    process.wait()
-    control.shutdown()
 
 
 if __name__ == "__main__":
-    main()
+    print_decisions()
+    with serving() as (server, port):
+        print_served(server, port)
