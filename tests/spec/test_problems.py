@@ -74,6 +74,7 @@ KEYS = [
     (in_resources("labels: {a: !!python/name:os.system ''}"), "resources.labels.a", "has the tag", "", 4),
     (in_resources('labels: {a: "\\0"}'), "resources.labels.a", "character that no environment", "", 4),
     (in_resources('labels: {a: "\\uD800"}'), "resources.labels.a", "character that no environment", "", 4),
+    (in_resources('labels: {"a\\0": x}'), "resources.labels", "key with a character", "", 4),
     (in_service("replicas: !!int many"), "service.replicas", "not a valid int", "", 4),
     (in_service(f"replicas: {'9' * 5000}"), "service.replicas", "not a valid int", "", 4),
 ]

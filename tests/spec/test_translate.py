@@ -182,6 +182,18 @@ def test_memory_notations(text: str, exact: float, minimum: float) -> None:
     assert (requirement.memory_exact_gib, requirement.memory_min_gib) == (exact, minimum)
 
 
+def test_merge_keys_yield_to_what_is_written() -> None:
+    """`<<` fills in; a map's own keys win, and of several merged maps the first."""
+    found = groups(
+        "ordered: [&a {infra: aws, cpus: 4}, &b {infra: azure, cpus: 2, memory: 8}, {<<: [*a, *b], infra: gcp}]"
+    )
+    assert [(each.provider, each.vcpus_exact, each.memory_exact_gib) for (each,) in found] == [
+        ("aws", 4, 0),
+        ("azure", 2, 8),
+        ("gcp", 4, 8),
+    ]
+
+
 def test_candidates_share_one_port() -> None:
     """The engine's port is the one that every candidate opens."""
     text = "service: {readiness_probe: /}\nresources: {any_of: [{ports: 8000, cpus: 2}, {ports: ['8000'], cpus: 4}]}"
