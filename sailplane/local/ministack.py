@@ -1,8 +1,8 @@
 """The local stack's DynamoDB: MiniStack, installed into an environment of its own and run as a process of ours.
 
-MiniStack pins its dependencies exactly, so it cannot share ours. It binds every interface unless told otherwise, takes
-ports for SFTP and MQTT, and removes docker containers that it takes for its own; all of that is switched off here. It
-writes its state down when SIGTERM ends it, and only then: SIGKILL loses what was written since it started.
+MiniStack pins its dependencies exactly, so it cannot share ours. It binds every interface unless told otherwise, prepares
+for SFTP and MQTT, and removes docker containers that it takes for its own; all of that is switched off here. It writes its
+state down when SIGTERM ends it, and only then: SIGKILL loses what was written since it started.
 """
 
 from __future__ import annotations

@@ -131,12 +131,18 @@ def test_a_failed_installation_leaves_nothing_half_made(tmp_path: Path, monkeypa
 def test_two_starters_install_once(tmp_path: Path) -> None:
     """The second waits for the first and then finds it done."""
     found: list[Path] = []
-    name = f"ministack-{ministack.VERSION}-py{sys.version_info.major}{sys.version_info.minor}"
-    with ministack._locked(tmp_path / f"{name}.lock"):
+    home = tmp_path / f"ministack-{ministack.VERSION}-py{sys.version_info.major}{sys.version_info.minor}"
+    lock = home.with_name(f"{home.name}.lock")
+    with ministack._locked(lock):
         second = threading.Thread(target=lambda: found.append(ministack.environment(tmp_path)))
         second.start()
-        python = tmp_path / name / "bin" / "python"
+        deadline = time.monotonic() + 30
+        while [file.path for file in psutil.Process().open_files()].count(str(lock)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        python = home / "bin" / "python"
         python.parent.mkdir(parents=True)
         python.touch()
     second.join(timeout=30)
     assert found == [python]
+    assert python.read_bytes() == b""

@@ -55,12 +55,19 @@ def test_each_read_is_one_request(database: Database) -> None:
         assert database.requests == {"GetItem": 1}
 
 
-def test_the_newest_events_are_not_paid_for_twice(database: Database) -> None:
-    """A page that already holds `limit` events asks for no second one."""
-    database.store.commit("hello", None, Commit(events=tuple(event(at=NOW + n) for n in range(10))))
+def test_the_newest_events_are_read_and_no_others(database: Database) -> None:
+    """Reads are paid by the item looked at: `limit` of them, in one request, unless only some kinds are wanted."""
+    looked_at: list[int] = []
+    database.store._table._connection.client.meta.events.register(
+        "after-call.dynamodb.Query", lambda parsed, **_: looked_at.append(parsed["ScannedCount"])
+    )
+    oldest = event(kind="decision.x")
+    database.store.commit("hello", None, Commit(events=(oldest, *(event(at=NOW + n) for n in range(1, 10)))))
     database.requests.clear()
     assert len(database.store.events("hello", limit=4)) == 4
-    assert database.requests == {"Query": 1}
+    assert database.store.events("hello", limit=1, kind="decision") == (oldest,)
+    assert looked_at == [4, 10]
+    assert database.requests == {"Query": 2}
 
 
 def test_each_write_is_one_transaction(database: Database) -> None:
