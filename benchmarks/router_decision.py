@@ -1,9 +1,10 @@
-"""What one routing decision costs, and how many redirects one core serves.
+"""What starting the router costs, and one routing decision, and how many redirects one core serves.
 
     python benchmarks/router_decision.py
 
-The first table calls the router directly; the second asks a real uvicorn over keep-alive connections of 127.0.0.1, with a
-client in another process. CPU time is the figure to compare: requests per second depend on who shares the machine.
+The first table calls the router directly; the second asks a real uvicorn over keep-alive connections of 127.0.0.1,
+with a client in another process. CPU time is the figure to compare: requests per second depend on who shares the
+machine, and on a busy one even CPU time doubles.
 """
 
 from __future__ import annotations
@@ -40,6 +41,17 @@ def table(policy: str, replicas: int) -> dict[str, object]:
     urls = [{"id": f"hello-a1b2-{n}-1", "url": f"http://10.0.0.{n}:8000", "in_flight": n} for n in range(replicas)]
     service = {"policy": policy, "status": "READY", "replicas": urls}
     return {"etag": "bench", "issued_at": 1.0, "services": {"hello": service}}
+
+
+def start_ms(code: str) -> float:
+    """CPU milliseconds of a Python process that runs `code`, best of 20."""
+    runs = []
+    for _ in range(20):
+        with subprocess.Popen([sys.executable, "-c", code]) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        runs.append((usage.ru_utime + usage.ru_stime) * 1e3)
+    return min(runs)
 
 
 def decision_us(policy: str, replicas: int) -> float:
@@ -159,6 +171,8 @@ def print_served(server: psutil.Process, port: int) -> None:
 
 
 if __name__ == "__main__":
+    import_ms = start_ms("import edge_router.platforms.asgi") - start_ms("pass")
+    print(f"import, over bare Python: {import_ms:.0f} ms CPU (at most 60)\n")
     print_decisions()
     with serving() as (server, port):
         print_served(server, port)

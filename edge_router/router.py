@@ -27,7 +27,7 @@ _RETRY_AFTER_SOON_S = 2
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What to answer. `knock`: somebody waits for a replica or a service that an exchange with the control plane may bring."""
+    """What to answer. `knock`: somebody waits for a replica or a service that an exchange may bring."""
 
     status: int
     headers: Headers

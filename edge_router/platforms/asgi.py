@@ -19,8 +19,8 @@ from edge_router.exchange import ControlPlane
 from edge_router.refresh import Refresher
 from edge_router.router import Router
 
-# Long enough for an exchange after the gap that `refresh` keeps; short enough that clients do not pile up here while the
-# control plane is gone.
+# Long enough for an exchange after the gap that `refresh` keeps; short enough that clients do not pile up here while
+# the control plane is gone.
 KNOCK_PATIENCE_S = 1.0
 
 Message = MutableMapping[str, Any]
