@@ -253,11 +253,20 @@ def commands(group: click.Group, prefix: str = "sailplane") -> Iterator[str]:
 
 def test_every_command_is_documented() -> None:
     """docs/cli.md has a section for every command that `sailplane --help` leads to."""
-    from sailplane.cli import main  # noqa: PLC0415 the other tests of this file need no click commands
+    from sailplane.cli import cli  # noqa: PLC0415 the other tests of this file need no click commands
 
     text = (ROOT / "docs" / "cli.md").read_text()
-    missing = [command for command in commands(main) if f"`{command}" not in text]
+    missing = [command for command in commands(cli) if f"`{command}" not in text]
     assert not missing
+
+
+def test_every_field_of_the_service_file_is_documented() -> None:
+    """docs/service-yaml.md names every key that `service` and `resources` may hold."""
+    from chalicelib.spec.schema import ReplicaPolicy, Resources, Service, ServiceFile  # noqa: PLC0415 as above
+
+    text = (ROOT / "docs" / "service-yaml.md").read_text()
+    fields = {name for model in (ServiceFile, Service, ReplicaPolicy, Resources) for name in model.model_fields}
+    assert sorted(name for name in fields if name not in text) == []
 
 
 def test_every_decision_record_is_listed() -> None:
