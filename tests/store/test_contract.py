@@ -501,7 +501,7 @@ def test_load_sent_16_times_at_once_is_counted_once(store: Store) -> None:
 
 
 def test_an_idle_router_is_written_down_every_20_s(store: Store) -> None:
-    """ "No requests" shortly after the last report is not written; requests always are, silence of 20 s is ended."""
+    """A report of no requests shortly after the last report is not written; requests always are, silence of 20 s is ended."""
     created(store)
     for seq, (after_s, count) in enumerate([(0, 0), (5, 0), (19, 0), (20, 0), (21, 3), (22, 0)], start=1):
         store.record_load("hello", "r1", seq, [(int(NOW), count)] if count else [], NOW + after_s)
