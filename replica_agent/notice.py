@@ -21,8 +21,8 @@ class Notice:
         """Epoch seconds, or None while no notice was given."""
         try:
             return float(json.loads(self._path.read_text(encoding="utf-8"))["interruption_at"])
-        except FileNotFoundError:
-            return None
+        except (FileNotFoundError, ValueError):
+            return None  # no notice, or one that is still being written
 
     async def wait(self) -> None:
         """Return at the instant of the interruption."""

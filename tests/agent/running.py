@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from chalicelib.providers.local.processes import TAG, processes_of
+from chalicelib.providers.local.processes import TAG, kill_all, processes_of
 from tests.waiting import until
 
 TOKEN = "agent-token-of-a-test"
@@ -128,9 +128,7 @@ class Agent:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        for process in self.processes():
-            process.kill()
-        until(lambda: not self.processes())
+        kill_all(self.directory, None, is_locked=lambda: False)
 
 
 def _ask(

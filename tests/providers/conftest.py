@@ -58,13 +58,17 @@ class LocalCloud:
 
     def destroy(self) -> None:
         """Kill everything and make sure that nothing is left."""
-        until(lambda: not [process.kill() for process in psutil.process_iter() if self._owns(process)])
+        until(lambda: not [process for process in psutil.process_iter() if self._kills(process)])
 
-    def _owns(self, process: psutil.Process) -> bool:
+    def _kills(self, process: psutil.Process) -> bool:
+        """Kill the process if it is one of this cloud's. False when it is not, or was faster."""
         try:
-            return process.environ().get(processes.TAG, "").startswith(str(self.root))
+            owned = process.environ().get(processes.TAG, "").startswith(f"{self.root}/")
+            if owned:
+                process.kill()
         except psutil.Error:
             return False
+        return owned
 
 
 def _local_cloud(home: Path, python: str) -> LocalCloud:

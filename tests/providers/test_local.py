@@ -64,7 +64,11 @@ def test_a_launch_killed_before_any_effect_is_completed_by_the_next(thin_cloud: 
     until(lambda: all(len(cloud.agents_of(REPLICA_ID)) == 1 for cloud in clouds))
     assert [_lives(cloud, REPLICA_ID) for cloud in clouds] == [1] * effects
     assert {len(cloud.provider.list_instances()) for cloud in clouds} == {1}
-    assert {path.name for cloud in clouds for path in cloud.root.iterdir()} == {".admission.lock", REPLICA_ID}
+    assert {path.name for cloud in clouds for path in cloud.root.iterdir()} == {
+        ".admission.lock",
+        ".listing.lock",
+        REPLICA_ID,
+    }
 
 
 def test_a_machine_that_died_does_not_live_again(thin_cloud: LocalCloud) -> None:
@@ -297,7 +301,7 @@ def test_a_missing_workdir_is_refused_and_leaves_nothing(thin_cloud: LocalCloud,
     with pytest.raises(LaunchRefused, match="nowhere is not a directory"):
         thin_cloud.provider.launch(_with_workdir(thin_cloud, tmp_path / "nowhere"))
     assert thin_cloud.provider.list_instances() == ()
-    assert [path.name for path in thin_cloud.root.iterdir()] == [".admission.lock"]
+    assert {path.name for path in thin_cloud.root.iterdir()} == {".admission.lock", ".listing.lock"}
 
 
 def test_a_huge_workdir_is_refused_before_it_is_copied(tmp_path: Path) -> None:

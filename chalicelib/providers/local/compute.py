@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from chalicelib.errors import LaunchRefused, NoCapacity, Unreachable
@@ -49,7 +50,7 @@ class LocalProvider:
         self._root.mkdir(parents=True, exist_ok=True)
 
     def list_instances(self) -> tuple[Instance, ...]:
-        with errors.reaching():
+        with errors.reaching(), self._nothing_vanishes():
             return tuple(self._observe(machine) for machine in self._machines())
 
     def launch(self, request: LaunchRequest) -> Instance:
@@ -179,10 +180,15 @@ class LocalProvider:
         return {TAG: str(machine.directory), "SAILPLANE_REPLICA_ID": machine.id}
 
     def _prune(self) -> None:
-        for machine in self._machines():
-            ended = machine.ended
-            if ended is not None and ended["at"] < self._clock.now() - _KEPT_S:
-                shutil.rmtree(machine.directory, ignore_errors=True)
+        with self._nothing_vanishes():
+            for machine in self._machines():
+                ended = machine.ended
+                if ended is not None and ended["at"] < self._clock.now() - _KEPT_S:
+                    shutil.rmtree(machine.directory, ignore_errors=True)
+
+    def _nothing_vanishes(self) -> AbstractContextManager[None]:
+        """Keeps a listing and a pruning apart: half a directory reads like a machine that has yet to begin."""
+        return exclusive(self._root / ".listing.lock")
 
 
 def _engine_port(engine: EngineSpec) -> int:
