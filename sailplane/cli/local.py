@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 
 from chalicelib.errors import Invalid, Unreachable
 from chalicelib.providers.local import interruption
@@ -75,7 +74,7 @@ def stop(out: Output, *, home: Home, keep: bool, down: bool) -> None:
         raise click.UsageError("--keep and --down contradict each other.")
     running = home.running()
     daemon = running.daemon.find() if running else None
-    if daemon is None:
+    if not running or not daemon:
         out.message("The local stack is not running.")
     else:
         if not keep:
@@ -83,7 +82,7 @@ def stop(out: Output, *, home: Home, keep: bool, down: bool) -> None:
                 _settle_services(out, client, down=down)
         with out.progress("Stopping the local stack"):
             daemon.terminate()
-            if psutil.wait_procs([daemon], timeout=STOP_TIMEOUT_S)[1]:
+            if not running.daemon.is_gone_within(STOP_TIMEOUT_S):
                 raise Unreachable(f"The local stack (pid {daemon.pid}) does not stop; see {home.log}.")
         out.message("The local stack is stopped.")
     out.document({"running": False})

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,8 @@ from typing import Self
 import psutil
 
 from chalicelib.errors import Exists
+
+ROUTER_STOP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,15 @@ class ProcessId:
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None
+
+    def is_gone_within(self, timeout_s: float) -> bool:
+        """Wait for the process to end. One that nobody has reaped yet counts as ended; some containers take seconds for it."""
+        deadline = time.monotonic() + timeout_s
+        while self.find():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +134,8 @@ class Home:
         left = self._read_state()
         if left and (router := left.router.find()):
             router.terminate()
-            _, alive = psutil.wait_procs([router], timeout=5)
-            for process in alive:
-                process.kill()
+            if not left.router.is_gone_within(ROUTER_STOP_S):
+                router.kill()
 
 
 def _write_private(path: Path, text: str) -> None:

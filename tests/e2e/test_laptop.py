@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ import httpx
 import psutil
 import pytest
 
+from chalicelib.model import ReplicaStatus
+from sailplane.cli.client import Client
+from sailplane.cli.connection import locate
+from sailplane.local.home import Home
 from tests.waiting import until
 
 HELLO = Path(__file__).parents[2] / "examples" / "hello" / "service.yaml"
@@ -124,8 +129,8 @@ def test_a_killed_replica_is_unrouted_and_replaced(stack: Laptop) -> None:
 
 
 def ready_ids(laptop: Laptop) -> list[str]:
-    replicas = laptop.json("status", "hello")["replicas"]
-    return [replica["id"] for replica in replicas if replica["status"] == "READY"]
+    with Client(partial(locate, Home(laptop.home))) as client:
+        return [replica.id for replica in client.service("hello").replicas if replica.status is ReplicaStatus.READY]
 
 
 def test_the_router_comes_back_when_it_dies(stack: Laptop) -> None:
@@ -194,8 +199,7 @@ def test_state_and_replicas_outlive_a_stop_and_a_sigkill(laptop: Laptop) -> None
     assert laptop.processes() == []
 
 
-@pytest.mark.parametrize("option", ["--api-port", "--edge-port"])
-@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize(("option", "detach"), [("--api-port", True), ("--edge-port", False)])
 def test_a_taken_port_is_named_and_nothing_is_left(laptop: Laptop, option: str, detach: bool) -> None:
     """The error names the port and the option, exit code 3; no process of the stack remains."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
