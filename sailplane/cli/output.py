@@ -76,8 +76,13 @@ class Output:
         from rich.text import Text  # noqa: PLC0415
 
         console = Console(stderr=True, no_color=click.get_current_context().color is False or None)
-        with console.status(Text(text)) as status:
-            yield lambda change: status.update(Text(change))
+
+        def fitting(change: str) -> Text:
+            # The spinner takes two columns; a wrapped table cannot be read.
+            return Text("\n".join(line[: console.width - 2] for line in change.splitlines()))
+
+        with console.status(fitting(text)) as status:
+            yield lambda change: status.update(fitting(change))
 
     def _changed_lines(self, text: str) -> Callable[[str], None]:
         shown: list[str] = []
