@@ -75,8 +75,8 @@ def serve(home: Home, cache: Path, ports: Ports, announce: Callable[[Running], N
         stack.callback(_ignore_signals)
         httpx.get(edge_url, timeout=START_TIMEOUT_S).raise_for_status()
         home.publish(running := Running(ProcessId.of(os.getpid()), router.id, api_url, edge_url))
-        announce(running)
         with suppress(KeyboardInterrupt):
+            announce(running)
             _supervise(home, database, router, running)
 
 
