@@ -73,7 +73,7 @@ def serve(home: Home, cache: Path, ports: Ports, announce: Callable[[Running], N
         router = stack.enter_context(Router(edge_socket, _router_env(home, api_url)))
         stack.enter_context(_passes_run(agenda, partial(passes.tick, runtime)))
         stack.callback(_ignore_signals)
-        httpx.get(edge_url, timeout=START_TIMEOUT_S).raise_for_status()
+        _wait_for_router(edge_url)
         home.publish(running := Running(ProcessId.of(os.getpid()), router.id, api_url, edge_url))
         with suppress(KeyboardInterrupt):
             announce(running)
@@ -93,6 +93,14 @@ def listening(port: int, option: str) -> Iterator[socket.socket]:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
         yield listener
+
+
+def _wait_for_router(edge_url: str) -> None:
+    """One request: it waits in our socket's queue until the router takes it."""
+    try:
+        httpx.get(edge_url, timeout=START_TIMEOUT_S).raise_for_status()
+    except httpx.HTTPError as error:
+        raise Unreachable(f"The edge router does not start ({error}); its own messages stand above.") from error
 
 
 def _supervise(home: Home, database: MiniStack, router: Router, running: Running) -> None:
