@@ -84,7 +84,7 @@ class Demo:
     @property
     def environment(self) -> dict[str, str]:
         """This process's environment with a state directory of its own."""
-        return {**os.environ, "SAILPLANE_HOME": str(self.home), "NO_COLOR": "1"}
+        return {**os.environ, "SAILPLANE_HOME": str(self.home), "NO_COLOR": "1", "NO_PROXY": "127.0.0.1"}
 
 
 class Load:
@@ -136,6 +136,7 @@ def main() -> int:
     """Run the demo in a directory of its own and leave nothing behind."""
     home = Path(tempfile.mkdtemp(prefix="sailplane-demo-"))
     demo = Demo(home)
+    os.environ.update(demo.environment)  # for curl and the clients in this process too
     started = time.monotonic()
     try:
         play(demo)

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from chalicelib.model import CapacityType, Reason, ReplicaStatus, ServiceStatus
 
-RESERVED_NAMES = frozenset({"v1"})  # the first segment of our own paths
+RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 MAX_YAML_CHARACTERS = (
     64 * 1024
 )  # the record that every pass reads holds its `setup` and `run`; DynamoDB stops at 400 KB

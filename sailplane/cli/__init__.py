@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import TracebackType
 from typing import Any
@@ -92,7 +93,14 @@ def cli(ctx: click.Context, *, as_json: bool, debug: bool, no_color: str) -> Non
 def main() -> None:
     """The console script."""
     sys.excepthook = _report_defect
+    _reach_this_machine_directly()
     cli()
+
+
+def _reach_this_machine_directly() -> None:
+    """Let no proxy of the user's network stand between the parts of a local stack, of which this process may be one."""
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join([*filter(None, [os.environ.get(name)]), "127.0.0.1", "localhost"])
 
 
 def _report_defect(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

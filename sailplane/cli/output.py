@@ -57,11 +57,16 @@ class Output:
         if not self.as_json:
             self.message("Next: " + "\n      ".join(commands))
 
-    def confirm(self, question: str) -> bool:
-        """Ask, yes being the default. Raises `click.UsageError` when there is no terminal to ask on."""
-        if not sys.stdin.isatty():
+    def confirm(self, question: str, *, unattended: bool = False) -> bool:
+        """Ask, yes being the default. Where there is no terminal to ask on, `unattended` is the answer.
+
+        Raises `click.UsageError` when that is no: nobody could say yes.
+        """
+        if sys.stdin.isatty():
+            return click.confirm(question, err=True, default=True)
+        if not unattended:
             raise click.UsageError("There is no terminal to ask on. Add --yes to go on without being asked.")
-        return click.confirm(question, err=True, default=True)
+        return True
 
     @contextmanager
     def progress(self, text: str) -> Iterator[Callable[[str], None]]:

@@ -29,7 +29,7 @@ from sailplane.cli.services import last_words, newest_failure, service_text, wat
 def command(
     out: Output, *, client: Client, name: str, text: str, envs: dict[str, str], yes: bool, detach: bool
 ) -> None:
-    """Move service NAME to the version in FILE: show what changes, ask, then show progress until it is rolled out.
+    """Move service NAME to the version in FILE: show what changes, ask on a terminal, then show progress.
 
     Replicas are replaced one after the other, or not at all when only policy changes. A replica of the old version goes
     when one of the new version is ready, so a broken new version ends the command with exit code 7 and the old one serves on.
@@ -39,7 +39,7 @@ def command(
     text = workdir.made_absolute(text, Path(output.current().source).parent)
     current = client.versions(name)[-1]
     _show_change(out, current, text, parsed.spec)
-    if not yes and not out.confirm(f"Update service {name!r}?"):
+    if not yes and not out.confirm(f"Update service {name!r}?", unattended=True):
         out.message("Nothing was changed.")
         return
     service = client.update(name, text, envs)

@@ -97,7 +97,7 @@ def test_terminated_replicas_stay_listed_for_an_hour(api: Api) -> None:
     assert len(api.get("/v1/services/hello").json_body["replicas"]) == 2
 
 
-@pytest.mark.parametrize("name", ["", "v1", "Hello", "1up", "-a", "a-", "a_b", "a" * 41, "a/b", "a\n"])
+@pytest.mark.parametrize("name", ["", "v1", "healthz", "Hello", "1up", "-a", "a-", "a_b", "a" * 41, "a/b", "a\n"])
 def test_a_name_that_no_path_or_label_takes_is_refused(api: Api, name: str) -> None:
     """The rule is one for the edge's path, cloud labels and our own reserved word."""
     document = assert_problem(api.post("/v1/services", {**NEW, "name": name}), 422)

@@ -176,6 +176,17 @@ def test_down_waits_until_the_last_replica_is_gone(plane: Plane) -> None:
     assert plane.cloud.machines == {}
 
 
+def test_without_a_terminal_only_up_wants_to_be_told_yes(plane: Plane) -> None:
+    """A script that names a service to `update` or `down` is taken at its word; `up`, which starts to spend, is not."""
+    refused = plane.run("up", plane.file(), "-n", "svc")
+    assert refused.exit_code == 2
+    assert "--yes" in refused.stderr
+    plane.up()
+    assert plane.run("update", "svc", plane.file()).exit_code == 0
+    assert plane.run("down", "svc").exit_code == 0
+    assert plane.world.store.service_names() == ()
+
+
 def test_down_with_one_unknown_name_does_nothing(plane: Plane) -> None:
     """All names are checked first: exit code 4, and the known service is left alone."""
     plane.up()

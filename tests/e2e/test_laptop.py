@@ -31,14 +31,18 @@ FREE_PORTS = ("--api-port=0", "--edge-port=0")
 
 @dataclass
 class Laptop:
-    """A home of its own for a local stack. Every process of it has the home's path in its environment or command line."""
+    """A home of its own for a local stack. Every process of it has the home's path in its environment or command line.
+
+    Its network has a proxy that answers nothing, as a company's would for addresses of this machine.
+    """
 
     home: Path
     cache: str
 
     @property
     def env(self) -> dict[str, str]:
-        return os.environ | {"SAILPLANE_HOME": str(self.home), "SAILPLANE_CACHE": self.cache}
+        proxies = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+        return os.environ | proxies | {"SAILPLANE_HOME": str(self.home), "SAILPLANE_CACHE": self.cache}
 
     def run(self, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
