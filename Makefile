@@ -43,6 +43,7 @@ fmt: setup ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 bench: setup ## Run the benchmarks and print their tables
+	$(BIN)/python benchmarks/router_decision.py
 	$(BIN)/python benchmarks/path.py
 
 clean: ## Remove everything that the other targets made
