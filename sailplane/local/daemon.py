@@ -34,6 +34,7 @@ from sailplane.local.ministack import MiniStack, environment
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 15.0
 SUPERVISE_EVERY_S = 0.2
+LEASE_TTL_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def serve(home: Home, cache: Path, ports: Ports, announce: Callable[[Running], N
         agenda = loop.Agenda(bootstrap.SystemClock())
         told = _configuration(home, database.url, edge_url)
         bootstrap.create_table(told)
-        runtime = bootstrap.build(told, agenda.poke)
+        runtime = _with_short_leases(bootstrap.build(told, agenda.poke))
         stack.enter_context(_api_served(runtime, api_socket))
         router = stack.enter_context(Router(edge_socket, _router_env(home, api_url)))
         stack.enter_context(_passes_run(agenda, partial(passes.tick, runtime)))
@@ -78,6 +79,11 @@ def serve(home: Home, cache: Path, ports: Ports, announce: Callable[[Running], N
         with suppress(KeyboardInterrupt):
             announce(running)
             _supervise(home, database, router, running)
+
+
+def _with_short_leases(runtime: Runtime) -> Runtime:
+    """There is no second control plane on a laptop: a lease is only in the way of the one that follows a killed one."""
+    return replace(runtime, settings=replace(runtime.settings, lease_ttl_s=LEASE_TTL_S))
 
 
 @contextmanager
