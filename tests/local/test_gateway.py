@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 
 import httpx
 import pytest
@@ -119,7 +120,7 @@ def test_body_over_lambdas_limit_is_refused(http: httpx.Client, *, chunked: bool
 
     assert http.post("/echo", content=content(MAX_BODY_BYTES), headers=headers).status_code == 201
     answer = http.post("/echo", content=content(MAX_BODY_BYTES + 1), headers=headers)
-    assert (answer.status_code, answer.json()["title"]) == (413, "Request Entity Too Large")
+    assert (answer.status_code, answer.json()["title"]) == (413, HTTPStatus.REQUEST_ENTITY_TOO_LARGE.phrase)
 
 
 def test_concurrent_requests_do_not_see_each_other(url: str) -> None:
