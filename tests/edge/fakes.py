@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
@@ -165,11 +164,3 @@ def _serving(handler: type[BaseHTTPRequestHandler], port: int) -> Iterator[int]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def eventually(holds: Callable[[], object], within_s: float = 10.0) -> None:
-    """Wait until `holds()`; fail when it does not within the deadline."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.01)

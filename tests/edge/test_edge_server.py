@@ -22,7 +22,8 @@ from typing import Any
 import httpx
 import pytest
 
-from .fakes import TOKEN, FakeControl, eventually, running_replica, table
+from tests.edge.fakes import TOKEN, FakeControl, running_replica, table
+from tests.waiting import until
 
 UVICORN = [
     *(sys.executable, "-m", "uvicorn", "--factory", "edge_router.platforms.asgi:from_env", "--port", "0"),
@@ -49,7 +50,7 @@ def running_router(
         reader = Thread(target=lambda: deque(map(lines.append, stderr), maxlen=0), daemon=True)
         reader.start()
         try:
-            eventually(lambda: process.poll() is not None or any("running on" in line for line in lines))
+            until(lambda: process.poll() is not None or any("running on" in line for line in lines))
             address = re.search(r"http://127\.0\.0\.1:\d+", "".join(lines))
             assert address, lines
             yield address[0], process, lines
@@ -86,7 +87,7 @@ def stack() -> Iterator[Stack]:
             ("idle", "round_robin", "IDLE", []),
         )
         router, _, _ = exits.enter_context(running_router(control.url))
-        eventually(lambda: httpx.get(f"{router}/hello/x").status_code == 307)
+        until(lambda: httpx.get(f"{router}/hello/x").status_code == 307)
         yield Stack(control, router, replicas)
 
 
@@ -212,14 +213,14 @@ def test_the_first_knock_wakes_a_service_and_a_storm_is_one() -> None:
     with FakeControl().running() as control, running_replica() as replica:
         control.table = table(("idle", "round_robin", "IDLE", []))
         with running_router(control.url, refresh_s=3600) as (router, _, _), httpx.Client() as client:
-            eventually(lambda: len(control.questions) == 1)
+            until(lambda: len(control.questions) == 1)
             time.sleep(0.3)  # beyond the gap after the first exchange
             started = time.monotonic()
             response = client.get(f"{router}/idle/x")
             assert response.status_code == 503
             assert response.headers["content-type"] == "application/problem+json"
             assert int(response.headers["retry-after"]) > 0
-            eventually(lambda: control.recorded["idle"] == 1)
+            until(lambda: control.recorded["idle"] == 1)
             assert time.monotonic() - started < 1.0
             exchanges, asked, started = len(control.questions), 1, time.monotonic()
             while time.monotonic() - started < 1.0:
@@ -228,7 +229,7 @@ def test_the_first_knock_wakes_a_service_and_a_storm_is_one() -> None:
             assert len(control.questions) - exchanges <= 5
             control.table = table(("idle", "round_robin", "READY", [replica]), etag="woken")
             client.get(f"{router}/idle/x")
-            eventually(lambda: client.get(f"{router}/idle/x").status_code == 307)
+            until(lambda: client.get(f"{router}/idle/x").status_code == 307)
 
 
 def test_a_request_is_refused_only_after_a_look_at_the_newest_table() -> None:
@@ -236,14 +237,14 @@ def test_a_request_is_refused_only_after_a_look_at_the_newest_table() -> None:
     with FakeControl().running() as control, running_replica() as replica:
         control.table = table(("slow", "round_robin", "STARTING", []))
         with running_router(control.url, refresh_s=3600) as (router, _, _), httpx.Client() as client:
-            eventually(lambda: len(control.questions) == 1)
+            until(lambda: len(control.questions) == 1)
             control.table = table(
                 ("slow", "round_robin", "READY", [replica]), ("new", "round_robin", "READY", [replica]), etag="newer"
             )
             assert client.get(f"{router}/slow/x").status_code == 307
             assert client.get(f"{router}/new/x").status_code == 307
-            eventually(lambda: client.get(f"{router}/gone/x").status_code == 404)
-            eventually(lambda: control.recorded["slow"] == 1)  # looked at twice, counted once
+            until(lambda: client.get(f"{router}/gone/x").status_code == 404)
+            until(lambda: control.recorded["slow"] == 1)  # looked at twice, counted once
 
 
 def test_the_data_plane_outlives_the_control_plane() -> None:
@@ -254,20 +255,20 @@ def test_the_data_plane_outlives_the_control_plane() -> None:
         with control.running():
             router, _, lines = exits.enter_context(running_router(control.url))
             client = exits.enter_context(httpx.Client(follow_redirects=True))
-            eventually(lambda: client.get(f"{router}/hello/x").status_code == 200)
+            until(lambda: client.get(f"{router}/hello/x").status_code == 200)
             control.fault = "drop_after"  # the last exchange before the end: recorded, its answer lost
             asked = len(control.questions)
-            eventually(lambda: len(control.questions) > asked)
+            until(lambda: len(control.questions) > asked)
         control.recorded.clear()
         control.fault = ""
         for _ in range(200):
             assert client.get(f"{router}/hello/x").status_code == 200
         control.table = {**table(etag="lost its store"), "issued_at": 0}
         with control.running():
-            eventually(lambda: control.recorded["hello"] == 200)
+            until(lambda: control.recorded["hello"] == 200)
             assert client.get(f"{router}/hello/x").status_code == 200
             control.table = table(etag="the service is gone")
-            eventually(lambda: client.get(f"{router}/hello/x").status_code == 404)
+            until(lambda: client.get(f"{router}/hello/x").status_code == 404)
     assert (
         sum("routing goes on with the last table" in line for line in lines) <= 6
     )  # one for each change, of dozens of failures
@@ -280,7 +281,7 @@ def test_counts_survive_stop_and_restart() -> None:
         control.table = table(("hello", "round_robin", "READY", [replica]))
         for total in (25, 50):
             with running_router(control.url, refresh_s=3600) as (router, process, _), httpx.Client() as client:
-                eventually(lambda: client.get(f"{router}/hello/").status_code == 307)
+                until(lambda: client.get(f"{router}/hello/").status_code == 307)
                 before = control.recorded["hello"]
                 for _ in range(25):
                     client.get(f"{router}/hello/")

@@ -18,8 +18,8 @@ from edge_router.counts import Counts
 from edge_router.exchange import ControlPlane, ExchangeFailed
 from edge_router.refresh import KNOCK_GAP_S, Refresher, pauses_s
 from edge_router.router import Router
-
-from .fakes import FAULTS, TOKEN, FakeControl, eventually, table
+from tests.edge.fakes import FAULTS, TOKEN, FakeControl, table
+from tests.waiting import until
 
 READY = table(("hello", "round_robin", "READY", ["http://10.0.0.1"]))
 
@@ -203,10 +203,10 @@ def test_knocks_are_answered_at_once_and_together() -> None:
     exchanges: list[float] = []
     refresher = Refresher(lambda: exchanges.append(time.monotonic()), 3600.0, random.random)
     refresher.start()
-    eventually(lambda: len(exchanges) == 1)
+    until(lambda: len(exchanges) == 1)
     knocked_at = time.monotonic()
     refresher.knock(lambda: None)
-    eventually(lambda: len(exchanges) == 2)
+    until(lambda: len(exchanges) == 2)
     assert time.monotonic() - knocked_at < KNOCK_GAP_S + 1
     while len(exchanges) < 5:
         refresher.knock(lambda: None)
@@ -229,9 +229,9 @@ def test_a_gone_control_plane_is_reported_once(caplog: pytest.LogCaptureFixture)
     refresher = Refresher(exchange, 0.01, random.random)
     with caplog.at_level(logging.WARNING, "edge_router"):
         refresher.start()
-        eventually(lambda: attempts >= 4)
+        until(lambda: attempts >= 4)
         failing = False
-        eventually(lambda: len(caplog.messages) == 2)
+        until(lambda: len(caplog.messages) == 2)
         refresher.stop()
     assert caplog.messages[0] == "no answer (routing goes on with the last table)"
     assert caplog.messages[1].startswith("the control plane answers again, after ")
@@ -248,6 +248,6 @@ def test_stopping_does_not_wait_for_a_gone_control_plane() -> None:
 
     refresher = Refresher(exchange, 3600.0, random.random)
     refresher.start()
-    eventually(lambda: attempts)
+    until(lambda: attempts)
     refresher.stop()
     assert len(attempts) == 1

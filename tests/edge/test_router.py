@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from edge_router.router import Response, Router
 from edge_router.table import POLICIES
-
-from .fakes import table
+from tests.edge.fakes import table
 
 ONE = ["http://10.0.0.1:8000"]
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from edge_router.router import Router
 from edge_router.table import Replica, Service, Table, TableRefused, parse
-
-from .fakes import table
+from tests.edge.fakes import table
 
 GOOD = table(("hello", "least_load", "READY", ["http://127.0.0.1:41001", "https://[::1]:41002/base/"]))
 
