@@ -1,6 +1,6 @@
 """What may be done to the world, as data.
 
-A deciding module returns a `Decision`; only `executor.execute` carries one out. A decision can therefore be printed
+A deciding module returns a `Decision`; only `executor.Execution` carries one out. A decision can therefore be printed
 (dry run, `sailplane why`), compared in a test and replayed in a simulation.
 """
 

@@ -9,7 +9,7 @@ SailplaneError
 │   ├── LeaseHeld        somebody else is at work on this service: leave
 │   └── Unreachable      the store, a provider or an agent did not answer, or throttled
 ├── Fenced             the lease was lost: stop at once, touch nothing more
-└── LaunchError        the cloud refused to launch; `scope` says how widely to look elsewhere
+└── LaunchError        the cloud refused to launch; its kind says how far away to try again
     ├── NoCapacity       another zone or type
     ├── QuotaExceeded    another region
     └── LaunchRefused    another cloud, and tell the user (credentials, an unacceptable field)

@@ -156,7 +156,7 @@ class Execution:
     def _request(self, replica: Replica) -> LaunchRequest:
         spec = self._spec(replica)
         token = agent_token(self._runtime.settings.agent_key, replica.id, replica.boot_nonce)
-        return LaunchRequest(replica, spec.engine, replica.requirement, token, spec.drain_timeout_s)
+        return LaunchRequest(replica, spec.engine, token, spec.drain_timeout_s)
 
     def _spec(self, replica: Replica) -> ServiceSpec:
         if replica.spec_version == self.state.service.spec_version:

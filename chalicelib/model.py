@@ -37,11 +37,6 @@ class ReplicaStatus(StrEnum):
         """Counts towards the number of replicas the service wants."""
         return self in _ACTIVE
 
-    @property
-    def is_billable(self) -> bool:
-        """A machine may exist, so money may be spent."""
-        return self is not ReplicaStatus.TERMINATED
-
 
 _ACTIVE = frozenset(
     {
@@ -80,8 +75,8 @@ class ServiceStatus(StrEnum):
     """What a service is worth to its clients right now."""
 
     STARTING = "STARTING"  # wants replicas, none has been ready yet
-    READY = "READY"  # as many ready replicas as wanted
-    DEGRADED = "DEGRADED"  # some ready, fewer than wanted; or all lost and being replaced
+    READY = "READY"  # at least `min_replicas` are ready, one at the least; a scale-out may be under way
+    DEGRADED = "DEGRADED"  # some ready, fewer than that; or all lost and being replaced
     IDLE = "IDLE"  # scaled to zero; the first request wakes it
     FAILED = "FAILED"  # none ready and the service's own command is to blame; retried with back-off
     SHUTTING_DOWN = "SHUTTING_DOWN"
@@ -479,7 +474,6 @@ class LaunchRequest:
 
     replica: Replica
     engine: EngineSpec
-    requirement: Requirement
     agent_token: str  # lets the control plane command the agent; never logged
     drain_timeout_s: float
 
@@ -514,7 +508,7 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was seen of the world in one pass, before state was read.
+    """What was seen of the world in one pass: machines before state was read, agents' answers after.
 
     A provider missing from `instances` could not be listed: nothing may be concluded from a machine's absence.
     """

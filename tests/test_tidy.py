@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 SHIPPED = ("app.py", "chalicelib", "edge_router", "replica_agent", "sailplane")
 OURS = ("app", "chalicelib", "edge_router", "replica_agent", "sailplane", "infra", "tests")
 
-# Module (longest prefix wins) -> what it may import besides the standard library: our modules and others'. ARCHITECTURE.md has
-# the same table with the reasons.
+# Module (longest prefix wins) -> what it may import besides the standard library: our modules and others'. The reasons
+# stand in ARCHITECTURE.md.
 MAY_IMPORT: dict[str, set[str]] = {
     "chalicelib.model": set(),
     "chalicelib.actions": {"chalicelib.model"},

@@ -21,7 +21,6 @@ from chalicelib.model import (
     Offer,
     Replica,
     ReplicaStatus,
-    Requirement,
 )
 from chalicelib.ports import Provider
 from tests.waiting import until
@@ -64,7 +63,6 @@ def launch_request(offer: Offer, replica_id: str = "", engine: EngineSpec | None
             created_at=0.0,
         ),
         engine=engine or EngineSpec(port=8080, run=run),
-        requirement=Requirement(),
         agent_token=secrets.token_hex(16),
         drain_timeout_s=1.0,
     )
