@@ -28,8 +28,9 @@ from chalicelib.ports import Runtime
 from sailplane.local import loop
 from sailplane.local.edge import Router
 from sailplane.local.gateway import Gateway
-from sailplane.local.home import Home, ProcessId, Running
+from sailplane.local.home import Home, Running
 from sailplane.local.ministack import MiniStack, environment
+from sailplane.local.processes import ProcessId
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 15.0

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
-from sailplane.local.home import ProcessId
+from sailplane.local.home import ROUTER_STOP_S
+from sailplane.local.processes import ProcessId, end_child
 
 LONGEST_PAUSE_S = 10.0
-STOP_TIMEOUT_S = 5.0
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,12 +38,7 @@ class Router:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_child(self._process, ROUTER_STOP_S)
 
     @property
     def id(self) -> ProcessId:

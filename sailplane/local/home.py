@@ -3,53 +3,18 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
-
-import psutil
 
 from chalicelib.errors import Exists
+from chalicelib.providers.local import files
+from sailplane.local.processes import ProcessId
 
 ROUTER_STOP_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessId:
-    """A process, told apart from a later one that got the same number."""
-
-    pid: int
-    created_at: float
-
-    @classmethod
-    def of(cls, pid: int) -> Self:
-        """The process that has this number now. Raises `psutil.NoSuchProcess`."""
-        return cls(pid, psutil.Process(pid).create_time())
-
-    def find(self) -> psutil.Process | None:
-        """A handle on the process while it lives."""
-        try:
-            process = psutil.Process(self.pid)
-            # Linux derives the instant from the boot time, which clock adjustments move by up to a second.
-            same = abs(process.create_time() - self.created_at) < 2
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
-
-    def is_gone_within(self, timeout_s: float) -> bool:
-        """Wait for the process to end. One that nobody has reaped yet counts as ended; some containers take seconds for it."""
-        deadline = time.monotonic() + timeout_s
-        while self.find():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +73,15 @@ class Home:
 
     def secrets(self) -> Secrets:
         """This home's secrets, made when there are none yet. The file is readable by its owner only."""
-        if not self._secrets.exists():
-            made = Secrets(secrets.token_hex(24), secrets.token_hex(24), secrets.token_hex(24))
-            _write_private(self._secrets, json.dumps(asdict(made)))
-        return Secrets(**json.loads(self._secrets.read_text()))
+        kept = files.read(self._secrets)
+        if kept is None:
+            kept = asdict(Secrets(secrets.token_hex(24), secrets.token_hex(24), secrets.token_hex(24)))
+            files.write(self._secrets, kept)
+        return Secrets(**kept)
 
     def publish(self, running: Running) -> None:
         """Let others find the stack that runs."""
-        _write_private(self._state, json.dumps(asdict(running)))
+        files.write(self._state, asdict(running))
 
     def running(self) -> Running | None:
         """The stack that runs, or None; what a killed one left behind does not count."""
@@ -123,25 +89,13 @@ class Home:
         return running if running and running.daemon.find() else None
 
     def _read_state(self) -> Running | None:
-        try:
-            state = json.loads(self._state.read_text())
-        except FileNotFoundError:
+        state = files.read(self._state)
+        if state is None:
             return None
-        return Running(ProcessId(**state.pop("daemon")), ProcessId(**state.pop("router")), **state)
+        processes = {name: ProcessId(**state[name]) for name in ("daemon", "router")}
+        return Running(**{**state, **processes})
 
     def _end_leftovers(self) -> None:
         """A stack that was killed could not end its router, which still routes and holds the port."""
-        left = self._read_state()
-        if left and (router := left.router.find()):
-            router.terminate()
-            if not left.router.is_gone_within(ROUTER_STOP_S):
-                router.kill()
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace a file at once, so that no reader ever sees half of it, and let nobody else read it."""
-    draft = path.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-    draft.replace(path)
+        if left := self._read_state():
+            left.router.end(ROUTER_STOP_S)

@@ -7,26 +7,21 @@ state down when SIGTERM ends it, and only then: SIGKILL loses what was written s
 
 from __future__ import annotations
 
-import fcntl
 import http.client
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
-
 from chalicelib.errors import Invalid, Unreachable
-from sailplane.local.home import ProcessId
+from chalicelib.providers.local import files
+from sailplane.local.processes import ProcessId, end_child
 
 VERSION = "1.5.33"
 HOST = "127.0.0.1"
@@ -51,7 +46,7 @@ def environment(cache: Path) -> Path:
     python = home / "bin" / "python"
     if not python.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(home.with_name(f"{home.name}.lock")):
+        with files.exclusive(home.with_name(f"{home.name}.lock")):
             if not python.exists():
                 _install(home)
     return python
@@ -61,16 +56,8 @@ def _install(home: Path) -> None:
     draft = home.with_name(f"{home.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(draft)])
-    pip = [
-        str(draft / "bin" / "python"),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-    ]
-    _run([*pip, "--require-hashes", "--only-binary=:all:", "--requirement", str(_REQUIREMENTS)])
+    pip = [str(draft / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
+    _run([*pip, "install", "--require-hashes", "--only-binary=:all:", "--requirement", str(_REQUIREMENTS)])
     draft.rename(home)
 
 
@@ -82,13 +69,6 @@ def _run(command: list[str]) -> None:
             f"MiniStack {VERSION} could not be installed. It is fetched from PyPI once, on first use: check the network "
             f"and try again. {' '.join(command[:3])} said:\n{said}"
         )
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class MiniStack:
@@ -138,7 +118,7 @@ class MiniStack:
                 start_new_session=True,
             )
         try:
-            self._pid_file.write_text(json.dumps(asdict(ProcessId.of(self._process.pid))))
+            files.write(self._pid_file, asdict(ProcessId.of(self._process.pid)))
             self._wait_until_healthy(self._process)
         except BaseException:  # Ctrl-C while waiting included: nothing may be left running
             self.stop()
@@ -152,12 +132,7 @@ class MiniStack:
         """End the process, its state written; killed when that takes too long. Does nothing when it has ended."""
         if self._process is None:
             return
-        self._process.terminate()
-        try:
-            self._process.wait(self._stop_timeout_s)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_child(self._process, self._stop_timeout_s)
         self._pid_file.unlink(missing_ok=True)
 
     def has_ended(self) -> bool:
@@ -195,14 +170,8 @@ class MiniStack:
 
     def _stop_leftover(self) -> None:
         """A supervisor that was killed could not stop its MiniStack, which holds the state that is to be loaded."""
-        with suppress(FileNotFoundError):
-            left = ProcessId(**json.loads(self._pid_file.read_text())).find()
-            if left is not None:
-                left.terminate()
-                _, alive = psutil.wait_procs([left], timeout=self._stop_timeout_s)
-                for process in alive:
-                    process.kill()
-                    process.wait()
+        if left := files.read(self._pid_file):
+            ProcessId(**left).end(self._stop_timeout_s)
 
 
 def _free_port(port: int) -> int:

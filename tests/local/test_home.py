@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from chalicelib.errors import Exists
-from sailplane.local.home import Home, ProcessId, Running
+from sailplane.local.home import Home, Running
+from sailplane.local.processes import ProcessId
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 CLAIMER = """

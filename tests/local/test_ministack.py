@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from chalicelib.errors import Invalid, Unreachable
+from chalicelib.providers.local import files
 from chalicelib.store.dynamodb import DynamoDBStore
 from sailplane.local import ministack
 from sailplane.local.ministack import MiniStack
@@ -133,7 +134,7 @@ def test_two_starters_install_once(tmp_path: Path) -> None:
     found: list[Path] = []
     home = tmp_path / f"ministack-{ministack.VERSION}-py{sys.version_info.major}{sys.version_info.minor}"
     lock = home.with_name(f"{home.name}.lock")
-    with ministack._locked(lock):
+    with files.exclusive(lock):
         second = threading.Thread(target=lambda: found.append(ministack.environment(tmp_path)))
         second.start()
         deadline = time.monotonic() + 30

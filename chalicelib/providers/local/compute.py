@@ -19,7 +19,8 @@ from chalicelib.errors import LaunchRefused, NoCapacity, Unreachable
 from chalicelib.model import EngineSpec, Instance, InstanceStatus, LaunchRequest
 from chalicelib.ports import Clock
 from chalicelib.providers.local import errors, interruption, workdir
-from chalicelib.providers.local.machine import Machine, exclusive, write
+from chalicelib.providers.local.files import exclusive, write
+from chalicelib.providers.local.machine import Machine
 from chalicelib.providers.local.processes import TAG
 
 # All that a replica inherits from this machine's user; the control plane's credentials stay with it.

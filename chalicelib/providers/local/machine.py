@@ -10,17 +10,13 @@ A directory appears under its name complete, by one rename, so there is no half-
 from __future__ import annotations
 
 import fcntl
-import json
-import os
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chalicelib.model import Instance, InstanceStatus
-from chalicelib.providers.local import processes
+from chalicelib.providers.local import files, processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +36,21 @@ class Machine:
     @property
     def tag(self) -> Mapping[str, Any] | None:
         """Deployment, service and time of creation."""
-        return _read(self.directory / "machine.json")
+        return files.read(self.directory / "machine.json")
 
     @property
     def life(self) -> Mapping[str, Any] | None:
         """Process id and port of the agent that lives or lived here, None before it began."""
-        return _read(self.directory / "agent.lock")
+        return files.read(self.directory / "agent.lock")
 
     @property
     def ended(self) -> Mapping[str, Any] | None:
         """When (`at`) and whether `preempted`, None while nobody has declared the machine over."""
-        return _read(self.directory / "ended.json")
+        return files.read(self.directory / "ended.json")
 
     @property
     def interruption_at(self) -> float | None:
-        notice = _read(self.directory / "notice.json")
+        notice = files.read(self.directory / "notice.json")
         return None if notice is None else float(notice["interruption_at"])
 
     @property
@@ -100,7 +96,7 @@ class Machine:
         Declaring comes first: an agent that is only just starting then finds the declaration and leaves.
         """
         if self.ended is None:
-            write(self.directory / "ended.json", {"at": at, "preempted": preempted})
+            files.write(self.directory / "ended.json", {"at": at, "preempted": preempted})
         self.kill()
 
     def kill(self) -> None:
@@ -115,31 +111,3 @@ class Machine:
             if (path := self.directory / name).exists()
         ]
         return "".join("".join(texts).splitlines(keepends=True)[-lines:] if lines else []) if texts else None
-
-
-@contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process at the latest."""
-    with path.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def write(path: Path, document: Mapping[str, object]) -> None:
-    """Write a JSON file, readable by its owner only, all of it or nothing."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file)
-    draft.replace(path)
-
-
-def _read(path: Path) -> Mapping[str, Any] | None:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    if not text:
-        return None
-    document: Mapping[str, Any] = json.loads(text)
-    return document
