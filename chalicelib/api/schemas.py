@@ -12,9 +12,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from chalicelib.model import CapacityType, Reason, ReplicaStatus, ServiceStatus
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
-MAX_YAML_CHARACTERS = (
-    64 * 1024
-)  # the record that every pass reads holds its `setup` and `run`; DynamoDB stops at 400 KB
+# The record that every pass reads holds the file's `setup` and `run`; DynamoDB stops at 400 KB.
+MAX_YAML_CHARACTERS = 64 * 1024
 MAX_ENVS_CHARACTERS = 32 * 1024
 
 

@@ -25,7 +25,6 @@ _WANTED = {
     "list_type": "a list",
 }
 
-
 _KINDS = (
     (bool, "true or false"),  # before int, which it is in Python
     (int, "a number"),
