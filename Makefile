@@ -5,8 +5,12 @@ BIN    := $(VENV)/bin
 UV     := $(BIN)/uv
 UV_VERSION := 0.13.9
 export UV_PROJECT_ENVIRONMENT := $(VENV)
+# Or uv takes another Python when the user's UV_PYTHON says so, and makes .venv, in which it lives, anew.
+export UV_PYTHON := $(CURDIR)/$(BIN)/python
 # Everything fetched or built for this checkout stays inside it, so that `make clean` leaves the machine as it was.
 export SAILPLANE_CACHE ?= $(CURDIR)/.cache
+export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
+export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 
 .PHONY: help setup demo test strict check fmt bench clean
 
@@ -16,9 +20,13 @@ help: ## Show this list
 setup: $(VENV)/.synced ## Make .venv with everything in it, exactly as locked
 
 $(VENV)/.synced: pyproject.toml uv.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Sailplane needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@test -x $(UV) && $(UV) --version | grep -q " $(UV_VERSION)" || $(BIN)/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Sailplane needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1)."; \
+	  echo "Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@# Debian's Python without python3-venv leaves an environment without pip: made again once that is installed.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@$(UV) --version 2>/dev/null | grep -q " $(UV_VERSION)" || \
+	  $(BIN)/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
 	$(UV) sync --quiet --locked --inexact
 	@touch $@
 
