@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from chalicelib import __version__
 from sailplane.cli.exits import Exit
 
 COMMANDS = {
@@ -64,7 +65,7 @@ class Sailplane(click.Group):
     commands=[LazyCommand(name, help=text) for name, text in COMMANDS.items()],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(package_name="sailplane")
+@click.version_option(__version__)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option(
