@@ -190,18 +190,17 @@ def test_only_a_running_machine_can_be_taken(thin_cloud: LocalCloud) -> None:
 
 def test_a_daemon_of_the_engine_goes_too(cloud: LocalCloud) -> None:
     """Terminate reaches a process that left group and session, by the tag in its environment."""
-    daemon = "import os, time; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); time.sleep(300)"
+    leave = "os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0)"
+    daemon = f'import os, time; {leave}; open("daemon.pid", "w").write(str(os.getpid())); time.sleep(300)'
     run = f"{sys.executable} -c '{daemon}'; sleep 300"
     launched = cloud.provider.launch(launch_request(cloud.offer, engine=EngineSpec(port=8080, run=run)))
-    life = Machine(cloud.root / launched.id).life or {}
-
-    def escaped() -> bool:
-        members = processes.processes_of(cloud.root / launched.id, None)
-        return any(os.getsid(process.pid) != life["pid"] and "setsid" in str(process.cmdline()) for process in members)
-
-    until(escaped)
+    directory = cloud.root / launched.id
+    note = directory / "workdir" / "daemon.pid"
+    pid = int(until(lambda: note.read_text() if note.exists() else ""))
+    assert os.getsid(pid) != (Machine(directory).life or {})["pid"]
     cloud.provider.terminate(launched.replica_id, launched.id)
-    assert processes.processes_of(cloud.root / launched.id, None) == []
+    assert processes.processes_of(directory, None) == []
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
 def test_an_engine_without_the_tag_goes_too(cloud: LocalCloud) -> None:
@@ -240,7 +239,8 @@ def test_nothing_of_the_control_plane_leaks_into_a_replica(cloud: LocalCloud) ->
     request = launch_request(cloud.offer, engine=engine)
     launched = provider.launch(request)
     directory = cloud.root / launched.id
-    seen = until(lambda: (path := directory / "workdir" / "seen").exists() and path.read_text())
+    path = directory / "workdir" / "seen"
+    seen = until(lambda: path.read_text() if path.exists() else "")
 
     names = {line.partition("=")[0] for line in seen.splitlines() if "=" in line}
     prefixed = {"NUM_GPUS_PER_NODE", "NODE_RANK", "NUM_NODES", "NODE_IPS", "SERVE_REPLICA_ID"}
