@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from chalicelib import lifecycle, passes
 from chalicelib.errors import LaunchError, Unreachable
@@ -193,9 +194,9 @@ def offer(provider: str = "local", zone: str = "a", usd: float = 1.0) -> Offer:
     return Offer(Location(provider, "here", zone), "box", 4, 16, CapacityType.ON_DEMAND, usd)
 
 
-def spec(fingerprint: str = "v1", max_surge: int = 1, drain_timeout_s: float = 30.0, **scaling: float) -> ServiceSpec:
+def spec(fingerprint: str = "v1", max_surge: int = 1, drain_timeout_s: float = 30.0, **scaling: Any) -> ServiceSpec:
     """A service's specification; keyword arguments go to its scaling."""
-    bounds = ScalingSpec(**{"min_replicas": 2, "max_replicas": 2} | scaling)  # type: ignore[arg-type]
+    bounds = ScalingSpec(**{"min_replicas": 2, "max_replicas": 2, **scaling})
     return ServiceSpec(
         probe=ProbeSpec(path="/health", initial_delay_s=60, failure_threshold_s=20, interval_s=2),
         scaling=bounds,

@@ -111,7 +111,10 @@ class Agent:
         return self.ask(method, f"/_sailplane/{path}", body, {"Authorization": f"Bearer {token}"})
 
     def probe(self, path: str = "/headers", **more: object) -> dict[str, Any]:
-        return self.command("POST", "probe", {"method": "GET", "path": path, "timeout_s": 5, **more}).json
+        told: dict[str, Any] = self.command(
+            "POST", "probe", {"method": "GET", "path": path, "timeout_s": 5, **more}
+        ).json
+        return told
 
     def until_phase(self, phase: str) -> dict[str, Any]:
         return until(lambda: (seen := self.probe())["engine"]["phase"] == phase and seen)
@@ -141,7 +144,7 @@ def _ask(
     chunked: bool,
 ) -> Answer:
     try:
-        connection.request(method, path, body, headers, encode_chunked=chunked)  # type: ignore[arg-type]
+        connection.request(method, path, body, headers, encode_chunked=chunked)  # type: ignore[arg-type]  # any body it takes
         response = connection.getresponse()
         return Answer(response.status, response.headers, response.read())
     finally:

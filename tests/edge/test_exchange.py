@@ -151,7 +151,7 @@ def test_a_token_that_no_header_can_carry_is_refused_without_printing_it(token: 
 def test_ten_minutes_of_counts_are_kept() -> None:
     """Nobody listens for an hour: memory stays bounded, the last ten minutes are still there, younger ones all of them."""
     counts = Counts(first_seq=7)
-    lost = counts.freeze(["hello"], 1000.0)
+    batch = lost = counts.freeze(["hello"], 1000.0)
     for second in range(1000, 4600):
         counts.add("hello", second + 0.5)
         batch = counts.freeze(["hello"], second + 0.9)

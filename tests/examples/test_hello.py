@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -16,7 +17,7 @@ from replica_agent.engine import free_port
 from tests.waiting import until
 
 SERVER = Path(__file__).parents[2] / "examples" / "hello" / "server.py"
-QUESTION = [{"role": "user", "content": "good morning"}]
+QUESTION: Any = [{"role": "user", "content": "good morning"}]
 ANSWER = "Hello from hello-k3f9-0-1. You said: good morning"
 
 
@@ -44,7 +45,7 @@ def test_it_lists_its_model(client: openai.OpenAI) -> None:
 
 def test_it_answers_whole(client: openai.OpenAI) -> None:
     """With the shape, the finish reason and the usage that the client expects."""
-    answer = client.chat.completions.create(model="hello", messages=QUESTION)  # type: ignore[arg-type]
+    answer = client.chat.completions.create(model="hello", messages=QUESTION)
     assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == (ANSWER, "stop")
     assert answer.usage
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens == 2 + 7
@@ -52,12 +53,8 @@ def test_it_answers_whole(client: openai.OpenAI) -> None:
 
 def test_it_streams_word_by_word(client: openai.OpenAI) -> None:
     """Server-sent events that end with the usage, when it is asked for, and `[DONE]`."""
-    options = {"include_usage": True}
     with client.chat.completions.create(
-        model="hello",
-        messages=QUESTION,  # type: ignore[arg-type]
-        stream=True,
-        stream_options=options,  # type: ignore[arg-type]
+        model="hello", messages=QUESTION, stream=True, stream_options={"include_usage": True}
     ) as stream:
         chunks = list(stream)
     words = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
@@ -70,7 +67,7 @@ def test_it_streams_word_by_word(client: openai.OpenAI) -> None:
 def test_its_answer_is_as_long_as_asked(client: openai.OpenAI) -> None:
     """`max_tokens` cuts or fills up, so that long generations can be had."""
     for wanted in (1, 200):
-        answer = client.chat.completions.create(model="hello", messages=QUESTION, max_tokens=wanted)  # type: ignore[arg-type]
+        answer = client.chat.completions.create(model="hello", messages=QUESTION, max_tokens=wanted)
         assert answer.usage
         assert answer.usage.completion_tokens == wanted
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,27 +32,27 @@ LIMITS = Limits()
 NOW = START + 10_000
 
 
-def service(target: int = 1, **changes: object) -> Service:
+def service(target: int = 1, **changes: Any) -> Service:
     made = lifecycle.new_service("svc", "u1d0", spec(min_replicas=0, max_replicas=5, target_qps_per_replica=1), START)
-    return replace(made, scaler=ScalerState(target), **changes)  # type: ignore[arg-type]
+    return replace(made, scaler=ScalerState(target), **changes)
 
 
-def replica(status: ReplicaStatus, generation: int = 1, *, age_s: float = 1.0, **changes: object) -> Replica:
+def replica(status: ReplicaStatus, generation: int = 1, *, age_s: float = 1.0, **changes: Any) -> Replica:
     made = lifecycle.new_replica(
         service(), slot=generation, generation=generation, offer=offer(), requirement=Requirement(), boot_nonce="n",
         now=NOW - age_s,
     )  # fmt: skip
-    return replace(made, status=status, version=1, instance_id="i-1", url="http://10.0.0.1", **changes)  # type: ignore[arg-type]
+    return replace(made, status=status, version=1, instance_id="i-1", url="http://10.0.0.1", **changes)
 
 
-def instance(of: Replica, **changes: object) -> Instance:
+def instance(of: Replica, **changes: Any) -> Instance:
     made = Instance("local", "i-1", of.id, of.service, InstanceStatus.RUNNING, of.created_at, of.url)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
-def answer(of: Replica, **changes: object) -> ProbeResult:
+def answer(of: Replica, **changes: Any) -> ProbeResult:
     made = ProbeResult(of.id, NOW, identified=True, ready=True, engine=EnginePhase.RUNNING)
-    return replace(made, **changes)  # type: ignore[arg-type]
+    return replace(made, **changes)
 
 
 def decide(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -27,20 +28,20 @@ CLOUDS = ("aws", "azure", "gcp")
 NOW = 1_800_000_000.0
 
 
-def offer(price: float, region: str = "r1", zone: str = "", **changes: object) -> Offer:
+def offer(price: float, region: str = "r1", zone: str = "", **changes: Any) -> Offer:
     plain = Offer(Location("aws", region, zone), "m", 4, 16, CapacityType.ON_DEMAND, price)
     return replace(plain, **changes)
 
 
-def wanting(*groups: tuple[Requirement, ...], **rest: object) -> Request:
+def wanting(*groups: tuple[Requirement, ...], **rest: Any) -> Request:
     return Request(ResourceRequest(groups or ((Requirement(),),)), CLOUDS, **rest)
 
 
-def one(**fields: object) -> Request:
+def one(**fields: Any) -> Request:
     return wanting((Requirement(**fields),))
 
 
-def refusal(**changes: object) -> Unavailable:
+def refusal(**changes: Any) -> Unavailable:
     base = Unavailable("aws", "r1", "", "", "", Reason.NO_CAPACITY, "sold out", NOW - 60, NOW + 120)
     return replace(base, **changes)
 

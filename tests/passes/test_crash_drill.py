@@ -19,7 +19,7 @@ import pytest
 import chalicelib.executor
 import chalicelib.passes.runner
 from chalicelib import passes
-from chalicelib.model import ReplicaStatus
+from chalicelib.model import Instance, LaunchRequest, ReplicaStatus
 from tests import fakes
 from tests.fakes import World, spec
 
@@ -193,15 +193,15 @@ def test_a_pass_that_lost_its_lease_touches_nothing_more() -> None:
     world.create()
     launch_for_real = world.cloud.launch
 
-    def slow_launch(request: object) -> object:
-        instance = launch_for_real(request)  # type: ignore[arg-type]
+    def slow_launch(request: LaunchRequest) -> Instance:
+        instance = launch_for_real(request)
         world.clock.advance(world.runtime.settings.lease_ttl_s + 1)
         world.store.acquire_lease("svc", "successor", 30, world.clock.now())
         return instance
 
-    world.cloud.launch = slow_launch  # type: ignore[method-assign,assignment]
+    world.cloud.launch = slow_launch  # type: ignore[method-assign]  # for this one launch
     world.tick()
-    world.cloud.launch = launch_for_real  # type: ignore[method-assign]
+    world.cloud.launch = launch_for_real  # type: ignore[method-assign]  # as it was
     assert [replica.status for replica in world.replicas()] == [ReplicaStatus.PENDING]
     world.clock.advance(31)
     world.tick(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,9 @@ from tests.fakes import FakeClock, FakeCloud, World, spec
 READY = ReplicaStatus.READY
 
 
-def world(**cloud: object) -> World:
+def world(**cloud: Any) -> World:
     clock = FakeClock()
-    return World(cloud=FakeCloud(clock, **cloud))  # type: ignore[arg-type]
+    return World(cloud=FakeCloud(clock, **cloud))
 
 
 def test_a_service_comes_up_and_is_routed() -> None:
@@ -91,7 +92,7 @@ def test_an_interruption_unroutes_then_replaces_then_terminates() -> None:
 def test_scale_to_zero_and_wake() -> None:
     """Without load the service goes to IDLE with no machine left; one request brings a replica back."""
     w = world()
-    scaling = {"target_qps_per_replica": 1, "qps_window_s": 5, "downscale_delay_s": 10}
+    scaling: dict[str, Any] = {"target_qps_per_replica": 1, "qps_window_s": 5, "downscale_delay_s": 10}
     w.create(wanted=spec(min_replicas=0, max_replicas=2, **scaling))
     for seq in range(1, 60):
         w.store.record_load("svc", "edge", seq, (), w.clock.now())
@@ -253,7 +254,7 @@ def test_one_service_in_trouble_does_not_stop_the_next() -> None:
     w.create("good")
     w.tick(1)
     victim = next(machine for machine in w.cloud.machines.values() if machine.instance.service == "bad")
-    victim.instance = replace(victim.instance, status=InstanceStatus.RUNNING, interruption_at="soon")  # type: ignore[arg-type]
+    victim.instance = replace(victim.instance, status=InstanceStatus.RUNNING, interruption_at="soon")  # type: ignore[arg-type]  # the bug
     reports = w.tick(4)
     failures = [failure for report in reports if report.service == "bad" for failure in report.failures]
     assert any("Traceback" in failure for failure in failures)

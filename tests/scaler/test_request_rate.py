@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ SKYSERVE = {"upscale_delay_s": 300.0, "downscale_delay_s": 1200.0, "target_qps_p
 
 
 def service(target: int = 1, *, was_ready: bool = True, **scaling: float) -> Service:
-    bounds = {"min_replicas": 0, "max_replicas": 10} | SKYSERVE | scaling
+    bounds: dict[str, Any] = {"min_replicas": 0, "max_replicas": 10} | SKYSERVE | scaling
     made = lifecycle.new_service("svc", "u1d0", spec(**bounds), START)
     return replace(made, scaler=ScalerState(target, since=START), was_ready=was_ready)
 

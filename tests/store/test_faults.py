@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 from botocore.httpsession import URLLib3Session
 
@@ -39,7 +40,7 @@ def answer(code: str, status: int = 400, **content: Any) -> Fault:
 
     def fault(request: AWSRequest) -> AWSResponse:
         body = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": code, **content}
-        return AWSResponse(request.url, status, {}, Body(json.dumps(body).encode()))
+        return AWSResponse(str(request.url), status, HTTPHeaders(), Body(json.dumps(body).encode()))
 
     return fault
 
@@ -52,11 +53,11 @@ def cancelled(*reasons: str) -> Fault:
 def lost_answer(request: AWSRequest) -> None:
     """DynamoDB does the work and its answer never arrives."""
     URLLib3Session().send(request)
-    raise ReadTimeoutError(endpoint_url=request.url)
+    raise ReadTimeoutError(endpoint_url=str(request.url))
 
 
 def no_connection(request: AWSRequest) -> None:
-    raise ConnectionClosedError(endpoint_url=request.url)
+    raise ConnectionClosedError(endpoint_url=str(request.url))
 
 
 def inject(store: DynamoDBStore, *faults: Fault, into: str = "*") -> list[Fault]:
@@ -66,7 +67,8 @@ def inject(store: DynamoDBStore, *faults: Fault, into: str = "*") -> list[Fault]
     def before_send(request: AWSRequest, **_: Any) -> AWSResponse | None:
         return left.pop(0)(request) if left else None
 
-    store._table._connection.client.meta.events.register_first(f"before-send.dynamodb.{into}", before_send)
+    hooks: Any = store._table._connection.client.meta.events  # typed for hooks without an answer
+    hooks.register_first(f"before-send.dynamodb.{into}", before_send)
     return left
 
 
@@ -140,7 +142,8 @@ def test_a_database_that_is_down_or_throttles_is_unreachable(store: DynamoDBStor
         (name,) = [name for name in faults if f"#{name}" in str(request.body)]
         return faults[name](request)
 
-    store._table._connection.client.meta.events.register_first("before-send.dynamodb.*", before_send)
+    hooks: Any = store._table._connection.client.meta.events  # typed for hooks without an answer
+    hooks.register_first("before-send.dynamodb.*", before_send)
 
     def error_of(case: tuple[str, Callable[[str], object]]) -> Exception | None:
         name, call = case
@@ -173,7 +176,7 @@ def test_part_of_a_read_that_was_throttled_is_unreachable(store: DynamoDBStore) 
     """A batch answers with what it did not get to, which must not be taken for missing."""
     key = {"pk": {"S": "SERVICE#hello"}, "sk": {"S": "META"}}
     body = {"Responses": {store._table._name: []}, "UnprocessedKeys": {store._table._name: {"Keys": [key]}}}
-    inject(store, lambda request: AWSResponse(request.url, 200, {}, Body(json.dumps(body).encode())))
+    inject(store, lambda request: AWSResponse(str(request.url), 200, HTTPHeaders(), Body(json.dumps(body).encode())))
     with pytest.raises(Unreachable):
         store.record_load("hello", "r1", 1, [(int(NOW), 1)], NOW)
 

@@ -120,7 +120,7 @@ def test_memory_and_dynamodb_agree(ministack_url: str) -> None:
     dynamodb = new_database(ministack_url, clock).store
     names = (f"hello-{number}" for number in count())
     run_state_machine_as_test(
-        lambda: Twins(dynamodb, clock, next(names)),
+        lambda: Twins(dynamodb, clock, next(names)),  # type: ignore[arg-type]  # any maker will do, not only a class
         settings=settings(
             max_examples=10,
             stateful_step_count=20,

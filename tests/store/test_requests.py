@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -49,9 +50,9 @@ def test_each_read_is_one_request(database: Database) -> None:
         database.requests.clear()
         read()
         assert database.requests == {"Query": 1}
-    for read in (lambda: store.table("hello"), lambda: store.table("nobody"), lambda: store.spec("hello", 1)):
+    for get in (lambda: store.table("hello"), lambda: store.table("nobody"), lambda: store.spec("hello", 1)):
         database.requests.clear()
-        read()
+        get()
         assert database.requests == {"GetItem": 1}
 
 
@@ -125,7 +126,7 @@ def test_a_second_megabyte_is_a_second_request(database: Database) -> None:
 
 def test_the_table_is_made_once_with_its_time_to_live(database: Database) -> None:
     """Making it again changes nothing, and `expires_at` is the attribute that DynamoDB deletes by."""
-    client = database.store._table._connection.client
+    client: Any = database.store._table._connection.client  # botocore makes its methods at run time
     name = database.store._table._name
     database.store.create_service(service(), spec())
     database.store.create_table()
