@@ -2,7 +2,8 @@
 
 document      text -> plain data and lines
 environment   variables: precedence, env files, `$VAR`
-schema        what may be written (pydantic); forms: the notations within (`A100:8`, `32+`, cron)
+schema        what may be written (pydantic)
+values        what one value may be; forms: its notation (`A100:8`, `32+`, cron)
 explain       what does not fit, in plain words
 translate     schema -> core
 """

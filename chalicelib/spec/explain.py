@@ -12,7 +12,8 @@ from pydantic_core import ErrorDetails
 
 from chalicelib.errors import Problem
 from chalicelib.spec.document import Document, KeyPath, dotted
-from chalicelib.spec.schema import Section, nearest
+from chalicelib.spec.schema import Section
+from chalicelib.spec.values import nearest
 
 _WANTED = {
     "string_type": "text",

@@ -7,54 +7,39 @@ what is read and checked but has no machinery behind it yet.
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from chalicelib.model import ProbeSpec, ScalingSpec
 from chalicelib.spec import forms
+from chalicelib.spec.values import (
+    AcceleratorCounts,
+    AcceleratorText,
+    AnyCase,
+    AtLeastOne,
+    Broken,
+    Cloud,
+    Count,
+    HeaderName,
+    HeaderValue,
+    Infra,
+    NonEmpty,
+    Positive,
+    PositiveSeconds,
+    ProbePath,
+    Seconds,
+    Text,
+    all_broken,
+    broken,
+    checked,
+)
 
 _PROBE = ProbeSpec()
 _SCALING = ScalingSpec()
-_HTTP_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PLACE = ("cloud", "region", "zone")
-
-
-class Broken(NamedTuple):
-    """A broken rule; `at` leads from the field that checks it to what is wrong within that field."""
-
-    reason: str
-    hint: str = ""
-    at: tuple[str | int, ...] = ()
-
-
-def broken(reason: str, hint: str = "", at: tuple[str | int, ...] = ()) -> PydanticCustomError:
-    """The error to raise for one broken rule."""
-    return _all_broken([Broken(reason, hint, at)])
-
-
-def _all_broken(rules: list[Broken]) -> PydanticCustomError:
-    return PydanticCustomError("rules", "{rules}", {"rules": rules})
-
-
-def nearest(word: str, words: Iterable[str], likeness: float = 0.6) -> str:
-    """A hint naming the words most like `word`, or an empty one. `likeness` is difflib's ratio, 1 for equal words."""
-    by_lower = {each.lower(): each for each in words}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=likeness)
-    return f"did you mean {' or '.join(by_lower[each] for each in close)}?" if close else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +48,6 @@ class Later:
 
     sentence: str
     when: Callable[[Any], bool] = bool
-
-
-def _checked(read: Callable[[Any], object]) -> AfterValidator:
-    """Check that `read` can read the value, and keep it as the user wrote it."""
-
-    def check(value: Any) -> Any:
-        read(value)
-        return value
-
-    return AfterValidator(check)
 
 
 class Section(BaseModel):
@@ -84,94 +59,6 @@ class Section(BaseModel):
     refused: ClassVar[dict[str, tuple[str, str]]] = {}  # keys that SkyServe knows elsewhere: (reason, hint)
 
 
-# --- values ----------------------------------------------------------------------------------------------------------
-
-_YEAR_S = 366 * 86400
-Seconds = Annotated[float, Field(ge=0, le=_YEAR_S, allow_inf_nan=False)]
-PositiveSeconds = Annotated[float, Field(gt=0, le=_YEAR_S, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=0, le=10_000)]
-AtLeastOne = Annotated[int, Field(ge=1, le=10_000)]
-Text = Annotated[str, Field(min_length=1)]
-Item = TypeVar("Item")
-NonEmpty = Annotated[list[Item], Field(min_length=1)]
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
-
-
-AnyCase = BeforeValidator(_lower)  # SkyServe compares these names without regard to case
-
-
-def _probe_path(path: str) -> str:
-    if not path.startswith("/"):
-        raise broken("must begin with /")
-    if not path.isprintable() or " " in path:
-        raise broken("must not hold spaces or control characters")
-    return path
-
-
-ProbePath = Annotated[str, AfterValidator(_probe_path)]
-
-
-def _header_name(name: str) -> str:
-    if not _HTTP_TOKEN.fullmatch(name):
-        raise broken("is not a header's name")
-    return name
-
-
-def _header_value(value: str) -> str:
-    if not value.isprintable():
-        raise broken("must be one line without control characters")
-    return value
-
-
-HeaderName = Annotated[str, AfterValidator(_header_name)]
-HeaderValue = Annotated[str, AfterValidator(_header_value)]
-
-
-def _known_accelerator(text: str, info: ValidationInfo) -> str:
-    """The text with the accelerator's name as the catalog spells it. Only the case may differ: A10 is not A10G."""
-    wanted = forms.accelerator(text)
-    known: dict[str, str] = (info.context or {}).get("accelerators", {})
-    if not wanted.name or not known:
-        return text
-    if wanted.name.lower() not in known:
-        hint = nearest(wanted.name, known.values(), likeness=0.4) or f"known are, among others, {_some(known.values())}"
-        raise broken(f"names no accelerator that is known: {wanted.name!r}", hint)
-    return known[wanted.name.lower()] + text[len(wanted.name) :]
-
-
-def _some(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)[:10])
-
-
-AcceleratorText = Annotated[str, AfterValidator(_known_accelerator)]
-
-
-def _one_count_each(value: Any) -> Any:
-    for text, count in value.items() if isinstance(value, dict) else ():
-        if count is not None and forms.accelerator(text).count is not None:
-            raise broken("has two counts", f"write {text} or {text.split(':')[0]}: {count}", (text,))
-    return value
-
-
-def _cloud(text: str) -> str:
-    try:
-        return forms.cloud(text)
-    except ValueError as error:
-        raise broken(str(error), nearest(text, forms.CLOUDS)) from error
-
-
-def _infra(text: str) -> str:
-    head = text.split("/", maxsplit=1)[0].strip()
-    if head != "*":
-        _cloud(head)
-    forms.infra(text)
-    return text
-
-
 # --- service ---------------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +66,7 @@ class Probe(Section):
     """When a replica is ready: the engine answers 200."""
 
     path: ProbePath
-    post_data: Annotated[str | dict[str, Any], _checked(forms.json_text)] | None = Field(
+    post_data: Annotated[str | dict[str, Any], checked(forms.json_text)] | None = Field(
         default=None, description="A map, or JSON as text. When given, the probe is a POST with this body."
     )
     headers: dict[HeaderName, HeaderValue] = {}
@@ -202,7 +89,7 @@ class PrometheusMetric(Section):
 class Schedule(Section):
     """Other bounds from an instant on."""
 
-    cron: Annotated[str, _checked(forms.cron)]
+    cron: Annotated[str, checked(forms.cron)]
     timezone: Annotated[str, Field(pattern=r"^[A-Za-z_]+(/[A-Za-z0-9_+-]+)*$")] = "UTC"
     min_replicas: Count | None = None
     max_replicas: AtLeastOne | None = Field(default=None, validate_default=True)
@@ -400,31 +287,26 @@ class Candidate(Section):
         "gpus": ("is not a known key", "did you mean accelerators?"),
     }
 
-    cloud: Annotated[str, AfterValidator(_cloud)] | None = None
+    cloud: Cloud | None = None
     region: Text | None = None
     zone: Text | None = None
-    infra: Annotated[str, AfterValidator(_infra)] | None = Field(
-        default=None, description="cloud[/region[/zone]], * for any"
-    )
+    infra: Infra | None = Field(default=None, description="cloud[/region[/zone]], * for any")
     accelerators: Annotated[
-        AcceleratorText
-        | NonEmpty[AcceleratorText]
-        | Annotated[dict[AcceleratorText, AtLeastOne | None], Field(min_length=1), AfterValidator(_one_count_each)]
-        | None,
+        AcceleratorText | NonEmpty[AcceleratorText] | AcceleratorCounts | None,
         Field(
             description="NAME[:COUNT] or 80GB[+]; a map or set: the cheapest of them; a list: in order of preference"
         ),
     ] = None
-    cpus: Annotated[float | str, _checked(forms.amount)] | None = None
-    memory: Annotated[float | str, _checked(forms.memory)] | None = Field(
+    cpus: Annotated[float | str, checked(forms.amount)] | None = None
+    memory: Annotated[float | str, checked(forms.memory)] | None = Field(
         default=None, description="GiB, or with a unit"
     )
     instance_type: Text | None = None
     use_spot: bool = False
     max_hourly_cost: Positive | None = Field(default=None, description="US dollars an hour for one replica")
-    ports: Annotated[int | str | NonEmpty[int | str], _checked(forms.ports)] | None = None
+    ports: Annotated[int | str | NonEmpty[int | str], checked(forms.ports)] | None = None
     disk_size: Annotated[
-        Annotated[int | str, _checked(forms.disk_size)] | None, Later("machines get their default disk")
+        Annotated[int | str, checked(forms.disk_size)] | None, Later("machines get their default disk")
     ] = None
     disk_tier: Annotated[
         Literal["low", "medium", "high", "ultra", "best"] | None, AnyCase, Later("machines get their default disk")
@@ -557,7 +439,7 @@ class ServiceFile(Section):
         candidates = (info.data["resources"] or Resources()).candidates()
         rules = [*_port_rules(service, candidates), *_spot_rules(service, candidates)]
         if rules:
-            raise _all_broken(rules)
+            raise all_broken(rules)
         return service
 
 
