@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from replica_agent import lock
 from replica_agent.config import Config, ConfigError
@@ -21,6 +23,7 @@ from replica_agent.notice import Notice
 from replica_agent.proxy import MAX_HEADER_BYTES, Proxy, client_session
 
 _ENGINE_GRACE_S = 5.0
+_KEEPALIVE_S = 75.0  # longer than a load balancer's 60 s; the server's own hour lets idle clients take all sockets
 
 
 async def live(config: Config, host_env: Mapping[str, str]) -> None:
@@ -74,9 +77,18 @@ def _server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) 
         handler_cancellation=True,  # a client that leaves takes its request to the engine with it
         auto_decompress=False,
         access_log=None,  # paths and headers may carry credentials
+        logger=_server_log(),
+        keepalive_timeout=_KEEPALIVE_S,
         max_line_size=MAX_HEADER_BYTES,
         max_field_size=MAX_HEADER_BYTES,
     )
+
+
+def _server_log() -> logging.Logger:
+    """The server's log without malformed requests, half a kilobyte each, which quote what the client sent."""
+    log = logging.getLogger("replica_agent.server")
+    log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+    return log
 
 
 async def _listen(runner: web.ServerRunner, host: str, port: int) -> web.TCPSite:

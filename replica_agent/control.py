@@ -19,9 +19,11 @@ from replica_agent.gate import Gate
 from replica_agent.log import Log
 from replica_agent.notice import Notice
 from replica_agent.problem import problem
+from replica_agent.proxy import Broken
 
 PREFIX = "/_sailplane/"
 _LOG_LINES = 100
+_MAX_LOG_LINES_DIGITS = 9
 
 
 class BadProbe(Exception):
@@ -39,7 +41,7 @@ class Question:
     timeout_s: float
 
     @classmethod
-    def parse(cls, text: str) -> Question:
+    def parse(cls, text: bytes) -> Question:
         """Raises `BadProbe` when a field is missing or of the wrong type."""
         try:
             document: dict[str, Any] = json.loads(text)
@@ -97,7 +99,7 @@ class Control:
 
     async def _probe(self, request: web.BaseRequest) -> web.Response:
         try:
-            question = Question.parse(await request.text())
+            question = Question.parse(await request.read())
         except BadProbe as error:
             return problem(400, "Bad probe", str(error), request.path)
         detail = await self._ask(question)
@@ -119,7 +121,7 @@ class Control:
         """Why the engine is not ready; empty when it is. Ready means 200, as in SkyServe."""
         if self._engine.phase is not Phase.RUNNING:
             return f"the engine's phase is {self._engine.phase}"
-        what = f"{question.method} {question.path}"
+        what = f"{question.method} {question.path.partition('?')[0]}"  # a query may hold a key
         headers = (
             question.headers if question.body is None else {"Content-Type": "application/json", **question.headers}
         )
@@ -134,13 +136,15 @@ class Control:
                     allow_redirects=False,
                 ) as answer,
             ):
-                await answer.read()
+                await answer.content.readany()  # a short body whole, so that the connection can be used again
         except TimeoutError:
             return f"{what} was not answered within {question.timeout_s:g} s"
         except aiohttp.ClientConnectorError:
             return f"nothing listens on port {self._engine.port} yet"
+        except Broken as error:
+            return f"{what} failed: {error}"
         except (aiohttp.ClientError, ValueError) as error:
-            return f"{what} failed: {type(error).__name__}: {error}"
+            return f"{what} failed: {type(error).__name__}"  # its text may hold the whole URL
         return "" if answer.status == 200 else f"{what} answered {answer.status}"
 
     async def _drain(self, _request: web.BaseRequest) -> web.Response:
@@ -149,7 +153,7 @@ class Control:
 
     async def _read_log(self, request: web.BaseRequest) -> web.StreamResponse:
         tail = request.query.get("tail", str(_LOG_LINES))
-        if not tail.isdecimal():
+        if not tail.isdecimal() or len(tail) > _MAX_LOG_LINES_DIGITS:
             return problem(400, "Bad number of lines", "tail must be a whole number.", request.path)
         response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
         await response.prepare(request)

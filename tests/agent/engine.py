@@ -90,6 +90,10 @@ class Handler(BaseHTTPRequestHandler):
     def on_break_early(self, _query: str) -> None:
         self.close_connection = True
 
+    def on_break_head(self, _query: str) -> None:
+        self.begin([("X-Endless", "x" * 70_000)])
+        self.close_connection = True
+
     def on_unknown(self, _query: str) -> None:
         self.answer(b"no", status=404)
 

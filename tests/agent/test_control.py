@@ -50,15 +50,16 @@ def test_the_probe_tells_identity_and_readiness(agent: Agent) -> None:
 @pytest.mark.parametrize(
     ("question", "detail"),
     [
-        ({"path": "/status?404"}, "GET /status?404 answered 404"),
-        ({"path": "/status?201"}, "GET /status?201 answered 201"),
+        ({"path": "/status?404"}, "GET /status answered 404"),
+        ({"path": "/status?201"}, "GET /status answered 201"),
         ({"path": "/redirect"}, "GET /redirect answered 307"),
-        ({"path": "/break/early"}, "GET /break/early failed: Broken: Server disconnected"),
-        ({"path": "/never?probe", "timeout_s": 0.05}, "GET /never?probe was not answered within 0.05 s"),
+        ({"path": "/break/early"}, "GET /break/early failed: Server disconnected"),
+        ({"path": "/break/head?key=k"}, "GET /break/head failed: ClientResponseError"),
+        ({"path": "/never?probe", "timeout_s": 0.05}, "GET /never was not answered within 0.05 s"),
     ],
 )
 def test_anything_but_200_is_not_ready_and_says_why(agent: Agent, question: dict[str, Any], detail: str) -> None:
-    """The reason is what the owner reads in `status`."""
+    """The reason is what the owner reads in `status`. The query is left out of it: it may hold a key."""
     told = agent.probe(**question)
     assert (told["ready"], told["detail"]) == (False, detail)
 
@@ -91,11 +92,24 @@ def test_a_senseless_probe_is_refused(agent: Agent, text: str) -> None:
     assert (answer.status, answer.json["title"]) == (400, "Bad probe")
 
 
+def test_a_probe_in_an_unknown_encoding_is_refused(agent: Agent) -> None:
+    """JSON is UTF-8, whatever the header says; the agent does not break over it."""
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json; charset=none-such"}
+    assert agent.ask("POST", "/_sailplane/probe", b"\xff", headers).status == 400
+
+
+def test_an_endless_answer_is_ready_as_soon_as_it_begins(agent: Agent) -> None:
+    """The status tells; what follows it is not collected, so that it cannot fill the machine's memory."""
+    assert agent.probe("/endless?probe", timeout_s=5)["ready"] is True
+    until(lambda: "/endless?probe" in agent.ask_engine("/_seen")["left"])
+
+
 def test_the_log_is_the_engines_output(agent: Agent) -> None:
     """The last lines, as many as asked for."""
     assert agent.command("GET", "log?tail=1").body.decode() == "engine up\n"
     assert agent.command("GET", "log?tail=0").body.decode() == ""
     assert agent.command("GET", "log?tail=many").status == 400
+    assert agent.command("GET", f"log?tail={'9' * 5000}").status == 400
 
 
 def test_a_followed_log_goes_on(agent: Agent) -> None:

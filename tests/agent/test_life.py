@@ -249,12 +249,16 @@ def test_a_port_that_cannot_be_had_is_told(new_agent: NewAgent) -> None:
 
 
 def test_the_agent_writes_no_requests_and_no_secrets(new_agent: NewAgent) -> None:
-    """Its own log stays empty: paths and headers may carry credentials."""
+    """Its own log stays empty: paths and headers may carry credentials, and whoever sends nonsense must not fill the disk."""
     agent = new_agent().until_ready()
     agent.ask("GET", "/headers?key=secret", headers={"Authorization": "Bearer secret"})
     with pytest.raises(http.client.IncompleteRead):
         agent.ask("GET", "/break/chunked")
     agent.command("POST", "probe", token="wrong")
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", agent.place["port"])) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization : Bearer secret\r\n\r\n")
+            assert b" 400 " in client.recv(1000)
     assert agent.said == ""
 
 
