@@ -1,4 +1,4 @@
-"""The store in a dictionary: the same promises as DynamoDB's, for tests and the simulator."""
+"""The store in a dictionary: the same promises as DynamoDB's, for tests."""
 
 from __future__ import annotations
 

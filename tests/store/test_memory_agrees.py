@@ -1,4 +1,4 @@
-"""Memory is what the simulator and most tests run on, so it must behave as DynamoDB does, whatever the order of calls."""
+"""Memory is what most tests run on, so it must behave as DynamoDB does, whatever the order of calls."""
 
 from __future__ import annotations
 
