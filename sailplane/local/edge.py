@@ -16,7 +16,7 @@ from sailplane.local.processes import ProcessId, end_child
 
 LONGEST_PAUSE_S = 10.0
 
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Router:
@@ -54,7 +54,7 @@ class Router:
         lived_s = time.monotonic() - self._started_at
         if code is None or lived_s < self._pause_s:
             return False
-        _LOG.warning("The edge router ended with code %s after %.1f s; starting it again.", code, lived_s)
+        _log.warning("The edge router ended with code %s after %.1f s; starting it again.", code, lived_s)
         self._pause_s = 0.1 if lived_s > LONGEST_PAUSE_S else min(2 * self._pause_s, LONGEST_PAUSE_S)
         self._process = self._start()
         return True

@@ -18,7 +18,7 @@ SHORTEST_S = 0.2
 
 Tick = Callable[[frozenset[str] | None], Sequence[Report]]
 
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Agenda:
@@ -95,10 +95,10 @@ def run(agenda: Agenda, tick: Tick) -> None:
             # it would cost one Lambda invocation, and must not leave the services of this machine without a control plane.
             result = worker.submit(tick, names)
             if defect := result.exception():
-                _LOG.error("A pass broke; this is a defect of Sailplane.", exc_info=defect)
+                _log.error("A pass broke; this is a defect of Sailplane.", exc_info=defect)
                 agenda.failed()
                 continue
             agenda.done(result.result())
             for report in result.result():
                 for failure in report.failures:
-                    _LOG.warning("%s: %s", report.service or "the deployment", failure)
+                    _log.warning("%s: %s", report.service or "the deployment", failure)
