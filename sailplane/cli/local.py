@@ -114,9 +114,13 @@ def capacity(out: Output, *, home: Home, replicas: str) -> None:
     if replicas != "unlimited" and not replicas.isdecimal():
         raise click.BadParameter("give a whole number, 0 or more, or `unlimited`", param_hint="N")
     limit = None if replicas == "unlimited" else int(replicas)
-    home.local.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.make()
     interruption.set_capacity(home.replicas, limit)
-    out.data("There is room for any number of replicas." if limit is None else f"There is room for {limit} replicas.")
+    out.data(
+        "There is room for any number of replicas."
+        if limit is None
+        else f"There is room for {limit} replica{'s' * (limit != 1)}."
+    )
     out.document({"capacity": limit})
     out.next("sailplane status --watch" if limit is None else "sailplane local capacity unlimited")
 
@@ -133,7 +137,7 @@ def _serve(out: Output, home: Home, cache: Path, api_port: int, edge_port: int) 
 def _start_detached(out: Output, home: Home, cache: Path, api_port: int, edge_port: int) -> Running:
     """Start the daemon as a process of its own and wait until it serves. Ends this command as the daemon ends, if it does."""
     where = [f"--home={home.root}", f"--cache={cache}", f"--api-port={api_port}", f"--edge-port={edge_port}"]
-    home.local.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.make()
     with home.log.open("ab") as log, out.progress("Starting the local stack; the first time takes some 15 s longer"):
         seen = log.tell()
         command = [sys.executable, "-m", "sailplane", "local", "start", *where]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from chalicelib.errors import Exists
+from chalicelib.errors import Exists, Invalid
 from chalicelib.providers.local import files
 from sailplane.local.processes import ProcessId
 
@@ -49,13 +49,21 @@ class Home:
         self._state = self.local / "state.json"
         self._secrets = self.local / "secrets.json"
 
+    def make(self) -> None:
+        """See to it that the directory is there. Raises `Invalid` when it cannot be."""
+        try:
+            self.local.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            advice = "Choose another directory with --home or SAILPLANE_HOME."
+            raise Invalid(f"Cannot keep anything in {self.root}: {error.strerror}. {advice}") from error
+
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Hold the right to run this home's stack; the kernel takes it back however the process ends.
 
-        Raises `Exists` when another process holds it.
+        Raises `Exists` when another process holds it, `Invalid` when the directory cannot be made.
         """
-        self.local.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.make()
         with self._lock.open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

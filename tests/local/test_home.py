@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.errors import Exists
+from chalicelib.errors import Exists, Invalid
 from sailplane.local.home import Home, Running
 from sailplane.local.processes import ProcessId
 
@@ -25,6 +25,13 @@ with Home(pathlib.Path(sys.argv[1])).claimed():
 
 def running(daemon: ProcessId, router: ProcessId) -> Running:
     return Running(daemon, router, "http://127.0.0.1:1", "http://127.0.0.1:2")
+
+
+def test_a_home_that_cannot_be_made_is_the_users_to_mend(tmp_path: Path) -> None:
+    """The directory is named, and the option that takes another one."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Invalid, match=r"file/home.*--home"), Home(tmp_path / "file" / "home").claimed():
+        pass
 
 
 def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
