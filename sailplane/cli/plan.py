@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable, Sequence
 
@@ -33,7 +34,7 @@ def command(out: output.Output, text: str, envs: dict[str, str], everything: boo
     plan = make(parsed, _known(providers.split(",")) if providers else _usual_providers(parsed.spec))
     show(out, plan, everything=everything)
     out.document(planning.document(plan, everything=everything))
-    out.next(f"sailplane up {output.current().source} -n {plan.name or 'NAME'}")
+    out.next(shlex.join(["sailplane", "up", output.current().source, "-n", plan.name or "NAME"]))
 
 
 def make(parsed: spec.Parsed, providers: Sequence[str]) -> planning.Plan:

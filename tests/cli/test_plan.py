@@ -181,8 +181,8 @@ def test_a_missing_variable_is_named() -> None:
 
 
 def test_the_installed_command_plans_a_file(tmp_path: Path) -> None:
-    """The console script works from a plain process: data on stdout, the next step on stderr."""
-    source = tmp_path / "mixtral.yaml"
+    """The console script works from a plain process: data on stdout, the next step on stderr, fit to be pasted into a shell."""
+    source = tmp_path / "my mixtral.yaml"
     source.write_text(MIXTRAL)
     script = Path(sys.executable).with_name("sailplane")
     result = subprocess.run(
@@ -190,4 +190,4 @@ def test_the_installed_command_plans_a_file(tmp_path: Path) -> None:
     )
     assert result.returncode == 0
     assert "Standard_NC48ads_A100_v4" in result.stdout
-    assert result.stderr == f"Next: sailplane up {source} -n NAME\n"
+    assert result.stderr == f"Next: sailplane up '{source}' -n NAME\n"
