@@ -50,7 +50,9 @@ class InvalidRequest(errors.Invalid):
 
     def __init__(self, error: ValidationError) -> None:
         found = error.errors(include_url=False, include_context=False, include_input=False)
-        self.problems = tuple(errors.Problem(".".join(map(str, one["loc"])), one["msg"]) for one in found)
+        self.problems = tuple(
+            errors.Problem(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in found
+        )
         super().__init__("; ".join(f"{problem.path}: {problem.reason}" for problem in self.problems))
 
 

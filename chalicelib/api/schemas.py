@@ -5,6 +5,7 @@ Requests refuse unknown members; answers carry instants as ISO 8601 in UTC.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, RootModel, StringConstraints
@@ -12,14 +13,19 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from chalicelib.model import CapacityType, Reason, ReplicaStatus, ServiceStatus
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
+_NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 # The record that every pass reads holds the file's `setup` and `run`; DynamoDB stops at 400 KB.
 MAX_YAML_CHARACTERS = 64 * 1024
 MAX_ENVS_CHARACTERS = 32 * 1024
 
 
-def _not_reserved(name: str) -> str:
+def valid_name(name: str) -> str:
+    """A service's name as it was given. Raises ValueError, saying what names look like, when it cannot be one."""
     if name in RESERVED_NAMES:
         raise ValueError(f"{name!r} is reserved; choose another name")
+    if not re.fullmatch(_NAME, name):
+        rule = "1 to 40 of a-z, 0-9 and -, a letter first, no - last"
+        raise ValueError(f"{name!r} cannot name a service: a name is {rule}")
     return name
 
 
@@ -30,9 +36,7 @@ def _within_size(envs: dict[str, str]) -> dict[str, str]:
     return envs
 
 
-ServiceName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"), AfterValidator(_not_reserved)
-]
+ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterValidator(valid_name)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
 EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True)]
 

@@ -50,6 +50,9 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
     def with_client(*args: Any, url: str | None, key: str | None, root: Path, **others: Any) -> _R:
         if url and not key:
             raise click.UsageError("--url (SAILPLANE_URL) needs that control plane's admin key: set SAILPLANE_KEY.")
+        if key and not (key.isascii() and key.isprintable()):
+            # Refused here: the HTTP client's own refusal repeats it.
+            raise click.UsageError("--key (SAILPLANE_KEY) has a character that no key has, such as the end of a line.")
         with Client((lambda: (url, key)) if url and key else functools.partial(locate, _home_at(root))) as found:
             return command(*args, client=found, **others)
 

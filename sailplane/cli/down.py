@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 import click
 
 from chalicelib.errors import NotFound
 from sailplane.cli import connection, output
 from sailplane.cli.client import Client
+from sailplane.cli.exits import Exit
 from sailplane.cli.output import Output
 from sailplane.cli.services import watch
 
@@ -49,6 +49,11 @@ def shut_down(out: Output, client: Client, names: Sequence[str]) -> None:
     for name in names:
         client.delete(name)
     for name in names:
-        with suppress(NotFound):
+        try:
             watch(out, client, name, settled=lambda _service: False)
-        out.message(f"{name} is gone.")
+        except NotFound:
+            out.message(f"{name} is gone.")
+        except KeyboardInterrupt:
+            out.message("\nDetached: what was to be shut down goes on shutting down.")
+            out.next("sailplane status --watch")
+            raise click.exceptions.Exit(Exit.INTERRUPTED) from None

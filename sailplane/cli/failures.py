@@ -52,12 +52,15 @@ _BY_STATUS: dict[int, type[errors.SailplaneError]] = {
     504: errors.Unreachable,
 }
 
+# Other problems have a list of that name too; what it names is not in the service file.
+_SPEC_PROBLEM = "urn:sailplane:problem:spec"
+
 
 def from_problem(status: int, document: Mapping[str, Any]) -> errors.SailplaneError:
     """The error that the control API meant by an HTTP status and its problem+json body (RFC 9457)."""
     detail = str(document.get("detail") or document.get("title") or f"the control plane answered {status}")
-    if problems := document.get("problems"):
-        return errors.SpecError(tuple(_problem(entry) for entry in problems))
+    if document.get("type") == _SPEC_PROBLEM:
+        return errors.SpecError(tuple(_problem(entry) for entry in document["problems"]))
     if suggestions := document.get("suggestions"):
         return errors.NoFeasibleOffer(detail, tuple(suggestions))
     return _BY_STATUS.get(status, errors.SailplaneError)(detail)
@@ -94,7 +97,7 @@ class _Failed(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         text = json.dumps(self._document()) if self.out.as_json else "\n".join(self._lines())
-        click.echo(text, file=file, err=True)
+        click.echo(text, file=file, err=True, color=self.show_color)
 
     def _lines(self) -> Iterator[str]:
         prefix = click.style("Error:", fg="red")

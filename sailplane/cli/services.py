@@ -52,7 +52,8 @@ def headline(service: Service) -> str:
 
 
 def first_line(text: str) -> str:
-    return text.split("\n", maxsplit=1)[0]
+    """The first line, without the colon that announces those after it."""
+    return text.split("\n", maxsplit=1)[0].removesuffix(":")
 
 
 def local_time(instant: datetime) -> str:

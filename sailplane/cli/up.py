@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from chalicelib import catalog, spec
-from chalicelib.api.schemas import Service
-from chalicelib.errors import Exists, NotFound
+from chalicelib.api.schemas import Service, valid_name
+from chalicelib.errors import Exists, Invalid, NotFound
 from chalicelib.model import ServiceStatus
 from sailplane.cli import connection, inputs, output, plan, workdir
 from sailplane.cli.client import Client
@@ -37,6 +37,7 @@ def command(
     name = name or parsed.name
     if not name:
         raise click.UsageError("The file gives no `name`: choose one with -n NAME.")
+    _require_valid(name)
     plan.show(out, plan.make(parsed, client.info().providers))
     _require_free(client, name)
     if not yes and not out.confirm(f"Start service {name!r}?"):
@@ -48,6 +49,13 @@ def command(
     out.data(service_text(service))
     out.document(service.model_dump(mode="json"))
     out.next(f"sailplane status {name}" if detach else f"curl -L {service.endpoint}/", f"sailplane down {name}")
+
+
+def _require_valid(name: str) -> None:
+    try:
+        valid_name(name)
+    except ValueError as error:
+        raise Invalid(f"{error}. Nothing was started; give another with -n NAME.") from error
 
 
 def _require_free(client: Client, name: str) -> None:

@@ -10,7 +10,7 @@ import click
 from chalicelib import catalog, spec
 from chalicelib.api.schemas import Service, Version
 from chalicelib.errors import Conflict
-from chalicelib.model import ServiceSpec, ServiceStatus
+from chalicelib.model import ReplicaStatus, ServiceSpec, ServiceStatus
 from sailplane.cli import connection, inputs, output, plan, workdir
 from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
@@ -38,7 +38,8 @@ def command(
     plan.make(parsed, client.info().providers)
     text = workdir.made_absolute(text, Path(output.current().source).parent)
     current = client.versions(name)[-1]
-    _show_change(out, current, text, parsed.spec)
+    # Read once more as the control plane will: replicas are made of the absolute `workdir`.
+    _show_change(out, current, text, spec.parse(text, env_overrides=envs).spec)
     if not yes and not out.confirm(f"Update service {name!r}?", unattended=True):
         out.message("Nothing was changed.")
         return
@@ -75,13 +76,18 @@ def _until_rolled_out(out: Output, client: Client, name: str, version: int) -> S
     if service.version != version:
         raise Conflict(f"Somebody else has moved {name} to version {service.version} meanwhile.")
     if broken := newest_failure(service, version):
-        serving = "Replicas of the version before serve on." if service.ready else "No replica is ready."
         raise ServiceFailed(
             f"Version {version} of {name} failed: {last_words(client, name, broken)}\n"
-            f"{serving} The new version is tried again with growing pauses until you update {name} once more: with a mended "
-            f"file, or with the one before."
+            f"{_who_serves(service)} The new version is tried again with growing pauses until you update {name} once more: "
+            f"with a mended file, or with the one before."
         )
     return service
+
+
+def _who_serves(service: Service) -> str:
+    if any(replica.status is ReplicaStatus.READY and replica.version < service.version for replica in service.replicas):
+        return "Replicas of the version before serve on."
+    return f"{service.ready} of {service.target} replicas are ready, none of them of the version before."
 
 
 def _is_rolled_out(service: Service) -> bool:

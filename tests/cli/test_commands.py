@@ -63,6 +63,15 @@ def test_up_of_a_name_in_use_is_refused_before_asking(plane: Plane) -> None:
     assert plane.world.state().service.spec_version == before.spec_version
 
 
+@pytest.mark.parametrize("name", ["Hello", "h\u00e9llo", "a_b", "v1", "a" * 41])
+def test_up_with_a_name_that_cannot_be_one_is_refused_before_the_plan(plane: Plane, name: str) -> None:
+    """The name is quoted and the way out told; the file, in which nothing is wrong, is not blamed."""
+    result = plane.run("up", plane.file(), "-n", name, "-y")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert f"Error: {name!r} " in result.stderr
+    assert "-n NAME" in result.stderr
+
+
 def test_up_takes_the_name_from_the_file(plane: Plane) -> None:
     """Without -n the file's `name` counts; with neither the command line is wrong."""
     assert plane.json("up", plane.file(f"name: given\n{YAML}"), "-y", "--detach")["name"] == "given"
@@ -84,6 +93,7 @@ def test_up_that_fails_tells_error_log_and_what_to_do(plane: Plane) -> None:
     assert "the engine exited with code 3" in result.stderr
     assert "Traceback: no such model" in result.stderr
     assert "sailplane update svc FILE" in result.stderr
+    assert "ENGINE_EXITED: the engine exited with code 3\n" in plane.run("status", "svc").stdout
 
 
 def test_up_interrupted_detaches(plane: Plane) -> None:
@@ -134,6 +144,15 @@ def test_wrong_key_is_refused_and_never_shown(plane: Plane) -> None:
     assert "wrong-key" not in result.stderr
 
 
+@pytest.mark.parametrize("key", ["kept-secret\n", "k\u00e9pt-secret"])
+def test_a_key_that_no_header_takes_is_refused_and_never_shown(plane: Plane, key: str) -> None:
+    """A line's end read along with the key is a mistake in the command line, told without the key."""
+    result = plane.run("status", "--key", key)
+    assert result.exit_code == 2
+    assert "SAILPLANE_KEY" in result.stderr
+    assert "pt-secret" not in result.stderr
+
+
 def test_update_shows_the_difference_and_what_it_means(plane: Plane) -> None:
     """A change of policy replaces nothing; a change of `run` replaces every replica, and the command waits for it."""
     plane.up()
@@ -162,10 +181,23 @@ def test_broken_update_leaves_the_old_version_serving(plane: Plane) -> None:
     assert before <= {replica.id for replica in plane.world.replicas(ReplicaStatus.READY)}
 
 
-def test_update_with_the_same_file_changes_nothing(plane: Plane) -> None:
-    """The version stays, and the command says that nothing is replaced."""
+def test_failed_update_with_no_old_version_left_does_not_say_that_one_serves(plane: Plane) -> None:
+    """A ready replica of the failing version itself is not taken for one of the version before."""
+    plane.cloud.broken = True
     plane.up()
-    assert plane.json("update", "svc", plane.file(), "-y")["version"] == 1
+    plane.cloud.sound = 1
+    result = plane.run("update", "svc", plane.file(YAML.replace("run: serve", "run: serve worse")), "-y")
+    assert result.exit_code == 7
+    assert "of 2 replicas are ready, none of them of the version before" in result.stderr
+
+
+def test_update_with_the_same_file_changes_nothing(plane: Plane) -> None:
+    """The version stays, and the command says that nothing is replaced, also where `workdir` is relative."""
+    file = plane.file(f"workdir: .\n{YAML}")
+    plane.run("up", file, "-n", "svc", "-y")
+    result = plane.run("update", "svc", file, "-y")
+    assert "The file is the same.\nWhat replicas are made of stays the same: none is replaced." in result.stderr
+    assert plane.json("update", "svc", file, "-y")["version"] == 1
 
 
 def test_down_waits_until_the_last_replica_is_gone(plane: Plane) -> None:
@@ -185,6 +217,21 @@ def test_without_a_terminal_only_up_wants_to_be_told_yes(plane: Plane) -> None:
     assert plane.run("update", "svc", plane.file()).exit_code == 0
     assert plane.run("down", "svc").exit_code == 0
     assert plane.world.store.service_names() == ()
+
+
+def test_down_interrupted_says_that_it_goes_on(plane: Plane) -> None:
+    """Ctrl-C while waiting ends with 130 and takes nothing back."""
+    plane.up()
+    plane.cloud.down = True
+    command = [sys.executable, "-m", "sailplane", "down", "svc"]
+    with subprocess.Popen(command, env=plane.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        until(lambda: "SHUTTING_DOWN" in str(run.stderr and run.stderr.readline()))
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=10)
+    assert run.returncode == 130
+    assert "goes on shutting down" in said
+    assert plane.world.state().service.deleting
 
 
 def test_down_with_one_unknown_name_does_nothing(plane: Plane) -> None:

@@ -17,6 +17,8 @@ from sailplane.cli.exits import Exit
 
 PROBE = "import sys; from sailplane.cli import main; sys.argv = ['sailplane', {args}]; sys.excepthook = print\ntry: main()\nexcept SystemExit: pass\nprint(sorted(sys.modules), file=sys.stderr)"
 
+SPEC = "urn:sailplane:problem:spec"
+
 
 def python(code: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=30, check=False)
@@ -148,7 +150,8 @@ def test_a_defect_prints_no_traceback_without_debug() -> None:
 @pytest.mark.parametrize(
     ("status", "document", "kind"),
     [
-        (422, {"detail": "bad", "problems": [{"path": "run", "reason": "missing", "line": 2}]}, errors.SpecError),
+        (422, {"type": SPEC, "problems": [{"path": "run", "reason": "missing", "line": 2}]}, errors.SpecError),
+        (422, {"detail": "name: bad", "problems": [{"path": "name", "reason": "bad"}]}, errors.Invalid),
         (422, {"detail": "none", "suggestions": ["L4:1"]}, errors.NoFeasibleOffer),
         (422, {"detail": "bad"}, errors.Invalid),
         (401, {"title": "Unauthorized"}, failures.Refused),
@@ -195,6 +198,13 @@ def test_colour_obeys_no_color(environ: dict[str, str], coloured: bool) -> None:
     group = type(cli)("sailplane", commands={"show": show}, params=cli.params, callback=cli.callback)
     result = CliRunner().invoke(group, ["show"], env=environ)
     assert result.stdout == ("None\n" if coloured else "False\n")
+
+
+@pytest.mark.parametrize(("environ", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_errors_obey_no_color(environ: dict[str, str], coloured: bool) -> None:
+    """What colours the word `Error:` on a terminal is left out like every other colour."""
+    result = CliRunner().invoke(cli, ["plan", "-"], input="", env=environ, color=True)
+    assert ("\x1b[31mError:" in result.stderr) == coloured
 
 
 def test_tables_are_aligned_and_never_truncated() -> None:
