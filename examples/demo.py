@@ -134,6 +134,10 @@ class Load:
 
 def main() -> int:
     """Run the demo in a directory of its own and leave nothing behind."""
+    missing = [program for program in ("bash", "curl") if shutil.which(program) is None]
+    if missing:
+        print(f"✘ The demo needs {' and '.join(missing)}: install that first.", file=sys.stderr)
+        return 1
     home = Path(tempfile.mkdtemp(prefix="sailplane-demo-"))
     demo = Demo(home)
     os.environ.update(demo.environment)  # for curl and the clients in this process too
