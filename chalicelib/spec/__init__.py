@@ -46,7 +46,7 @@ def parse(
     """Read a service file.
 
     Args:
-        text: YAML, at most 256 KiB.
+        text: YAML, at most 64 KiB.
         env_overrides: variables that take precedence over the file's `envs` (env file, then --env, merged by the caller).
         known_accelerators: canonical names; accelerators are then matched regardless of case, and others refused.
 

@@ -19,7 +19,8 @@ from chalicelib.errors import Problem, SpecError
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
-MAX_BYTES = 256 * 1024
+# What the control plane keeps of a version, so that `plan` refuses what `up` would.
+MAX_BYTES = 64 * 1024
 MAX_DEPTH = 40
 MAX_NODES = 5_000  # after aliases are expanded; the largest real service file has a few hundred
 
