@@ -31,7 +31,7 @@ class Config:
     router_token: str = field(repr=False)
     agent_key: str = field(repr=False)
     deployment: str = "sailplane"
-    dynamodb_endpoint: str | None = None  # a local stand-in for DynamoDB
+    dynamodb_endpoint: str | None = field(default=None, repr=False)  # a local stand-in for DynamoDB, with its key
     local_root: Path | None = None  # where the local provider keeps its replicas
     host_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # the local provider passes PATH and such on
 

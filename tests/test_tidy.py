@@ -99,6 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": {"chalicelib.api", "chalicelib.bootstrap"},
     "edge_router": {"edge_router"},
     "replica_agent": {"replica_agent", "aiohttp", "multidict", "yarl"},
+    "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane": {
         "sailplane",
         "chalicelib",
@@ -121,6 +122,7 @@ READS_ENVIRONMENT = [
     "edge_router/platforms/asgi.py",
     "replica_agent/__main__.py",
     "sailplane/cli/__init__.py",
+    "sailplane/local/guarded_ministack.py",
 ]
 
 

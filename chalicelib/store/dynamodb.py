@@ -76,7 +76,8 @@ class DynamoDBStore:
         region: the table's region.
         clock: tells which items have expired.
         ids: makes the tokens by which DynamoDB recognises a write sent twice.
-        endpoint_url: a local stand-in for DynamoDB. It is given dummy credentials; without it the SDK finds real ones.
+        endpoint_url: a local stand-in for DynamoDB, `http://[access key id@]host:port`. Without it the SDK finds AWS and
+            real credentials.
         on_request: called with the operation's name for every HTTP request, retries included.
         pause: called with 0, 1, 2 before writing again what met another write; sleeps by default.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 from botocore.exceptions import ConnectionError as BotoConnectionError
@@ -117,16 +118,16 @@ class Table:
         self._name = name
         self._ids = ids
         self._pause = pause
-        dummy = "local" if endpoint_url else None  # stand-ins accept any credentials but want some
+        host, key = _stand_in(endpoint_url) if endpoint_url else (None, None)
         self._connection = Connection(
             region=region,
-            host=endpoint_url,
+            host=host,
             connect_timeout_seconds=_CONNECT_TIMEOUT_S,
             read_timeout_seconds=_READ_TIMEOUT_S,
             max_retry_attempts=_SDK_RETRIES,
             max_pool_connections=32,
-            aws_access_key_id=dummy,
-            aws_secret_access_key=dummy,
+            aws_access_key_id=key,
+            aws_secret_access_key=key,
         )
         self._connection.add_meta_table(MetaTable({"TableName": name, **_SCHEMA}))
         client = self._connection.client  # made here, once, and not by the first threads that need it at the same time
@@ -280,6 +281,12 @@ class Table:
             condition=write.condition,
             actions=write.actions or None,
         )
+
+
+def _stand_in(url: str) -> tuple[str, str]:
+    """A local stand-in's endpoint and its access key id; one that accepts any still wants some."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", parts.username or "local"
 
 
 def _attributes(row: Row) -> dict[str, dict[str, str]]:

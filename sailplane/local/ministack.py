@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,7 @@ VERSION = "1.5.33"
 HOST = "127.0.0.1"
 
 _REQUIREMENTS = Path(__file__).with_name("ministack-requirements.txt")
+_GUARDED = Path(__file__).with_name("guarded_ministack.py")
 _LOG_TAIL_LINES = 12
 
 
@@ -91,6 +93,7 @@ class MiniStack:
     ) -> None:
         self.log = home / "ministack.log"
         self.port = port
+        self._key = secrets.token_hex(24)
         self._python = python
         self._state = home / "state"
         self._pid_file = home / "ministack.json"
@@ -100,8 +103,8 @@ class MiniStack:
 
     @property
     def url(self) -> str:
-        """The endpoint for SDKs."""
-        return f"http://{HOST}:{self.port}"
+        """The endpoint, with the only access key id that it serves before the `@`. A secret, like the database itself."""
+        return f"http://{self._key}@{HOST}:{self.port}"
 
     def __enter__(self) -> Self:
         self._state.mkdir(parents=True, exist_ok=True)
@@ -110,7 +113,8 @@ class MiniStack:
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal is for the supervisor, which stops things in order.
             self._process = subprocess.Popen(
-                [str(self._python), "-m", "ministack"],
+                # -P: beside the script lies the module you are reading, by the same name as theirs.
+                [str(self._python), "-P", str(_GUARDED)],
                 env=self._env(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -142,6 +146,7 @@ class MiniStack:
     def _env(self) -> dict[str, str]:
         """All of its environment: nothing of ours, the user's cloud credentials least of all, reaches it."""
         return {
+            "SAILPLANE_DATABASE_KEY": self._key,
             "PATH": os.defpath,
             "TMPDIR": str(self._state),
             "BIND_HOST": HOST,
@@ -157,7 +162,7 @@ class MiniStack:
 
     def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + self._start_timeout_s
-        while not _is_healthy(self.port):
+        while not _is_healthy(self.port, self._key):
             if process.poll() is not None:
                 raise Unreachable(f"MiniStack ended with code {process.returncode} at its start. {self._log_tail()}")
             if time.monotonic() > deadline:
@@ -187,10 +192,11 @@ def _free_port(port: int) -> int:
         return free
 
 
-def _is_healthy(port: int) -> bool:
+def _is_healthy(port: int, key: str) -> bool:
     connection = http.client.HTTPConnection(HOST, port, timeout=2)
     try:
-        connection.request("GET", "/_ministack/health")
+        headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={key}/"}
+        connection.request("GET", "/_ministack/health", headers=headers)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False

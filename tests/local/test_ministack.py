@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -76,6 +77,23 @@ def test_it_listens_on_one_port_of_this_machine_only(python: Path, home: Path, m
         process.kill()
         process.wait()
         assert server.has_ended()
+
+
+@pytest.mark.parametrize("key", [None, "test", "000000000000", "local"])
+def test_nobody_without_its_key_is_served(python: Path, home: Path, key: str | None) -> None:
+    """Not another user of this machine, not a page in the browser: what stands in it is run as the user's commands."""
+    with MiniStack(python, home) as server:
+        store(server).create_table()
+        url = f"http://127.0.0.1:{server.port}"
+        headers = {"Origin": "http://evil.example", "X-Amz-Target": "DynamoDB_20120810.ListTables"}
+        if key:
+            headers["Authorization"] = f"AWS4-HMAC-SHA256 Credential={key}/20260101/us-east-1/dynamodb/aws4_request"
+        for method, path in (("POST", "/"), ("OPTIONS", "/"), ("POST", "/_ministack/reset"), ("GET", "/health")):
+            answer = httpx.request(method, url + path, headers=headers, content=b"{}")
+            assert (answer.status_code, answer.content) == (403, b"")
+            assert "access-control-allow-origin" not in answer.headers
+        assert server._key not in " ".join(process_of(server).cmdline())
+        assert store(server).service_names() == ()
 
 
 def test_the_leftover_of_a_killed_supervisor_is_ended_with_its_state(python: Path, home: Path) -> None:
