@@ -27,7 +27,8 @@ class ScalingDecision:
 def decide(service: Service, load: LoadSample, now: float) -> ScalingDecision:
     """The number of replicas that `service` should have at `now` (epoch seconds), and why.
 
-    An invalid `load` (nobody knows) keeps the target. A service that is still on its way up from zero, or that has
+    An invalid `load` (nobody knows) keeps the target and forgets what had built up: the time that nobody knows about speaks
+    neither for more replicas nor for fewer. A service that is still on its way up from zero, or that has
     never been ready, is not taken down again before it had a chance to serve.
     """
     spec, state = service.spec.scaling, service.scaler
@@ -37,14 +38,18 @@ def decide(service: Service, load: LoadSample, now: float) -> ScalingDecision:
     if spec.target_qps_per_replica is None:
         return ScalingDecision(state, f"fixed at {state.target}")
     if not load.valid:
-        return ScalingDecision(state, f"the load is not known: keeping {state.target}")
+        return _hold(state, now, f"the load is not known: keeping {state.target}")
     wanted = min(max(math.ceil(load.qps / spec.target_qps_per_replica), spec.min_replicas), spec.max_replicas)
     figures = f"{load.qps:.2f} qps at {spec.target_qps_per_replica:g} per replica wants {wanted}"
     if state.target == 0 and wanted > 0:
         return _move(wanted, now, f"{figures}: waking from zero")
     if wanted < state.target and not service.was_ready and not service.backoff.failures:
-        return ScalingDecision(state, f"{figures}: keeping {state.target} until a replica has been ready")
+        return _hold(state, now, f"{figures}: keeping {state.target} until a replica has been ready")
     return _follow(spec, state, wanted, figures, now)
+
+
+def _hold(state: ScalerState, now: float, why: str) -> ScalingDecision:
+    return ScalingDecision(ScalerState(state.target, since=now) if state.direction else state, why)
 
 
 def _follow(spec: ScalingSpec, state: ScalerState, wanted: int, figures: str, now: float) -> ScalingDecision:

@@ -67,9 +67,26 @@ def test_from_zero_the_first_request_is_followed_at_once() -> None:
 
 
 def test_unknown_load_changes_nothing() -> None:
-    """No data is not no load: an invalid sample keeps target and memory."""
+    """No data is not no load: an invalid sample keeps the target, and nothing is written while it lasts."""
     subject = service(4)
     assert decide(subject, LoadSample(0.0, valid=False), START + 1e6).state == subject.scaler
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.0, 0.0), (9.0, 9.0)])
+def test_time_that_nobody_knows_about_does_not_count(before: float, after: float) -> None:
+    """A pull on the target that was seen just before the routers fell silent for an hour has to last all over again."""
+    subject = service(4)
+    for at, sample_then in ((10, LoadSample(before, valid=True)), (20, LoadSample(0.0, valid=False))):
+        subject = replace(subject, scaler=decide(subject, sample_then, START + at).state)
+    subject = replace(subject, scaler=decide(subject, LoadSample(after, valid=True), START + 3620).state)
+    assert subject.scaler.target == 4
+
+
+def test_a_cold_start_does_not_count_as_pressure() -> None:
+    """A burst at the start and silence since then: the next burst has to last as long as any other."""
+    subject = service(2, was_ready=False)
+    targets = follow(subject, [(20, 3.0), (2000, 0.0), (20, 3.0)])
+    assert targets[-1] == 2
 
 
 def test_a_service_that_was_never_ready_is_not_taken_down() -> None:
