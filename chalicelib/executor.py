@@ -7,8 +7,9 @@ between any two lines leaves a record from which the next pass finishes the job:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 from chalicelib.actions import (
     Action,
@@ -57,6 +58,7 @@ class Execution:
         self.finished = False  # the service is deleted, there is nothing left to decide about
         self._runtime = runtime
         self.lease = lease
+        self._farewells: list[Callable[[], None]] = []
 
     def execute(self, decision: Decision) -> None:
         """Carry out every action in order.
@@ -68,6 +70,14 @@ class Execution:
         """
         for action in decision.actions:
             self._do(action)
+
+    def finish(self) -> None:
+        """Tell agents and clouds who leaves, as recorded before.
+
+        Either may take a minute to answer, so it comes after the routers and the replacements.
+        """
+        for farewell in self._farewells:
+            farewell()
 
     def _do(self, action: Action) -> None:
         match action:
@@ -94,6 +104,9 @@ class Execution:
 
     def _launch(self, action: Launch) -> None:
         replica = action.replica
+        if self._runtime.clock.now() >= self.lease.expires_at:
+            self.failures.append(f"{replica.id}: put off to the next pass, this one took longer than its lease lasts")
+            return
         if replica.version == 0:
             service = replace(self.state.service, last_generation=replica.generation)
             events = self._events("replica.pending", action.why, replica.id)
@@ -128,7 +141,7 @@ class Execution:
     def _drain(self, action: Drain) -> None:
         draining = moved(action.replica, ReplicaStatus.DRAINING, self._runtime.clock.now(), reason=action.reason)
         self._commit("replica.draining", action.why, replica=draining)
-        self._runtime.prober.drain(draining)
+        self._farewells.append(partial(self._runtime.prober.drain, draining))
 
     def _terminate(self, action: Terminate) -> None:
         replica = action.replica
@@ -136,6 +149,9 @@ class Execution:
             now = self._runtime.clock.now()
             leaving = moved(replica, ReplicaStatus.TERMINATING, now, reason=action.reason)
             self._commit("replica.terminating", action.why, replica=leaving)
+        self._farewells.append(partial(self._remove, replica))
+
+    def _remove(self, replica: Replica) -> None:
         provider = self._provider(replica)
         if provider is None:
             place = replica.offer.location.provider

@@ -6,7 +6,7 @@ Nothing here decides anything; the code under test is the shipped one. Times are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,6 +61,26 @@ class FakeIds:
     def token(self, nbytes: int) -> str:
         self.drawn += 1
         return f"{self.drawn:0{nbytes * 2}x}"
+
+
+class Interposed:
+    """A port with something happening before and after each of its calls."""
+
+    def __init__(self, port: object, happens: Callable[[str], None]) -> None:
+        self._port, self._happens = port, happens
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._port, name)
+        if not callable(found):
+            return found
+
+        def call(*args: object, **kwargs: object) -> object:
+            self._happens(f"before {name}")
+            answer = found(*args, **kwargs)
+            self._happens(f"after {name}")
+            return answer
+
+        return call
 
 
 @dataclass

@@ -7,15 +7,8 @@ from dataclasses import dataclass
 
 from chalicelib.model import Reason, Replica, ReplicaStatus, Service
 
-# A machine that the cloud took, or that never came, is not one we pay for while it leaves the books.
-_NOT_BILLED = (
-    Reason.PREEMPTED,
-    Reason.LOST,
-    Reason.INTERRUPTED,
-    Reason.NO_CAPACITY,
-    Reason.QUOTA,
-    Reason.LAUNCH_REFUSED,
-)
+# A machine that the cloud took is not one we pay for while it leaves the books.
+_TAKEN = (Reason.PREEMPTED, Reason.LOST, Reason.INTERRUPTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +33,7 @@ def decide_launches(service: Service, replicas: Sequence[Replica], now: float) -
         return Launches((), f"{len(current)} of {target} replicas exist")
     if now < service.backoff.retry_at:
         return Launches((), f"{missing} missing; backing off for {service.backoff.retry_at - now:.0f} s more")
-    billed = [replica for replica in replicas if replica.status.is_active or replica.reason not in _NOT_BILLED]
+    billed = [replica for replica in replicas if not _is_taken(replica)]
     ready = any(replica.status is ReplicaStatus.READY for replica in current)
     room = min(
         target + (surge if stale else 0) - len(active),
@@ -58,6 +51,11 @@ def current_and_stale(service: Service, active: Sequence[Replica]) -> tuple[list
     current = [replica for replica in active if replica.fingerprint == service.spec.fingerprint]
     stale = [replica for replica in active if replica.fingerprint != service.spec.fingerprint]
     return current, stale
+
+
+def _is_taken(replica: Replica) -> bool:
+    # A machine whose launch was never answered may yet be there.
+    return not replica.status.is_active and replica.reason in _TAKEN and bool(replica.instance_id)
 
 
 def _free_slots(replicas: Sequence[Replica], count: int) -> tuple[int, ...]:

@@ -22,8 +22,10 @@ def decide_readiness(state: State, observed: Observed, now: float) -> Decision:
         if status is not replica.status:
             detail = "" if probe.ready else probe.detail
             actions.append(Save(moved(replica, status, now, error=detail), _why(replica, status, probe)))
-    became_ready = any(isinstance(a, Save) and a.replica.status is ReplicaStatus.READY for a in actions)
-    if became_ready and not state.service.was_ready:
+    # Also one that was ready all along: a service woken before its last replica was drained keeps that one.
+    saved = {action.replica.id: action.replica for action in actions if isinstance(action, Save)}
+    statuses = [saved.get(replica.id, replica).status for replica in state.replicas]
+    if ReplicaStatus.READY in statuses and not state.service.was_ready:
         actions.append(SaveService(replace(state.service, was_ready=True), "first replica ready"))
     return Decision(tuple(actions), tuple(action.why for action in actions if isinstance(action, Save)))
 

@@ -1,11 +1,11 @@
 """What happens to each replica that exists? Interruptions, deaths, deadlines, scale-down, roll-out, shutdown, orphans.
 
-Launching new replicas is decided in `launches`; asking again for one whose launch was cut short is decided here.
+Launching is decided in `launches`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chalicelib.actions import (
@@ -13,7 +13,6 @@ from chalicelib.actions import (
     Decision,
     DeleteService,
     Drain,
-    Launch,
     Save,
     SaveService,
     Terminate,
@@ -51,21 +50,29 @@ _WORTH = (
 
 
 def decide_reconcile(
-    state: State, specs: Mapping[int, ServiceSpec], observed: Observed, limits: Limits, now: float
+    state: State,
+    specs: Mapping[int, ServiceSpec],
+    observed: Observed,
+    limits: Limits,
+    now: float,
+    *,
+    routed: Collection[str] = (),
 ) -> Decision:
     """What to do about every existing replica and every machine of this service at `now`.
 
     `specs` holds the spec versions that the replicas were launched from. A replica is judged by its own version's probe
-    and drain limits, so that an update of these does not condemn machines already running.
+    and drain limits, so that an update of these does not condemn machines already running. `routed` are the ids in the
+    published table; it matters to replicas that are draining.
     """
     judged: dict[str, Action | None] = {}
     staying: list[Replica] = []
     for replica in state.replicas:
-        action = _Case(replica, specs[replica.spec_version], observed, limits, now).decide()
+        spec, is_routed = specs[replica.spec_version], replica.id in routed
+        action = _Case(replica, spec, observed, limits, now, is_routed).decide()
         judged[replica.id] = action
         if replica.status.is_active and not isinstance(action, Drain | Terminate):
             staying.append(replica)
-    # Who has to leave is neither launched again nor saved in its old state.
+    # Who has to leave is not saved in its old state.
     for leaving in _retire(state.service, staying):
         judged[leaving.replica.id] = leaving
     actions = [action for action in judged.values() if action is not None]
@@ -91,15 +98,17 @@ class _Case:
     observed: Observed
     limits: Limits
     now: float
+    is_routed: bool
 
-    def decide(self) -> Launch | Save | Drain | Terminate | None:
+    def decide(self) -> Save | Drain | Terminate | None:
         match self.replica.status:
             case ReplicaStatus.PENDING:
                 return self._pending()
             case ReplicaStatus.PROVISIONING:
                 return self._interrupted() or self._dead() or self._provisioning()
             case ReplicaStatus.STARTING | ReplicaStatus.READY | ReplicaStatus.NOT_READY:
-                return self._exited() or self._interrupted() or self._dead() or self._overdue()
+                # A machine on its way out stops its engine: that is no fault of the engine's.
+                return self._interrupted() or self._exited() or self._dead() or self._overdue()
             case ReplicaStatus.DRAINING:
                 return self._dead() or self._draining()
             case ReplicaStatus.TERMINATING:
@@ -107,15 +116,16 @@ class _Case:
             case ReplicaStatus.TERMINATED:
                 return None
 
-    def _pending(self) -> Launch | Terminate:
+    def _pending(self) -> Terminate | None:
         if self._age_s > self.limits.pending_s:
             return self._fail(Reason.LOST, f"the cloud gave no answer to the launch for {self.limits.pending_s:g} s")
-        return Launch(self.replica, f"{self.replica.id}: asking the cloud again, the last outcome is not known")
+        return None
 
     def _provisioning(self) -> Save | Terminate | None:
         if self._age_s > self.limits.provisioning_s:
             detail = self._probe.detail if self._probe else "it has no address"
-            return self._fail(Reason.LOST, f"its agent never answered in {self.limits.provisioning_s:g} s: {detail}")
+            error = f"its agent never answered in {self.limits.provisioning_s:g} s: {detail}"
+            return self._fail(Reason.INITIAL_DELAY_EXCEEDED, error)
         instance = self._instance
         if instance and instance.url and instance.url != self.replica.url:
             return Save(replace(self.replica, url=instance.url), f"{self.replica.id}: the machine has its address")
@@ -141,6 +151,8 @@ class _Case:
     def _dead(self) -> Terminate | None:
         if not self._gone or (self._probe and self._probe.identified):
             return None
+        if self._instance is None and self.replica.url and self._probe is None:
+            return None  # its agent was not asked in this pass, so it may well answer
         taken = self._instance is not None and self._instance.preempted
         if taken or self.replica.offer.capacity_type is CapacityType.SPOT:
             return self._fail(Reason.PREEMPTED, "the cloud took the machine")
@@ -157,14 +169,17 @@ class _Case:
             return self._fail(Reason.UNHEALTHY, error)
         return None
 
-    def _draining(self) -> Terminate | None:
-        if self._age_s <= self.limits.routers_settle_s:
-            return None
+    def _draining(self) -> Drain | Terminate | None:
+        if self.is_routed:
+            # Whoever drained it could not publish that any more: its drain begins when the routers are told.
+            return _drain_again(self.replica)
+        if self.replica.ready_at is None:
+            return self._remove("it never served")
         if self._age_s > self.spec.drain_timeout_s:
             return self._remove(f"drained for {self.spec.drain_timeout_s:g} s, its time is up")
-        if self._probe is None or not self._probe.identified:
-            return self._remove("its agent stopped answering while draining")
-        if self._probe.in_flight == 0:
+        # Silence proves nothing about its requests, nor does an answer from before the routers had settled.
+        probe, settled_at = self._probe, self.replica.status_since + self.limits.routers_settle_s
+        if probe and probe.identified and probe.at > settled_at and probe.in_flight == 0:
             return self._remove("drained")
         return None
 
@@ -204,7 +219,14 @@ class _Case:
             return False
         if self._instance is not None:
             return self._instance.status is InstanceStatus.GONE
-        return self.observed.listed_at - self.replica.created_at >= self.observed.listing_lag_s.get(provider, 0.0)
+        # A cloud takes its time to launch: only what was listed after its answer, if there was one, can be missing.
+        is_answered = self.replica.instance_id and self.replica.status is not ReplicaStatus.PROVISIONING
+        since = self.replica.created_at if is_answered else self.replica.status_since
+        return self.observed.listed_at - since >= self.observed.listing_lag_s.get(provider, 0.0)
+
+
+def _drain_again(replica: Replica) -> Drain:
+    return Drain(replica, replica.reason or Reason.USER, f"{replica.id}: routers still have it, its drain begins now")
 
 
 def _retire(service: Service, active: Sequence[Replica]) -> list[Drain | Terminate]:
@@ -253,7 +275,8 @@ def _orphans(state: State, observed: Observed, limits: Limits, now: float) -> li
 def _backoff(state: State, actions: Sequence[Action], limits: Limits, now: float) -> list[Action]:
     """One failure more, however many replicas of the current version failed by their own fault in this pass.
 
-    Forgiven once a replica has been ready for long enough to show that the version works.
+    Forgiven after a time without another one, once a replica has been ready for long enough to show that the version works
+    or nobody asks for any. A replica that is well proves nothing as long as those that join it keep failing.
     """
     service = state.service
     faults = [
@@ -270,13 +293,14 @@ def _backoff(state: State, actions: Sequence[Action], limits: Limits, now: float
         delay_s = min(limits.backoff_cap_s, limits.backoff_base_s * 2.0 ** min(failures - 1, 30))
         why = f"failure {failures} in a row: the next launch in {delay_s:g} s"
         return [SaveService(replace(service, backoff=Backoff(failures, now + delay_s, faults[0].error)), why)]
-    steady = any(
+    forgiven_at = service.backoff.retry_at + limits.backoff_forgiven_after_s
+    steady = service.scaler.target == 0 or any(
         replica.status is ReplicaStatus.READY
         and replica.fingerprint == service.spec.fingerprint
         and now - replica.status_since >= limits.backoff_forgiven_after_s
         for replica in state.replicas
     )
-    if steady and service.backoff.failures:
-        why = f"ready for {limits.backoff_forgiven_after_s:g} s: earlier failures forgiven"
+    if service.backoff.failures and steady and now >= forgiven_at:
+        why = f"no failure for {limits.backoff_forgiven_after_s:g} s: earlier ones forgiven"
         return [SaveService(replace(service, backoff=Backoff()), why)]
     return []

@@ -1,4 +1,7 @@
-"""Find a place for every replica that is missing, and launch it there."""
+"""Ask again for every launch without an outcome; find a place for every replica that is missing, and launch it there.
+
+After `publish`, because a cloud may take a minute to answer and routers should not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,21 @@ from dataclasses import replace
 from chalicelib import optimizer
 from chalicelib.actions import Decision, Launch
 from chalicelib.lifecycle import decide_launches, new_replica
-from chalicelib.model import Observed, State
+from chalicelib.model import Observed, ReplicaStatus, State
 from chalicelib.ports import Runtime
 
 
 def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> Decision:
-    """One `Launch` for each slot to fill, each placed knowing where the earlier ones went."""
+    """One `Launch` for each replica still PENDING and each slot to fill, each placed knowing where the earlier ones went."""
     service, spec = state.service, state.service.spec
     wanted = decide_launches(service, state.replicas, now)
+    actions = [
+        Launch(replica, f"{replica.id}: asking the cloud again, the last outcome is not known")
+        for replica in state.replicas
+        if replica.status is ReplicaStatus.PENDING
+    ]
     if not wanted.slots:
-        return Decision(why=(wanted.why,))
+        return Decision(tuple(actions), (wanted.why, *(action.why for action in actions)))
     providers = tuple(sorted(runtime.providers))
     request = optimizer.Request(
         resources=spec.resources,
@@ -25,7 +33,6 @@ def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> D
         providers=providers,
     )
     market = runtime.market.offers(providers)
-    actions: list[Launch] = []
     for generation, slot in enumerate(wanted.slots, start=service.last_generation + 1):
         placement = optimizer.decide(request, market, now)
         offer = placement.chosen

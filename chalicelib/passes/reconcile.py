@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from chalicelib.actions import Decision
 from chalicelib.lifecycle import decide_reconcile
-from chalicelib.model import Observed, State
+from chalicelib.model import Observed, ReplicaStatus, State
 from chalicelib.passes.specs import specs_of
 from chalicelib.ports import Runtime
+from chalicelib.routing import members
 
 
 def decide(runtime: Runtime, state: State, observed: Observed, now: float) -> Decision:
-    return decide_reconcile(state, specs_of(runtime, state), observed, runtime.settings.limits, now)
+    drains = any(replica.status is ReplicaStatus.DRAINING for replica in state.replicas)
+    published = runtime.store.table(state.service.name) if drains else None
+    routed = dict(members(published))
+    return decide_reconcile(state, specs_of(runtime, state), observed, runtime.settings.limits, now, routed=routed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from chalicelib.actions import Decision
@@ -12,7 +12,7 @@ from chalicelib.executor import Execution, remove_orphan
 from chalicelib.lifecycle import is_orphan
 from chalicelib.model import Instance, Observed, State
 from chalicelib.passes import autoscale, cadence, optimize, probe, publish, reconcile
-from chalicelib.ports import Runtime
+from chalicelib.ports import Ids, Runtime
 
 Pass = Callable[[Runtime, State, Observed, float], Decision]
 
@@ -53,7 +53,7 @@ def tick(runtime: Runtime, only: frozenset[str] | None = None) -> tuple[Report, 
     except Unreachable as error:
         return (Report("", (*failures, f"store: {error}"), acted=False, next_at=started + 1.0),)
     reports = []
-    for name in names:
+    for name in _in_turn(names, runtime.ids):
         if only is not None and name not in only:
             continue
         if runtime.clock.now() - started > runtime.settings.pass_budget_s:
@@ -65,6 +65,12 @@ def tick(runtime: Runtime, only: frozenset[str] | None = None) -> tuple[Report, 
     if failures:
         reports.append(Report("", tuple(failures), acted=False, next_at=runtime.clock.now() + 1.0))
     return tuple(reports)
+
+
+def _in_turn(names: Sequence[str], ids: Ids) -> Sequence[str]:
+    """From a random one on, so that it is not always the same services that a tick has no time left for."""
+    first = int(ids.token(4), 16) % max(1, len(names))
+    return (*names[first:], *names[:first])
 
 
 def run(runtime: Runtime, name: str, observed: Observed) -> Report:
@@ -114,6 +120,8 @@ def _run(runtime: Runtime, name: str, observed: Observed) -> Report:
             execution.execute(decision)
             if execution.finished:
                 break
+        if execution is not None:
+            execution.finish()
     except (LeaseHeld, Conflict, Fenced) as moved_on:
         # Somebody else is at work on this service or has just changed it: what was decided here is out of date.
         ended = str(moved_on)

@@ -42,6 +42,14 @@ def test_a_preempted_machine_is_replaced_before_it_is_seen_gone() -> None:
     assert decide_launches(service(1), [taken], NOW).slots == (1,)
 
 
+def test_a_launch_that_was_never_answered_may_have_left_a_machine() -> None:
+    """Until it is seen that there is none, it counts as one that we pay for."""
+    leaving = [replica(ReplicaStatus.TERMINATING, n, reason=Reason.LOST) for n in range(5)]
+    assert decide_launches(service(5), leaving, NOW).slots == (5, 6, 7, 8, 9)
+    unanswered = [replace(one, instance_id="") for one in leaving]
+    assert len(decide_launches(service(5), unanswered, NOW).slots) == 1
+
+
 STATES = st.tuples(
     st.sampled_from([status for status in ReplicaStatus if status is not ReplicaStatus.TERMINATED]),
     st.booleans(),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from chalicelib import lifecycle
 from chalicelib.actions import Action, DeleteService, Drain, Launch, Save, SaveService, Terminate, TerminateOrphan
 from chalicelib.model import (
+    Backoff,
     CapacityType,
     EnginePhase,
     Instance,
@@ -60,7 +61,9 @@ def decide(
     replicas: list[Replica],
     instances: list[Instance] | None = None,
     probes: list[ProbeResult] | None = None,
+    *,
     lag_s: float = 0.0,
+    routed: tuple[str, ...] = (),
 ) -> tuple[Action, ...]:
     """`instances=None`: the cloud did not answer."""
     observed = Observed(
@@ -70,21 +73,13 @@ def decide(
         probes={probe.replica_id: probe for probe in probes or []},
     )
     specs = {1: of.spec, of.spec_version: of.spec}
-    return lifecycle.decide_reconcile(State(of, tuple(replicas)), specs, observed, LIMITS, NOW).actions
+    return lifecycle.decide_reconcile(State(of, tuple(replicas)), specs, observed, LIMITS, NOW, routed=routed).actions
 
 
 def test_a_healthy_replica_is_left_alone() -> None:
     """Wanted, listed, ready: nothing to do."""
     one = replica(ReplicaStatus.READY)
     assert decide(service(), [one], [instance(one)], [answer(one)]) == ()
-
-
-def test_a_launch_without_outcome_is_asked_for_again() -> None:
-    """A PENDING record means that an earlier pass died or got no answer: the same launch is repeated."""
-    one = replica(ReplicaStatus.PENDING)
-    (again,) = decide(service(), [one], [])
-    assert isinstance(again, Launch)
-    assert again.replica == one
 
 
 def test_a_launch_is_not_asked_for_for_ever() -> None:
@@ -108,8 +103,26 @@ def test_a_machine_that_answers_is_not_lost() -> None:
 def test_a_young_machine_may_be_missing_from_the_list() -> None:
     """Within the provider's listing lag a machine that is not listed is not lost; after it, it is."""
     assert decide(service(), [replica(ReplicaStatus.STARTING, age_s=5)], [], lag_s=60) == ()
-    (lost,) = decide(service(), [replica(ReplicaStatus.READY, age_s=61)], [], lag_s=60)
+    old = replica(ReplicaStatus.READY, age_s=61)
+    (lost,) = decide(service(), [old], [], [answer(old, identified=False)], lag_s=60)
     assert isinstance(lost, Terminate)
+
+
+def test_a_machine_is_not_missing_from_a_list_older_than_its_launch() -> None:
+    """A launch may take minutes: what was listed before the cloud's answer says nothing about the machine."""
+    slow = replica(ReplicaStatus.PROVISIONING, age_s=100)
+    silence = [answer(slow, identified=False)]
+    assert decide(service(), [replace(slow, status_since=NOW + 1)], [], silence) == ()
+    (lost,) = decide(service(), [replace(slow, status_since=NOW)], [], silence)
+    assert isinstance(lost, Terminate)
+    asked = replace(slow, status=ReplicaStatus.TERMINATING, instance_id="", status_since=NOW - 59)
+    (again,) = decide(service(0), [asked], [], lag_s=60)
+    assert isinstance(again, Terminate), "the last attempt to launch it may be younger than the list"
+
+
+def test_who_was_not_asked_is_not_silent() -> None:
+    """A replica that became known after the probes were sent out is not lost because it gave no answer to them."""
+    assert decide(service(), [replica(ReplicaStatus.READY, age_s=61)], []) == ()
 
 
 def test_a_vanished_machine_is_lost_or_preempted() -> None:
@@ -132,6 +145,15 @@ def test_a_notice_drains() -> None:
         (drain,) = decide(service(), [one], instances, probes)
         assert isinstance(drain, Drain)
         assert drain.reason is Reason.INTERRUPTED
+
+
+def test_an_interrupted_machine_s_engine_is_not_blamed() -> None:
+    """A machine that is being shut down stops its engine too: the reason is the interruption, and nobody backs off."""
+    one = replica(ReplicaStatus.READY)
+    exited = answer(one, ready=False, engine=EnginePhase.EXITED, exit_code=143)
+    (drain,) = decide(service(), [one], [instance(one, interruption_at=NOW + 30)], [exited])
+    assert isinstance(drain, Drain)
+    assert drain.reason is Reason.INTERRUPTED
 
 
 def test_an_exited_engine_ends_its_replica_with_its_last_words() -> None:
@@ -195,14 +217,31 @@ def test_readiness_has_deadlines() -> None:
 def test_a_drain_waits_for_routers_and_requests() -> None:
     """Removed when the routers have settled and nothing is in flight, or when its time is up; not before."""
 
-    def after(age_s: float, in_flight: int) -> bool:
-        one = replica(ReplicaStatus.DRAINING, age_s=age_s, reason=Reason.SCALED_DOWN)
-        return bool(decide(service(0), [one], [instance(one)], [answer(one, in_flight=in_flight)]))
+    def after(age_s: float, **said: object) -> bool:
+        one = replica(ReplicaStatus.DRAINING, age_s=age_s, reason=Reason.SCALED_DOWN, ready_at=START)
+        return bool(decide(service(0), [one], [instance(one)], [answer(one, **said)]))
 
-    assert not after(4, 0)
-    assert after(6, 0)
-    assert not after(29, 1)
-    assert after(31, 1)
+    assert not after(4, in_flight=0)
+    assert after(6, in_flight=0)
+    assert not after(6, in_flight=0, at=NOW - 2), "asked before the routers had settled"
+    assert not after(6, identified=False), "silence does not mean that it has no requests"
+    assert not after(29, in_flight=1)
+    assert after(31, in_flight=1)
+
+
+def test_a_drain_begins_when_the_routers_are_told() -> None:
+    """A pass that died between draining and publishing left it in the table: it is drained anew, not removed."""
+    one = replica(ReplicaStatus.DRAINING, age_s=100, reason=Reason.REPLACED, ready_at=START)
+    (anew,) = decide(service(0), [one], [instance(one)], [answer(one)], routed=(one.id,))
+    assert isinstance(anew, Drain)
+    assert anew.reason is Reason.REPLACED
+
+
+def test_who_never_served_has_nothing_to_drain() -> None:
+    """A machine drained before it was ever ready is removed at once, whatever its agent says."""
+    one = replica(ReplicaStatus.DRAINING, reason=Reason.USER)
+    (gone,) = decide(service(0), [one], [instance(one)])
+    assert isinstance(gone, Terminate)
 
 
 def test_terminating_ends_only_when_seen_gone() -> None:
@@ -231,6 +270,42 @@ def test_scale_down_gives_up_the_least_useful() -> None:
         (Drain, 2),
         (Terminate, 3),
     ]
+
+
+def test_an_agent_that_never_comes_is_held_against_the_service() -> None:
+    """Machines that never answer are not bought for ever at full speed: that is a start that failed, with back-off."""
+    late = replica(ReplicaStatus.PROVISIONING, age_s=901)
+    ended, backoff = decide(service(), [late], [instance(late)], [answer(late, identified=False)])
+    assert isinstance(ended, Terminate)
+    assert ended.reason is Reason.INITIAL_DELAY_EXCEEDED
+    assert isinstance(backoff, SaveService)
+
+
+def test_failures_are_forgiven_after_a_time_without_any() -> None:
+    """A replica that has been well all along does not excuse those that join it; ten minutes without a failure do."""
+    steady = replica(ReplicaStatus.READY, age_s=5000)
+    seen = ([instance(steady)], [answer(steady)])
+    recent = service(backoff=Backoff(3, NOW - 599, "no such model"))
+    assert decide(recent, [steady], *seen) == ()
+    (forgiven,) = decide(replace(recent, backoff=Backoff(3, NOW - 600, "no such model")), [steady], *seen)
+    assert isinstance(forgiven, SaveService)
+    assert forgiven.service.backoff == Backoff()
+
+
+def test_failures_are_forgiven_at_zero() -> None:
+    """A service that sleeps does not wake as FAILED, nor without the protection of a first start, months later."""
+    (forgiven,) = decide(service(0, backoff=Backoff(1, NOW - 600, "no such model")), [], [])
+    assert isinstance(forgiven, SaveService)
+    assert forgiven.service.backoff == Backoff()
+
+
+def test_a_service_that_wakes_with_a_ready_replica_has_been_ready() -> None:
+    """Woken before its last replica was drained: without a new start to wait for, it may be scaled down again."""
+    one = replica(ReplicaStatus.READY)
+    woken = State(service(was_ready=False), (one,))
+    (saved,) = lifecycle.decide_readiness(woken, Observed(probes={one.id: answer(one)}), NOW).actions
+    assert isinstance(saved, SaveService)
+    assert saved.service.was_ready
 
 
 def test_shutdown_leaves_nobody() -> None:

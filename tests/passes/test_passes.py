@@ -9,9 +9,17 @@ import pytest
 
 from chalicelib import passes
 from chalicelib.errors import LaunchRefused, NoCapacity, QuotaExceeded
-from chalicelib.lifecycle import service_status
-from chalicelib.model import InstanceStatus, Reason, ReplicaStatus, ServiceStatus
-from tests.fakes import FakeClock, FakeCloud, World, spec
+from chalicelib.lifecycle import moved, service_status
+from chalicelib.model import (
+    Instance,
+    InstanceStatus,
+    LaunchRequest,
+    Reason,
+    ReplicaStatus,
+    ServiceStatus,
+)
+from chalicelib.ports import Commit
+from tests.fakes import FakeClock, FakeCloud, Interposed, World, spec
 
 READY = ReplicaStatus.READY
 
@@ -270,3 +278,79 @@ def test_a_preview_explains_and_changes_nothing() -> None:
     assert w.cloud.machines == {}
     assert w.replicas() == []
     assert passes.preview(w.runtime, "nobody") == ()
+
+
+def test_routers_never_wait_for_a_cloud_or_an_agent() -> None:
+    """Whatever a pass asks of a cloud or tells an agent, routers have their new table before: either may hang for long."""
+    w = world()
+    w.create(wanted=spec(min_replicas=3, max_replicas=3))
+    w.tick(4)
+    dead, taken, _ = w.routed()
+    del w.cloud.machines[dead]
+    w.cloud.interrupt(taken, 120)
+    w.cloud.lose_answers = 2
+    routed_then: list[tuple[str, list[str]]] = []
+
+    def listen(call: str) -> None:
+        if call in ("before launch", "before terminate", "before drain"):
+            routed_then.append((call.removeprefix("before "), w.routed()))
+
+    cloud, prober = Interposed(w.cloud, listen), Interposed(w.runtime.prober, listen)
+    w.runtime = replace(w.runtime, providers={"local": cloud}, prober=prober)
+    w.tick()
+    assert {name for name, _ in routed_then} == {"launch", "terminate", "drain"}
+    assert not any({dead, taken} & set(routed) for _, routed in routed_then)
+    pending = [replica.id for replica in w.replicas(ReplicaStatus.PENDING)]
+    assert pending, "their launches are asked for again by the next pass"
+    dead = w.routed()[0]
+    del w.cloud.machines[dead]
+    routed_then.clear()
+    w.tick()
+    assert not any(dead in routed for _, routed in routed_then)
+    assert "launch" in {name for name, _ in routed_then}
+
+
+def test_a_pass_that_outlives_its_lease_launches_nothing_more() -> None:
+    """A cloud that takes longer than the lease to answer: the rest is left to the next pass, which finds it all recorded."""
+    w = world()
+    w.create()
+    launch = w.cloud.launch
+
+    def slow_launch(request: LaunchRequest) -> Instance:
+        w.clock.advance(w.runtime.settings.lease_ttl_s)
+        return launch(request)
+
+    w.cloud.launch = slow_launch  # type: ignore[method-assign]
+    (report,) = w.tick()
+    assert [failure for failure in report.failures if "longer than its lease" in failure]
+    assert len(w.cloud.machines) == len(w.replicas()) == 1
+    w.tick(2)
+    assert len(w.cloud.machines) == 2
+
+
+def test_a_busy_tick_puts_off_different_services() -> None:
+    """Four services of which a tick has time for two: all of them come up, not the first two by name for ever."""
+    w = world()
+    for name in "abcd":
+        w.create(name)
+    fifth_s = w.runtime.settings.pass_budget_s / 5
+    slow = Interposed(w.runtime.prober, lambda _call: w.clock.advance(fifth_s))
+    w.runtime = replace(w.runtime, prober=slow)
+    w.tick(20)
+    assert all(len(w.routed(name)) == 2 for name in "abcd")
+
+
+def test_requests_outlive_a_crash_between_draining_and_publishing() -> None:
+    """The pass that drained died before the routers knew: its replica is removed only after they had time to settle."""
+    w = world()
+    w.create()
+    w.tick(4)
+    replica = w.replicas()[0]
+    draining = moved(replica, ReplicaStatus.DRAINING, w.clock.now(), reason=Reason.USER)
+    w.store.commit("svc", None, Commit(replicas=(draining,)))
+    w.tick(every_s=60)
+    assert replica.id not in w.routed()
+    w.tick(5)
+    assert replica.id in w.cloud.machines
+    w.tick(2)
+    assert replica.id not in w.cloud.machines
