@@ -9,8 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ import psutil
 import pytest
 
 from chalicelib.model import ReplicaStatus
+from chalicelib.providers.local import processes
 from sailplane.cli.client import Client
 from sailplane.cli.connection import locate
 from sailplane.local.home import Home
@@ -130,6 +135,87 @@ def test_a_killed_replica_is_unrouted_and_replaced(stack: Laptop) -> None:
     stack.json("replica", "kill", "hello", victim)
     until(lambda: ready_ids(stack) not in ([], [victim]))
     until(lambda: httpx.get(f"{endpoint}/v1/models", follow_redirects=True).is_success)
+
+
+@dataclass
+class Load:
+    """Sequential clients that ask again at once, and once, when a request fails."""
+
+    endpoint: str
+    sent: dict[str, float] = field(default_factory=dict)  # replica's host and port -> when somebody was last sent there
+    answered: int = 0
+    retried: int = 0
+    failed: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def client(self) -> None:
+        with httpx.Client(event_hooks={"response": [self._note]}, follow_redirects=True, timeout=10) as http:
+            while not self.over.is_set():
+                if self._fault(http):
+                    self.retried += 1
+                    if fault := self._fault(http):
+                        self.failed.append(fault)
+                self.answered += 1
+
+    def _fault(self, http: httpx.Client) -> str:
+        try:
+            answer = http.get(f"{self.endpoint}/v1/models")
+        except httpx.TransportError as error:
+            return repr(error)
+        return "" if answer.status_code == 200 else f"{answer.status_code} {answer.text}"
+
+    def _note(self, response: httpx.Response) -> None:
+        if response.is_redirect:
+            self.sent[httpx.URL(response.headers["location"]).netloc.decode()] = time.time()
+
+
+def test_a_replica_killed_under_load_costs_no_request(laptop: Laptop) -> None:
+    """No client fails after one retry, and the dead replica gets none for longer than a probe interval + 2 s.
+
+    The pass that takes it out of the table asks for its replacement.
+    """
+    laptop.start()
+    file = Path(hello(laptop))
+    file.write_text(
+        file.read_text().replace("min_replicas: 1", "min_replicas: 2").replace("max_replicas: 3", "max_replicas: 2")
+    )
+    laptop.json("up", str(file), "-n", "hello", "-y")
+    until(lambda: len(ready_ids(laptop)) == 2)
+    load = Load(laptop.json("status", "hello", "--endpoint")["endpoint"])
+    with ThreadPoolExecutor(8) as clients:
+        running = [clients.submit(load.client) for _ in range(8)]
+        try:
+            until(lambda: load.answered > 200 and len(load.sent) == 2)
+            victim = ready_ids(laptop)[0]
+            address = _address(laptop, victim)
+            killed_at = _cut_power(laptop, victim)
+            until(lambda: len({*ready_ids(laptop)} - {victim}) == 2 and len(load.sent) == 3)
+        finally:
+            load.over.set()
+    assert [client.exception() for client in running] == [None] * 8
+    assert load.failed == []
+    assert load.sent[address] - killed_at < 1 + 2
+    events = laptop.json("events", "hello")["events"]
+    after = [event for event in events if datetime.fromisoformat(event["at"]).timestamp() > killed_at]
+    unrouted = next(event for event in after if event["kind"] == "routes")
+    requested = next(event for event in after if event["kind"] == "replica.pending")
+    assert victim not in unrouted["message"]
+    assert datetime.fromisoformat(unrouted["at"]).timestamp() - killed_at < 1 + 2
+    assert after.index(unrouted) < after.index(requested) < [event["kind"] for event in after].index("replica.ready")
+    assert sum(event["kind"] == "routes" for event in after[: after.index(requested)]) == 1  # of one and the same pass
+
+
+def _address(laptop: Laptop, replica: str) -> str:
+    with Client(partial(locate, Home(laptop.home))) as client:
+        return next(httpx.URL(one.url).netloc.decode() for one in client.service("hello").replicas if one.id == replica)
+
+
+def _cut_power(laptop: Laptop, replica: str) -> float:
+    """SIGKILL to the agent and everything it started, behind the control plane's back; when it began."""
+    at = time.time()
+    for process in processes.processes_of(laptop.home / "local" / "replicas" / replica, None):
+        process.kill()
+    return at
 
 
 def ready_ids(laptop: Laptop) -> list[str]:
