@@ -58,7 +58,7 @@ def serve(home: Home, cache: Path, ports: Ports, announce: Callable[[Running], N
     Raises:
         Exists: this home's stack runs already.
         Invalid: a port is taken. Nothing was started.
-        Unreachable: the database or the router does not start; or the database ended and has to be started again.
+        Unreachable: the database or the router does not start, or the database ended and does not start again.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
@@ -111,15 +111,12 @@ def _wait_for_router(edge_url: str) -> None:
 
 
 def _supervise(home: Home, database: MiniStack, router: Router, running: Running) -> None:
-    """Keep the router up until interrupted. Raises `Unreachable` when the database has ended."""
-    while not database.has_ended():
+    """Keep database and router up until interrupted. Raises `Unreachable` or `Invalid` when the database cannot be."""
+    while True:
+        database.keep_up()
         if router.keep_up():
             home.publish(replace(running, router=router.id))
         time.sleep(SUPERVISE_EVERY_S)
-    raise Unreachable(
-        f"MiniStack ended by itself; the end of {database.log} may say why. What was written since its start is lost: "
-        f"look for services with `sailplane status` after the next `sailplane local start`."
-    )
 
 
 def _configuration(home: Home, database_url: str, edge_url: str) -> Config:

@@ -1,13 +1,14 @@
 """The local stack's DynamoDB: MiniStack, installed into an environment of its own and run as a process of ours.
 
 MiniStack pins its dependencies exactly, so it cannot share ours. It binds every interface unless told otherwise, prepares
-for SFTP and MQTT, and removes docker containers that it takes for its own; all of that is switched off here. It writes its
-state down when SIGTERM ends it, and only then: SIGKILL loses what was written since it started.
+for SFTP and MQTT, and removes docker containers that it takes for its own; all of that is switched off here.
+`guarded_ministack` is what is run: it keeps others out, and its state on disk while it runs.
 """
 
 from __future__ import annotations
 
 import http.client
+import logging
 import os
 import secrets
 import shutil
@@ -30,6 +31,8 @@ HOST = "127.0.0.1"
 _REQUIREMENTS = Path(__file__).with_name("ministack-requirements.txt")
 _GUARDED = Path(__file__).with_name("guarded_ministack.py")
 _LOG_TAIL_LINES = 12
+
+_log = logging.getLogger(__name__)
 
 
 def environment(cache: Path) -> Path:
@@ -142,6 +145,12 @@ class MiniStack:
     def has_ended(self) -> bool:
         """Whether the process ended by itself or was killed by somebody."""
         return self._process is not None and self._process.poll() is not None
+
+    def keep_up(self) -> None:
+        """Start the process again, at the same place with what it last saved, if it has ended. Raises as on entering."""
+        if self._process is not None and self.has_ended():
+            _log.warning("The database ended with code %s; starting it again.", self._process.returncode)
+            self.__enter__()
 
     def _env(self) -> dict[str, str]:
         """All of its environment: nothing of ours, the user's cloud credentials least of all, reaches it."""

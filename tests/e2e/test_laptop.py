@@ -289,6 +289,23 @@ def test_state_and_replicas_outlive_a_stop_and_a_sigkill(laptop: Laptop) -> None
     assert laptop.processes() == []
 
 
+def test_a_killed_database_is_started_again_and_nothing_is_lost(laptop: Laptop) -> None:
+    """Requests are answered all the while; afterwards the service and the very same replica are there."""
+    laptop.start()
+    laptop.json("up", hello(laptop), "-n", "hello", "-y")
+    before = ready_ids(laptop)
+    endpoint = laptop.json("status", "hello", "--endpoint")["endpoint"]
+    state = laptop.home / "local"
+    until(lambda: all(replica in "".join(f.read_text() for f in state.rglob("state/*.json")) for replica in before))
+    (database,) = (process for process in laptop.processes() if any("guarded" in word for word in process.cmdline()))
+    database.kill()
+    assert httpx.get(f"{endpoint}/v1/models", follow_redirects=True).status_code == 200
+    until(lambda: laptop.run("status", "hello").returncode == 0)
+    assert ready_ids(laptop) == before
+    laptop.json("local", "stop", "--down")
+    assert laptop.processes() == []
+
+
 @pytest.mark.parametrize(("option", "detach"), [("--api-port", True), ("--edge-port", False)])
 def test_a_taken_port_is_named_and_nothing_is_left(laptop: Laptop, option: str, detach: bool) -> None:
     """The error names the port and the option, exit code 3; no process of the stack remains."""

@@ -21,6 +21,7 @@ from sailplane.local import ministack
 from sailplane.local.ministack import MiniStack
 from tests.fakes import FakeClock
 from tests.store.nouns import RandomIds, service, spec
+from tests.waiting import until
 
 CACHE = Path(os.environ.get("SAILPLANE_CACHE", "~/.cache/sailplane")).expanduser()
 
@@ -62,6 +63,25 @@ def test_state_survives_a_restart(python: Path, home: Path) -> None:
     with MiniStack(python, home) as server:
         store(server).create_table()
         assert store(server).service_names() == ("hello",)
+
+
+def test_a_kill_costs_half_a_second_at_most(python: Path, home: Path) -> None:
+    """What was written a moment before SIGKILL is there after `keep_up`, at the same address and with the same key."""
+    with MiniStack(python, home) as server:
+        there = store(server)
+        there.create_table()
+        there.create_service(service(), spec())
+        until(lambda: "hello" in saved(home))
+        server.keep_up()  # nothing to do
+        process_of(server).kill()
+        until(server.has_ended)
+        server.keep_up()
+        assert there.service_names() == ("hello",)
+
+
+def saved(home: Path) -> str:
+    """All that stands on disk."""
+    return "".join(path.read_text() for path in (home / "state").glob("*.json"))
 
 
 def test_it_listens_on_one_port_of_this_machine_only(python: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
