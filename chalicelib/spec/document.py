@@ -22,6 +22,7 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 # What the control plane keeps of a version, so that `plan` refuses what `up` would.
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 40
+MAX_INTEGER_BITS = 64  # every bound in the schema is lower; Python cannot write one of 15,000 as text
 MAX_NODES = 5_000  # after aliases are expanded; the largest real service file has a few hundred
 
 _YAML = "tag:yaml.org,2002:"
@@ -194,9 +195,12 @@ class _Builder:
         if not is_portable(node.value):
             return self._wrong(node, path, "holds a character that no environment or file can carry")
         try:
-            return read(node)
+            value = read(node)
         except (ValueError, KeyError, IndexError):  # what PyYAML raises for `!!int x`, `!!bool x`, `!!int ""`
             return self._wrong(node, path, f"is not a valid {node.tag.removeprefix(_YAML)}")
+        if isinstance(value, int) and value.bit_length() > MAX_INTEGER_BITS:
+            return self._wrong(node, path, "is too large")
+        return value
 
     def _map(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         own: dict[str, Any] = {}

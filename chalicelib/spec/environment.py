@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.errors import Problem, SpecError
-from chalicelib.spec.document import Document, dotted, is_portable
+from chalicelib.spec.document import MAX_BYTES, Document, dotted, is_portable
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -124,8 +124,27 @@ def _written_value(document: Document, name: str) -> str | None:
 
 
 def substitute(data: Mapping[str, Any], envs: Mapping[str, str]) -> dict[str, Any]:
-    """`data` with `$VAR` and `${VAR}` replaced, once, in the sections that allow it. Unknown names stay as they are."""
+    """`data` with `$VAR` and `${VAR}` replaced, once, in the sections that allow it. Unknown names stay as they are.
+
+    Raises:
+        SpecError: the result would be larger than a service file may be.
+    """
+    if sum(_size(data.get(key), envs) for key in _SUBSTITUTED) > MAX_BYTES:
+        reason = f"is larger than {MAX_BYTES // 1024} KiB once variables are replaced"
+        raise SpecError((Problem("", reason),))
     return {key: _replaced(value, envs) if key in _SUBSTITUTED else value for key, value in data.items()}
+
+
+def _size(value: Any, envs: Mapping[str, str]) -> int:
+    """How many characters `_replaced` would make of `value`, told without making them."""
+    match value:
+        case str():
+            return len(value) + sum(len(envs.get(found[1] or found[2], "")) for found in _REFERENCE.finditer(value))
+        case list():
+            return sum(_size(item, envs) for item in value)
+        case dict():
+            return sum(_size(key, envs) + _size(item, envs) for key, item in value.items())
+    return 0
 
 
 def _replaced(value: Any, envs: Mapping[str, str]) -> Any:

@@ -40,6 +40,39 @@ def problems_of(text: str) -> tuple[Problem, ...]:
     return ()
 
 
+HUGE = "0x" + "f" * 5_000
+SOUND = "service: {readiness_probe: /}\nresources: {ports: 80}\nrun: x\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"service: {{readiness_probe: /, replicas: {HUGE}}}",
+        f"service: {{readiness_probe: {{path: /, timeout_seconds: {HUGE}}}}}",
+        f"service: {{readiness_probe: {{path: /, post_data: {{a: {HUGE}}}}}}}",
+        f"service: {{readiness_probe: /}}\nresources: {{ports: {HUGE}}}",
+        f"service: {{readiness_probe: /}}\nresources: {{disk_size: {HUGE}}}",
+        f"service: {{readiness_probe: /}}\nresources: {{accelerators: {{L4: {HUGE}}}}}",
+        f"{SOUND}envs: {{A: {HUGE}}}",
+    ],
+)
+def test_a_number_of_thousands_of_digits_is_refused(text: str) -> None:
+    """Python refuses to write one as text, which must not surface as a defect of ours."""
+    assert "is too large" in str(SpecError(problems_of(text)))
+
+
+def test_variables_do_not_make_a_small_file_large() -> None:
+    """64 KB in which 30 KB are replaced for every `$A` would take a gigabyte."""
+    text = f"envs: {{A: {'a' * 30_000}}}\nservice: {{readiness_probe: '/{'$A' * 10_000}'}}\nresources: {{ports: 80}}\nrun: x"
+    assert [problem.reason for problem in problems_of(text)] == ["is larger than 64 KiB once variables are replaced"]
+
+
+def test_endless_lists_of_ports_are_refused() -> None:
+    """4,500 ranges took half a minute of a control plane that has a minute for everything."""
+    text = SOUND.replace("80", f"[{', '.join(['1-65535'] * 4_500)}]")
+    assert ["at most 100" in problem.reason for problem in problems_of(text)] == [True]
+
+
 @given(st.text(max_size=200) | st.text("[]{}:,-&*!|>'\"%@`#? \n\tax<=0", max_size=60))
 def test_any_text(text: str) -> None:
     """Property: arbitrary text, and text of YAML's own characters."""
