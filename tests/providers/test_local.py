@@ -296,6 +296,20 @@ def test_a_workdir_around_the_replicas_is_copied_without_them(thin_cloud: LocalC
     assert not (thin_cloud.root / launched.id / "workdir" / "instances").exists()
 
 
+def test_a_workdir_around_the_replicas_may_be_reached_by_a_link(thin_cloud: LocalCloud, tmp_path: Path) -> None:
+    """By whatever path: a copy does not contain itself."""
+    link = tmp_path / "link"
+    link.symlink_to(thin_cloud.root.parent)
+    launched = thin_cloud.provider.launch(_with_workdir(thin_cloud, link))
+    assert not (thin_cloud.root / launched.id / "workdir" / "instances").exists()
+
+
+def test_a_workdir_among_the_replicas_is_refused(thin_cloud: LocalCloud) -> None:
+    """It would contain its own copy."""
+    with pytest.raises(LaunchRefused, match="where replicas are kept"):
+        thin_cloud.provider.launch(_with_workdir(thin_cloud, thin_cloud.root))
+
+
 def test_a_missing_workdir_is_refused_and_leaves_nothing(thin_cloud: LocalCloud, tmp_path: Path) -> None:
     """The path is named, and no directory of a replica stays behind."""
     with pytest.raises(LaunchRefused, match="nowhere is not a directory"):
@@ -313,6 +327,23 @@ def test_a_huge_workdir_is_refused_before_it_is_copied(tmp_path: Path) -> None:
     with pytest.raises(LaunchRefused, match=r"holds 3 MB, more than the 2 MB .* let `setup` fetch"):
         workdir.copy(source, tmp_path / "copy", tmp_path / "never", limit_bytes=2 * 2**20)
     assert not (tmp_path / "copy").exists()
+
+
+def test_files_that_cannot_be_copied_are_told_in_one_line(tmp_path: Path) -> None:
+    """However many: the message goes into the replica's record, and DynamoDB's records end at 400 KB."""
+    source = tmp_path / "project"
+    depth = source
+    longest = os.pathconf("/", "PC_PATH_MAX")
+    while len(str(depth)) < longest - 300:
+        depth /= "d" * 100
+    depth.mkdir(parents=True)
+    for number in range(50):
+        (depth / f"file{number}").touch()
+    target = tmp_path / ("t" * 200) / ("t" * 200)
+    target.parent.mkdir(parents=True)
+    with pytest.raises(LaunchRefused, match=r"cannot be copied, .*File name too long") as refused:
+        workdir.copy(source, target, tmp_path / "never")
+    assert len(str(refused.value)) < 20_000
 
 
 def test_an_agent_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) -> None:

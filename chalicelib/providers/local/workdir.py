@@ -17,11 +17,15 @@ def copy(source: Path, target: Path, never: Path, limit_bytes: int = LIMIT_BYTES
     """Copy the tree, without version control, environments and caches, and without `never` (where copies are kept).
 
     Raises:
-        LaunchRefused: `source` is no directory, or larger than `limit_bytes`. Nothing was copied.
-        OSError: a file cannot be read, or the disk is full.
+        LaunchRefused: `source` is no directory, lies within `never`, is larger than `limit_bytes`, or holds what cannot be
+            copied.
+        OSError: the disk is full.
     """
+    source = source.resolve()  # as `never` is: a link around it would let the copy contain itself
     if not source.is_dir():
         raise LaunchRefused(f"workdir {source} is not a directory on this machine")
+    if source.is_relative_to(never):
+        raise LaunchRefused(f"workdir {source} lies where replicas are kept")
     left_out = _left_out(never)
     size_bytes = _size_bytes(source, left_out)
     if size_bytes > limit_bytes:
@@ -29,7 +33,14 @@ def copy(source: Path, target: Path, never: Path, limit_bytes: int = LIMIT_BYTES
             f"workdir {source} holds {size_bytes / 2**20:.0f} MB, more than the {limit_bytes / 2**20:.0f} MB that are copied to"
             " a replica. Point workdir at a smaller directory and let `setup` fetch what is large."
         )
-    shutil.copytree(source, target, symlinks=True, ignore=left_out)
+    try:
+        shutil.copytree(source, target, symlinks=True, ignore=left_out)
+    except shutil.Error as error:
+        failures = error.args[0]  # one for each file: as text it could be larger than any record may be
+        path, _, why = failures[0]
+        raise LaunchRefused(
+            f"workdir {source}: {len(failures)} files cannot be copied, {path} for one: {why}"
+        ) from error
 
 
 def _left_out(never: Path) -> Callable[[str, list[str]], set[str]]:
