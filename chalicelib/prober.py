@@ -22,8 +22,9 @@ from chalicelib.identity import agent_token
 from chalicelib.model import EnginePhase, ProbeResult, ProbeSpec, Replica
 from chalicelib.ports import Clock
 
-# A probe's answer is 1 KB and 20 log lines; a log is what a function may answer with, less room for JSON's escapes.
-MAX_ANSWER_BYTES = 64 * 1024
+# A probe's answer is 1 KB and 16 KB of log, of which JSON makes six times as many when no byte is text. A log is what a
+# function may answer with, less room for JSON's escapes.
+MAX_ANSWER_BYTES = 128 * 1024
 MAX_LOG_BYTES = 2 * 1024 * 1024
 MAX_DETAIL_CHARACTERS = 500
 MAX_LOG_TAIL_CHARACTERS = 8_000

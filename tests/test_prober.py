@@ -160,6 +160,13 @@ def test_an_engine_that_exited_tells_why(agents: Agents, prober: HttpProber) -> 
     assert len(result.detail) == 500
 
 
+def test_an_engine_whose_last_words_are_binary_is_understood(agents: Agents, prober: HttpProber) -> None:
+    """The agent's 16 KB of log are 98 KB of JSON when no byte of them is text."""
+    engine = {"phase": "EXITED", "exit_code": 1, "log_tail": "\ufffd" * 16_384}
+    replica = agents.answering(_json(_answer(ready=False, engine=engine)))
+    assert prober.probe([(replica, SPEC)])[replica.id].engine is EnginePhase.EXITED
+
+
 @pytest.mark.parametrize(
     "changes", [{"replica_id": "svc-ab12-0-2"}, {"boot_nonce": "n1"}, {"replica_id": "x" * 5_000, "boot_nonce": ""}]
 )
@@ -182,7 +189,7 @@ def test_another_machine_at_the_address_is_nobody(agents: Agents, prober: HttpPr
         (_json(_answer(in_flight=-1)), "malformed: in_flight"),
         (_json(_answer(engine={"phase": "DREAMING"})), "malformed: engine.phase"),
         (_json({"replica_id": "svc-ab12-0-1"}), "malformed: boot_nonce"),
-        (_raw(b" " * (MAX_ANSWER_BYTES + 1)), "longer than 64 KB"),
+        (_raw(b" " * (MAX_ANSWER_BYTES + 1)), "longer than 128 KB"),
         (_raw(b"\x1f\x8b", headers={"Content-Encoding": "gzip"}), "malformed"),
         (_json({}, status=401), "HTTP 401"),
         (_json(_answer(), status=500), "HTTP 500"),
