@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,13 +199,6 @@ def test_the_entry_point_imports_no_cloud() -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout.split() == []
-
-
-def test_lambda_gets_what_the_project_names() -> None:
-    """Every line of requirements.txt is a dependency of pyproject.toml, within the same bounds."""
-    lines = {line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")}
-    assert lines
-    assert lines <= set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
 
 
 def is_handler(path: Path, node: ast.stmt) -> bool:

@@ -31,12 +31,6 @@ def test_info_names_the_deployment(api: Api) -> None:
     }
 
 
-def test_the_version_is_the_packages() -> None:
-    """Lambda has no package metadata to read it from."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["version"] == __version__
-
-
 def test_every_route_is_described(api: Api) -> None:
     """The OpenAPI document has exactly the app's routes, each with a summary, its answer and its errors."""
     document = api.client.http.get("/openapi.json").json_body
