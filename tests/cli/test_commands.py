@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 
@@ -13,7 +12,7 @@ from chalicelib.errors import NoCapacity
 from chalicelib.model import ReplicaStatus
 from sailplane.cli.logs import overlap
 from tests.cli.conftest import YAML, Plane
-from tests.waiting import until
+from tests.waiting import interrupted, until
 
 
 def test_up_shows_plan_and_progress_and_ends_when_ready(plane: Plane) -> None:
@@ -103,8 +102,7 @@ def test_up_interrupted_detaches(plane: Plane) -> None:
     with subprocess.Popen(command, env=plane.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
         until(lambda: "STARTING" in str(run.stderr and run.stderr.readline()))
-        run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=10)
+        said = interrupted(run)
     assert run.returncode == 130
     assert "sailplane status svc --watch" in said
     assert plane.world.store.service_names() == ("svc",)
@@ -227,8 +225,7 @@ def test_down_interrupted_says_that_it_goes_on(plane: Plane) -> None:
     with subprocess.Popen(command, env=plane.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
         until(lambda: "SHUTTING_DOWN" in str(run.stderr and run.stderr.readline()))
-        run.send_signal(signal.SIGINT)
-        _, said = run.communicate(timeout=10)
+        said = interrupted(run)
     assert run.returncode == 130
     assert "goes on shutting down" in said
     assert plane.world.state().service.deleting
@@ -295,7 +292,7 @@ def test_watch_in_a_pipe_prints_a_line_of_json_for_every_change(plane: Plane) ->
         after = json.loads(run.stdout.readline())
         assert before["status"] == "READY"
         assert after["replicas"] != before["replicas"]
-        run.send_signal(signal.SIGINT)
+        interrupted(run)
     assert run.returncode == 130
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -28,7 +27,7 @@ from chalicelib.providers.local import processes
 from sailplane.cli.client import Client
 from sailplane.cli.connection import locate
 from sailplane.local.home import Home
-from tests.waiting import until
+from tests.waiting import interrupted, until
 
 HELLO = Path(__file__).parents[2] / "examples" / "hello" / "service.yaml"
 FREE_PORTS = ("--api-port=0", "--edge-port=0")
@@ -324,7 +323,6 @@ def test_ctrl_c_ends_a_stack_in_the_foreground(laptop: Laptop) -> None:
     with laptop.popen("local", "start", *FREE_PORTS, "--json") as daemon:
         assert daemon.stdout is not None
         assert daemon.stdout.readline() == "{\n"
-        daemon.send_signal(signal.SIGINT)
-        _, said = daemon.communicate(timeout=30)
+        said = interrupted(daemon)
     assert daemon.returncode == 0, said
     assert laptop.processes() == []
