@@ -9,6 +9,7 @@ from chalicelib import lifecycle, model
 from chalicelib.api import schemas
 
 HISTORY_SHOWN_S = 3600.0
+_REFUSALS = (model.Reason.NO_CAPACITY, model.Reason.QUOTA, model.Reason.LAUNCH_REFUSED)
 
 
 def service(state: model.State, history: Sequence[model.Replica], edge_url: str, now: float) -> schemas.Service:
@@ -23,7 +24,7 @@ def service(state: model.State, history: Sequence[model.Replica], edge_url: str,
     return schemas.Service(
         name=record.name,
         status=status,
-        message=message,
+        message=message + _refusal(state, gone),
         endpoint=f"{edge_url}/{record.name}",
         version=record.spec_version,
         target=record.scaler.target,
@@ -35,6 +36,13 @@ def service(state: model.State, history: Sequence[model.Replica], edge_url: str,
         updated_at=instant(record.updated_at),
         replicas=tuple(_replica(replica) for replica in (*state.replicas, *gone)),
     )
+
+
+def _refusal(state: model.State, gone: Sequence[model.Replica]) -> str:
+    """Why there is no replica although one is wanted: what the cloud said to the last launch. `gone` is newest first."""
+    if not gone or state.replicas or not state.service.scaler.target or gone[0].reason not in _REFUSALS:
+        return ""
+    return f"; the last launch was refused: {gone[0].reason}: {gone[0].error}"
 
 
 def version(spec: model.SpecVersion) -> schemas.Version:

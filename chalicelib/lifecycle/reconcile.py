@@ -159,13 +159,13 @@ class _Case:
         return self._fail(Reason.LOST, "the machine died: the cloud does not list it and its agent does not answer")
 
     def _overdue(self) -> Terminate | None:
-        probe, asked = self.spec.probe, f"{self.spec.probe.method} {self.spec.probe.path}"
+        probe = self.spec.probe
         detail = self._probe.detail if self._probe else "not probed"
         if self.replica.status is ReplicaStatus.STARTING and self._age_s > probe.initial_delay_s:
-            error = f"not ready within initial_delay_seconds: {probe.initial_delay_s:g} ({asked}: {detail})"
+            error = f"not ready within initial_delay_seconds: {probe.initial_delay_s:g} ({detail})"
             return self._fail(Reason.INITIAL_DELAY_EXCEEDED, error)
         if self.replica.status is ReplicaStatus.NOT_READY and self._age_s > probe.failure_threshold_s:
-            error = f"failed its readiness probe for more than {probe.failure_threshold_s:g} s ({asked}: {detail})"
+            error = f"failed its readiness probe for more than {probe.failure_threshold_s:g} s ({detail})"
             return self._fail(Reason.UNHEALTHY, error)
         return None
 

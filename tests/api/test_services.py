@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.errors import NoCapacity
 from chalicelib.model import Event, Reason, Service, SpecVersion, Unavailable
 from chalicelib.ports import Commit
 from chalicelib.store.memory import MemoryStore
@@ -95,6 +96,17 @@ def test_terminated_replicas_stay_listed_for_an_hour(api: Api) -> None:
     assert (replicas[2]["id"], replicas[2]["reason"]) == (lost.id, "LOST")
     api.world.clock.advance(3600)
     assert len(api.get("/v1/services/hello").json_body["replicas"]) == 2
+
+
+def test_a_refused_launch_is_the_reason_for_no_replica(api: Api) -> None:
+    """While a cloud refuses, the message says which refusal it was; when it no longer does, the message is the usual one."""
+    api.world.cloud.refusal = NoCapacity("no box left")
+    api.post("/v1/services", NEW)
+    api.world.tick(3)
+    assert "NO_CAPACITY: no box left" in api.get("/v1/services/hello").json_body["message"]
+    api.world.cloud.refusal = None
+    api.world.tick(70)
+    assert api.get("/v1/services/hello").json_body["message"] == "2 of 2 ready"
 
 
 @pytest.mark.parametrize("name", ["", "v1", "healthz", "Hello", "1up", "-a", "a-", "a_b", "a" * 41, "a/b", "a\n"])

@@ -200,17 +200,17 @@ def test_readiness_follows_the_probe() -> None:
 
 
 def test_readiness_has_deadlines() -> None:
-    """STARTING ends after initial_delay_s, NOT_READY after failure_threshold_s, each naming the probe."""
+    """STARTING ends after initial_delay_s, NOT_READY after failure_threshold_s, each with what the probe met."""
     for status, age_s, reason in (
         (ReplicaStatus.STARTING, 61, Reason.INITIAL_DELAY_EXCEEDED),
         (ReplicaStatus.NOT_READY, 21, Reason.UNHEALTHY),
     ):
         late = replica(status, age_s=age_s)
         in_time = replica(status, age_s=age_s - 2)
-        ended, _ = decide(service(), [late], [instance(late)], [answer(late, ready=False, detail="HTTP 500")])
+        ended, _ = decide(service(), [late], [instance(late)], [answer(late, ready=False, detail="GET /health answered 500")])
         assert isinstance(ended, Terminate)
         assert ended.reason is reason
-        assert "GET /health: HTTP 500" in ended.replica.error
+        assert "(GET /health answered 500)" in ended.replica.error
         assert not decide(service(), [in_time], [instance(in_time)], [answer(in_time, ready=False)])
 
 
