@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from chalicelib.ports import Commit
 from edge_router import table as edge_table
 from tests.api.conftest import Api, assert_problem
 from tests.fakes import START
+
+ROUTER_TOKEN = "router-token-of-the-tests"
 
 
 def _body(seq: int = 1, requests: dict[str, Any] | None = None, etag: str | None = None) -> dict[str, Any]:
@@ -139,8 +142,13 @@ def test_a_malformed_batch_is_refused_as_a_whole(api: Api, change: dict[str, Any
     assert api.world.state().load == ()
 
 
-def test_a_batch_beyond_1_mib_is_refused(api: Api) -> None:
+def test_ten_minutes_of_a_hundred_services_are_taken(api: Api) -> None:
+    """All that a router keeps while the control plane is gone: a batch too large would be sent again, as it is, for ever."""
+    seconds = [[int(START) - 600 + second, 1_000] for second in range(600)]
+    batch = _body(1, {f"service-{number}": seconds for number in range(100)})
+    assert api.call("POST", "/v1/edge/exchange", json.dumps(batch).encode(), key=ROUTER_TOKEN).status_code == 200
+
+
+def test_a_batch_beyond_5_mib_is_refused(api: Api) -> None:
     """413, whatever it holds."""
-    assert_problem(
-        api.call("POST", "/v1/edge/exchange", b" " * (1024 * 1024 + 1), key="router-token-of-the-tests"), 413
-    )
+    assert_problem(api.call("POST", "/v1/edge/exchange", b" " * (5 * 1024 * 1024 + 1), key=ROUTER_TOKEN), 413)
