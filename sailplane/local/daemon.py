@@ -155,7 +155,14 @@ def _url(listener: socket.socket) -> str:
 def _api_served(runtime: Runtime, listener: socket.socket) -> Iterator[None]:
     """Serve the control API while the body runs."""
     gateway = Gateway(partial(create_app, lambda: runtime))
-    told = uvicorn.Config(gateway, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    told = uvicorn.Config(
+        gateway,
+        lifespan="off",
+        log_config=None,
+        log_level="error",  # a warning for each malformed request would let anybody fill the disk
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
     server = uvicorn.Server(told)
     thread = threading.Thread(target=server.run, args=([listener],), name="api")
     thread.start()

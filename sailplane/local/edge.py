@@ -63,6 +63,7 @@ class Router:
         self._started_at = time.monotonic()
         fd = self._listener.fileno()
         command = [sys.executable, "-m", "uvicorn", "--factory", "edge_router.platforms.asgi:from_env", f"--fd={fd}"]
-        speed = ["--loop=uvloop", "--http=httptools", "--no-access-log", "--no-proxy-headers", "--log-level=warning"]
+        speed = ["--loop=uvloop", "--http=httptools", "--no-access-log", "--no-proxy-headers"]
         # A session of its own: Ctrl-C in the terminal is for the supervisor, which stops things in order.
-        return subprocess.Popen([*command, *speed], env=self._env, pass_fds=[fd], start_new_session=True)
+        quiet = ["--log-level=error"]  # a warning for each malformed request would let anybody fill the disk
+        return subprocess.Popen([*command, *speed, *quiet], env=self._env, pass_fds=[fd], start_new_session=True)

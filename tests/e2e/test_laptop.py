@@ -271,6 +271,19 @@ def test_only_this_machine_can_connect(stack: Laptop) -> None:
     assert set(listening) == {"127.0.0.1"}
 
 
+@pytest.mark.parametrize("which", ["api_url", "edge_url"])
+def test_nonsense_does_not_fill_the_log(stack: Laptop, which: str) -> None:
+    """Neither what is no HTTP nor WebSocket handshakes, of which any number can be sent, leave a line."""
+    url = httpx.URL(stack.json("local", "status")[which])
+    before = (stack.home / "local" / "daemon.log").read_bytes()
+    handshake = b"GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    for request in (b"\x16\x03\x01\r\n\r\n", handshake) * 3:
+        with socket.create_connection((url.host, url.port or 0)) as client:
+            client.sendall(request)
+            assert client.recv(100).startswith(b"HTTP/1.1 ")
+    assert (stack.home / "local" / "daemon.log").read_bytes() == before
+
+
 def test_state_and_replicas_outlive_a_stop_and_a_sigkill(laptop: Laptop) -> None:
     """A stack stopped with --keep, and one killed outright, finds its service and the very same replica again."""
     laptop.start()
