@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import click
 
 from chalicelib import catalog, spec
+from chalicelib.errors import NoFeasibleOffer
 from chalicelib.model import CapacityType, Offer, ServiceSpec
 from chalicelib.providers.local.offers import offers as local_offers
 from sailplane import plan as planning
@@ -22,7 +23,9 @@ _CAPACITY = {CapacityType.SPOT: "spot", CapacityType.ON_DEMAND: "on-demand"}
 @click.command()
 @inputs.service_file
 @click.option("--all", "everything", is_flag=True, help="Show every place, not the best one of each machine type only.")
-@click.option("--providers", metavar="NAME,...", help="Plan for these only. [default: all clouds, and what FILE names]")
+@click.option(
+    "--providers", metavar="NAME,...", help="Plan for these only. [default: aws,azure,gcp and what FILE names]"
+)
 @output.options
 def command(out: output.Output, text: str, envs: dict[str, str], everything: bool, providers: str | None) -> None:
     """Show where the service in FILE would run, what it would cost, and what was left out and why.
@@ -38,8 +41,16 @@ def command(out: output.Output, text: str, envs: dict[str, str], everything: boo
 
 def make(parsed: spec.Parsed, providers: Sequence[str]) -> planning.Plan:
     """Plan on packaged prices and this machine. Raises `NoFeasibleOffer`."""
-    market = catalog.CatalogMarket({"local": local_offers}).offers(_all_providers())
-    return planning.make(parsed, market, providers, catalog.as_of(), time.time())
+    clouds, now = sorted({*_CLOUDS, *providers} - {"local"}), time.time()
+
+    def on(accelerators: frozenset[str] | None) -> planning.Plan:
+        market = (*local_offers(), *catalog.offers(clouds, accelerators))
+        return planning.make(parsed, market, providers, catalog.as_of(providers), now)
+
+    try:
+        return on(planning.accelerators(parsed.spec.resources))
+    except NoFeasibleOffer:
+        return on(None)  # to name the nearest that would do takes the whole market, which is slow to load
 
 
 def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -> None:
@@ -79,9 +90,9 @@ def _known(providers: Sequence[str]) -> Sequence[str]:
 
 
 def _usual_providers(service: ServiceSpec) -> tuple[str, ...]:
-    """All clouds, and this machine when the file asks for it by name."""
+    """The clouds that Sailplane is made for, and whatever else the file asks for by name, such as this machine."""
     named = {wish.provider for group in service.resources.groups for wish in group if wish.provider}
-    return tuple(sorted({*catalog.providers(), *named}))
+    return tuple(sorted({*_CLOUDS, *named}))
 
 
 def _row(offer: Offer, *, chosen: bool) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ def test_providers_narrow_the_plan() -> None:
     assert {candidate["provider"] for candidate in document["candidates"]} == {"gcp"}
     refused = plan(MIXTRAL, "--providers", "gcp,ibm")
     assert refused.exit_code == Exit.USAGE
-    assert "'ibm' is not one of aws, azure, gcp, local." in refused.stderr
+    assert "'ibm' is not one of aws, azure, gcp, lambda, local." in refused.stderr
 
 
 def test_a_file_that_names_this_machine_is_planned_for_it() -> None:
