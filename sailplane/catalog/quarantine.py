@@ -20,6 +20,7 @@ EQUAL = 1e-4  # relative; AWS rounds spot prices to four decimals and list price
 MIN_SPOT_SHARE = 0.05  # of on-demand; clouds give at most 91 % off
 LOW_ON_DEMAND = 0.6  # of the upper quartile over regions; the dearest regions list 2.0 times the cheapest at most
 HIGH_ON_DEMAND = 3.0  # times the median over regions
+LOW_IN_REGION = 0.9  # of the median over the region's zones; clouds list on-demand prices by region
 LOW_SPOT = 0.2  # of the median over places; spot prices of one type differ by 4 to 1 on an ordinary day
 MAX_SLICE = 0.67  # of a whole machine
 SLICE_TOLERANCE = 0.02
@@ -96,9 +97,7 @@ Prices = tuple[float | None, float | None]  # on-demand, spot
 
 def sift(rows: Iterable[Row]) -> tuple[tuple[Row, ...], tuple[Verdict, ...]]:
     """Apply every rule that needs the table only. Each rule judges what those before it have left."""
-    return _apply(
-        (_impossible, _price_missing, _price_unsound, _duplicated, _contradicted, _slice, _spot_unsound, _outlier), rows
-    )
+    return _apply(RULES, rows)
 
 
 def steady(
@@ -254,6 +253,16 @@ def _outlier(rows: Sequence[Row]) -> Iterator[Verdict]:
                 yield Verdict(row, "spot", Reason.OUTLIER, detail)
 
 
+def _outlier_in_region(rows: Sequence[Row]) -> Iterator[Verdict]:
+    """Cheaper on demand than the same type in the other zones of its region."""
+    for group in _grouped([row for row in rows if row.on_demand is not None], lambda row: (row.kind, row.region)):
+        usual = median_high(row.on_demand or 0.0 for row in group)
+        for row in group:
+            if row.on_demand is not None and row.on_demand < LOW_IN_REGION * usual:
+                detail = f"${row.on_demand:g}, in the region's other zones ${usual:g}"
+                yield Verdict(row, "on-demand", Reason.OUTLIER, detail)
+
+
 def _changed(old: float | None, new: float | None, most: float) -> bool:
     return old is not None and new is not None and not old / most <= new <= old * most
 
@@ -263,3 +272,16 @@ def _grouped(rows: Iterable[Row], by: Callable[[Row], object]) -> Iterable[list[
     for row in rows:
         groups[by(row)].append(row)
     return groups.values()
+
+
+RULES: tuple[Rule, ...] = (
+    _impossible,
+    _price_missing,
+    _price_unsound,
+    _duplicated,
+    _contradicted,
+    _slice,
+    _spot_unsound,
+    _outlier,
+    _outlier_in_region,
+)

@@ -56,6 +56,13 @@ def test_an_outlier_against_other_regions_is_seen(changes: dict[str, float], pri
     assert verdicts(replace(ROW, **changes), *ELSEWHERE) == [(2, price, Reason.OUTLIER)]
 
 
+def test_a_zone_that_undercuts_its_region_is_seen() -> None:
+    """On-demand prices are the region's: 0.7 of what its other zones say is wrong though another region sells at that."""
+    zones = [replace(ROW, line=20 + n, zone=f"r1-{n}") for n in range(2)]
+    cheap_region = replace(ELSEWHERE[0], on_demand=0.56)
+    assert verdicts(replace(ROW, on_demand=0.56), *zones, cheap_region) == [(2, "on-demand", Reason.OUTLIER)]
+
+
 def test_a_wrong_price_in_most_regions_does_not_become_the_measure() -> None:
     """GCP's H200 at half price in two regions of three: the half price is the outlier, not the list price."""
     wrong = [replace(row, on_demand=0.39, spot=None) for row in ELSEWHERE]
