@@ -8,7 +8,7 @@ from typing import Any
 
 from chalicelib import optimizer
 from chalicelib.errors import NoFeasibleOffer
-from chalicelib.model import CapacityType, Offer, Rejected, ScalingSpec, ServiceSpec
+from chalicelib.model import CapacityType, Offer, Rejected, ResourceRequest, ScalingSpec, ServiceSpec
 from chalicelib.spec import Parsed
 
 HOURS_PER_MONTH = 730  # 365 * 24 / 12
@@ -72,6 +72,18 @@ def make(parsed: Parsed, market: Sequence[Offer], providers: Sequence[str], pric
         not_acted_on=parsed.not_acted_on,
         prices_as_of=prices_as_of,
     )
+
+
+def accelerators(resources: ResourceRequest) -> frozenset[str] | None:
+    """Which accelerators could serve `resources` (`""`: machines without any); None when their names do not decide it."""
+    wishes = [wish for group in resources.groups for wish in group]
+    if any(
+        not wish.accelerators
+        and (wish.accelerator_memory_min_gib or wish.accelerator_memory_exact_gib or wish.instance_type)
+        for wish in wishes
+    ):
+        return None
+    return frozenset(name for wish in wishes for name, _ in wish.accelerators or (("", 0),))
 
 
 def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from chalicelib import catalog, spec
+from chalicelib import catalog, optimizer, spec
+from chalicelib.errors import NoFeasibleOffer
 from chalicelib.model import CapacityType, Offer, ServiceSpec
 from chalicelib.providers.local.offers import offers as local_offers
 from sailplane import plan as planning
@@ -23,7 +24,9 @@ _CAPACITY = {CapacityType.SPOT: "spot", CapacityType.ON_DEMAND: "on-demand"}
 @click.command()
 @inputs.service_file
 @click.option("--all", "everything", is_flag=True, help="Show every place, not the best one of each machine type only.")
-@click.option("--providers", metavar="NAME,...", help="Plan for these only. [default: all clouds, and what FILE names]")
+@click.option(
+    "--providers", metavar="NAME,...", help="Plan for these only. [default: aws,azure,gcp and what FILE names]"
+)
 @output.options
 def command(out: output.Output, text: str, envs: dict[str, str], everything: bool, providers: str | None) -> None:
     """Show where the service in FILE would run, what it would cost, and what was left out and why.
@@ -39,8 +42,18 @@ def command(out: output.Output, text: str, envs: dict[str, str], everything: boo
 
 def make(parsed: spec.Parsed, providers: Sequence[str]) -> planning.Plan:
     """Plan on packaged prices and this machine. Raises `NoFeasibleOffer`."""
-    market = catalog.CatalogMarket({"local": local_offers}).offers(_all_providers())
-    return planning.make(parsed, market, providers, catalog.as_of(), time.time())
+    clouds, resources = sorted({*_CLOUDS, *providers} - {"local"}), parsed.spec.resources
+
+    def market(accelerators: frozenset[str] | None) -> Sequence[Offer]:
+        return (*local_offers(), *catalog.offers(clouds, accelerators))
+
+    try:
+        narrow = market(planning.accelerators(resources))
+        return planning.make(parsed, narrow, providers, catalog.as_of(providers), time.time())
+    except NoFeasibleOffer as refusal:
+        # Only to name the nearest that would do is the whole market wanted, at 30 ms more.
+        nearest = optimizer.explain(resources, market(None), providers)
+        raise NoFeasibleOffer(nearest.message, nearest.suggestions) from refusal
 
 
 def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -> None:
@@ -80,9 +93,9 @@ def _known(providers: Sequence[str]) -> Sequence[str]:
 
 
 def _usual_providers(service: ServiceSpec) -> tuple[str, ...]:
-    """All clouds, and this machine when the file asks for it by name."""
+    """The clouds that Sailplane is made for, and whatever else the file asks for by name, such as this machine."""
     named = {wish.provider for group in service.resources.groups for wish in group if wish.provider}
-    return tuple(sorted({*catalog.providers(), *named}))
+    return tuple(sorted({*_CLOUDS, *named}))
 
 
 def _row(offer: Offer, *, chosen: bool) -> tuple[str, ...]:

@@ -134,7 +134,7 @@ def test_providers_narrow_the_plan() -> None:
     assert {candidate["provider"] for candidate in document["candidates"]} == {"gcp"}
     refused = plan(MIXTRAL, "--providers", "gcp,ibm")
     assert refused.exit_code == Exit.USAGE
-    assert "'ibm' is not one of aws, azure, gcp, local." in refused.stderr
+    assert "'ibm' is not one of aws, azure, gcp, lambda, local." in refused.stderr
 
 
 def test_a_file_that_names_this_machine_is_planned_for_it() -> None:
@@ -155,6 +155,15 @@ def test_no_feasible_accelerator_ends_with_suggestions() -> None:
     assert "has an offer with L4:3." in result.stderr
     assert "  accelerators: L4:2\n" in result.stderr
     assert json.loads(plan(text, "--json").stderr)["suggestions"][0] == "accelerators: L4:2"
+
+
+def test_suggestions_look_beyond_the_accelerator_asked_for() -> None:
+    """Where nothing of the wanted kind is in reach, machines with other accelerators are suggested too."""
+    text = MIXTRAL.replace("{L4:8, a10g:8, A10:8, A100-80GB:2}", "A10:1").replace("ports", "infra: aws\n  ports")
+    result = plan(text)
+    assert result.exit_code == Exit.INVALID
+    assert "  accelerators: L4:1\n" in result.stderr
+    assert "  infra: azure/westus3\n" in result.stderr
 
 
 @pytest.mark.parametrize(
