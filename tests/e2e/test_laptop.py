@@ -309,6 +309,7 @@ def test_a_killed_database_is_started_again_and_nothing_is_lost(laptop: Laptop) 
     endpoint = laptop.json("status", "hello", "--endpoint")["endpoint"]
     state = laptop.home / "local"
     until(lambda: all(replica in "".join(f.read_text() for f in state.rglob("state/*.json")) for replica in before))
+    assert httpx.get(f"{endpoint}/v1/models", follow_redirects=True).status_code == 200  # the router has the table
     (database,) = (process for process in laptop.processes() if any("guarded" in word for word in process.cmdline()))
     database.kill()
     assert httpx.get(f"{endpoint}/v1/models", follow_redirects=True).status_code == 200
