@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ def verdicts(*rows: Row) -> list[tuple[int, str, Reason]]:
         ({"accelerator_count": 4000}, "both", Reason.ABSURD),
     ],
 )
-def test_each_trap_is_seen_on_the_row_alone(changes: dict[str, float], price: str, reason: Reason) -> None:
+def test_each_trap_is_seen_on_the_row_alone(changes: dict[str, Any], price: str, reason: Reason) -> None:
     """Negative, zero, absurd, missing, spot at or above on-demand: the price named and no other is taken out."""
     row = replace(ROW, **changes)
     sound, found = sift([row])
@@ -51,7 +52,7 @@ def test_each_trap_is_seen_on_the_row_alone(changes: dict[str, float], price: st
     ("changes", "price"),
     [({"on_demand": 0.376}, "on-demand"), ({"on_demand": 2.6}, "on-demand"), ({"spot": 0.05}, "spot")],
 )
-def test_an_outlier_against_other_regions_is_seen(changes: dict[str, float], price: str) -> None:
+def test_an_outlier_against_other_regions_is_seen(changes: dict[str, Any], price: str) -> None:
     """0.47 of the list price, three times it, a sixth of the usual spot price: each is taken out, the other price stays."""
     assert verdicts(replace(ROW, **changes), *ELSEWHERE) == [(2, price, Reason.OUTLIER)]
 
