@@ -16,7 +16,7 @@ from chalicelib.ports import Ids, Runtime
 
 Pass = Callable[[Runtime, State, Observed, float], Decision]
 
-# Shared by every runtime (Lambda, laptop, simulator). The order is the protocol's: who is lost is unrouted and published
+# Shared by every runtime (Lambda, laptop, tests). The order is the protocol's: who is lost is unrouted and published
 # before the replacement is asked for, because a cloud may take a minute to answer.
 PASSES: tuple[tuple[str, Pass], ...] = (
     ("probe", probe.decide),
@@ -31,8 +31,8 @@ PASSES: tuple[tuple[str, Pass], ...] = (
 class Report:
     """How the passes over one service went. `next_at` (epoch seconds) is when it wants to be looked at again.
 
-    `failures` is returned, not raised: Lambda turns it into its error metric, the laptop prints it, the simulator
-    accepts none. `service` is empty for what concerns the deployment as a whole.
+    `failures` is returned, not raised: Lambda turns it into its error metric, the laptop prints it, tests
+    accept none. `service` is empty for what concerns the deployment as a whole.
     """
 
     service: str
