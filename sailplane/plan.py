@@ -86,6 +86,11 @@ def accelerators(resources: ResourceRequest) -> frozenset[str] | None:
     return frozenset(name for wish in wishes for name, _ in wish.accelerators or (("", 0),))
 
 
+def shown_path(path: str) -> str:
+    """The probe's path without its query, which may hold a key that a variable brought in."""
+    return path.partition("?")[0]
+
+
 def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
     """The plan as one JSON object. Candidates are the best place of each machine type, or `everything`."""
     probe, scaling = plan.spec.probe, plan.spec.scaling
@@ -93,7 +98,7 @@ def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
     return {
         "name": plan.name,
         "probe_method": probe.method,
-        "probe_path": probe.path,
+        "probe_path": shown_path(probe.path),
         "initial_delay_s": probe.initial_delay_s,
         "replica_policy": policy(scaling),
         "min_replicas": scaling.min_replicas,

@@ -60,7 +60,7 @@ def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -
     """Print a plan for people."""
     probe, scaling = plan.spec.probe, plan.spec.scaling
     facts = [
-        ("Readiness probe method:", f"{probe.method} {probe.path}"),
+        ("Readiness probe method:", f"{probe.method} {planning.shown_path(probe.path)}"),
         ("Readiness initial delay seconds:", f"{probe.initial_delay_s:g}"),
         ("Replica autoscaling policy:", planning.policy(scaling)),
         ("Load balancing policy:", plan.spec.routing.policy),

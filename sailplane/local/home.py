@@ -52,7 +52,8 @@ class Home:
     def make(self) -> None:
         """See to it that the directory is there. Raises `Invalid` when it cannot be."""
         try:
-            self.local.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for directory in (self.root, self.local):  # parents get the umask's mode, not the given one
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             advice = "Choose another directory with --home or SAILPLANE_HOME."
             raise Invalid(f"Cannot keep anything in {self.root}: {error.strerror}. {advice}") from error

@@ -50,7 +50,7 @@ def environment(cache: Path) -> Path:
     home = cache / f"ministack-{VERSION}-py{sys.version_info.major}{sys.version_info.minor}"
     python = home / "bin" / "python"
     if not python.exists():
-        cache.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)  # what lies in it is executed
         with files.exclusive(home.with_name(f"{home.name}.lock")):
             if not python.exists():
                 _install(home)

@@ -91,6 +91,14 @@ def test_the_summary_says_what_was_understood_and_what_it_costs() -> None:
         assert fact in text
 
 
+def test_a_key_in_the_probes_query_is_not_printed() -> None:
+    """Plans end in logs of CI systems; the path before the query says which endpoint is meant."""
+    text = MIXTRAL.replace("path: /v1/chat/completions", "path: /health?key=$TOKEN")
+    told = plan(text, "--env", "TOKEN=hidden-value").stdout + plan(text, "--json", "--env", "TOKEN=hidden-value").stdout
+    assert told.count("/health") == 2
+    assert "hidden-value" not in told
+
+
 def test_nothing_is_silently_ignored() -> None:
     """What no cloud has, what was not wanted and what Sailplane does not act on yet are all listed."""
     text = plan(MIXTRAL).stdout

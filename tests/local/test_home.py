@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -32,6 +33,17 @@ def test_a_home_that_cannot_be_made_is_the_users_to_mend(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(Invalid, match=r"file/home.*--home"), Home(tmp_path / "file" / "home").claimed():
         pass
+
+
+def test_nobody_else_gets_in_whatever_the_umask(tmp_path: Path) -> None:
+    """Who may write to the home could put another stack in the place of this one."""
+    before = os.umask(0)
+    try:
+        with Home(tmp_path / "home").claimed():
+            modes = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "home", tmp_path / "home" / "local")]
+    finally:
+        os.umask(before)
+    assert modes == [0o700, 0o700]
 
 
 def test_secrets_are_made_once_and_private(tmp_path: Path) -> None:
