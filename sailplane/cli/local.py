@@ -140,7 +140,7 @@ def _start_detached(out: Output, home: Home, cache: Path, api_port: int, edge_po
     home.make()
     with home.log.open("ab") as log, out.progress("Starting the local stack; the first time takes some 15 s longer"):
         seen = log.tell()
-        command = [sys.executable, "-m", "sailplane", "local", "start", *where]
+        command = [sys.executable, "-P", "-m", "sailplane", "local", "start", *where]  # -P: no module from here
         daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         try:
             while daemon.poll() is None:

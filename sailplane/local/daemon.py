@@ -72,7 +72,7 @@ def serve(home: Home, cache: Path, ports: Ports, announce: Callable[[Running], N
         bootstrap.create_table(told)
         runtime = _with_short_leases(bootstrap.build(told, agenda.poke))
         stack.enter_context(_api_served(runtime, api_socket))
-        router = stack.enter_context(Router(edge_socket, _router_env(home, api_url)))
+        router = stack.enter_context(Router(edge_socket, _router_env(home, api_url), home.local))
         stack.enter_context(_passes_run(agenda, partial(passes.tick, runtime)))
         stack.callback(_ignore_signals)
         _wait_for_router(edge_url)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -25,11 +26,13 @@ class Router:
     Args:
         listener: a listening socket, handed down to the process.
         env: the whole environment of the process.
+        directory: where it runs, which tells the routers of several stacks apart.
     """
 
-    def __init__(self, listener: socket.socket, env: Mapping[str, str]) -> None:
+    def __init__(self, listener: socket.socket, env: Mapping[str, str], directory: Path) -> None:
         self._listener = listener
         self._env = dict(env)
+        self._directory = directory
         self._pause_s = 0.1
         self._started_at = 0.0
         self._process = self._start()
@@ -62,8 +65,12 @@ class Router:
     def _start(self) -> subprocess.Popen[bytes]:
         self._started_at = time.monotonic()
         fd = self._listener.fileno()
-        command = [sys.executable, "-m", "uvicorn", "--factory", "edge_router.platforms.asgi:from_env", f"--fd={fd}"]
+        # -P: nothing in the directory may pass for a module.
+        uvicorn = [sys.executable, "-P", "-m", "uvicorn"]
+        command = [*uvicorn, "--factory", "edge_router.platforms.asgi:from_env", f"--fd={fd}"]
         speed = ["--loop=uvloop", "--http=httptools", "--no-access-log", "--no-proxy-headers"]
         # A session of its own: Ctrl-C in the terminal is for the supervisor, which stops things in order.
         quiet = ["--log-level=error"]  # a warning for each malformed request would let anybody fill the disk
-        return subprocess.Popen([*command, *speed, *quiet], env=self._env, pass_fds=[fd], start_new_session=True)
+        return subprocess.Popen(
+            [*command, *speed, *quiet], env=self._env, cwd=self._directory, pass_fds=[fd], start_new_session=True
+        )
