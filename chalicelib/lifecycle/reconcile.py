@@ -185,7 +185,7 @@ class _Case:
 
     def _terminating(self) -> Save | Terminate:
         # A listing made before the removal was decided proves nothing.
-        if self._gone and self.observed.listed_at >= self.replica.status_since:
+        if self._gone and self.observed.listed_at > self.replica.status_since:
             return Save(moved(self.replica, ReplicaStatus.TERMINATED, self.now), f"{self.replica.id}: machine is gone")
         return self._remove("not seen gone yet")
 
@@ -222,7 +222,7 @@ class _Case:
         # A cloud takes its time to launch: only what was listed after its answer, if there was one, can be missing.
         is_answered = self.replica.instance_id and self.replica.status is not ReplicaStatus.PROVISIONING
         since = self.replica.created_at if is_answered else self.replica.status_since
-        return self.observed.listed_at - since >= self.observed.listing_lag_s.get(provider, 0.0)
+        return self.observed.listed_at - since > self.observed.listing_lag_s.get(provider, 0.0)
 
 
 def _drain_again(replica: Replica) -> Drain:

@@ -112,8 +112,8 @@ def test_a_machine_is_not_missing_from_a_list_older_than_its_launch() -> None:
     """A launch may take minutes: what was listed before the cloud's answer says nothing about the machine."""
     slow = replica(ReplicaStatus.PROVISIONING, age_s=100)
     silence = [answer(slow, identified=False)]
-    assert decide(service(), [replace(slow, status_since=NOW + 1)], [], silence) == ()
-    (lost,) = decide(service(), [replace(slow, status_since=NOW)], [], silence)
+    assert decide(service(), [replace(slow, status_since=NOW)], [], silence) == ()
+    (lost,) = decide(service(), [replace(slow, status_since=NOW - 1)], [], silence)
     assert isinstance(lost, Terminate)
     asked = replace(slow, status=ReplicaStatus.TERMINATING, instance_id="", status_since=NOW - 59)
     (again,) = decide(service(0), [asked], [], lag_s=60)
@@ -207,7 +207,9 @@ def test_readiness_has_deadlines() -> None:
     ):
         late = replica(status, age_s=age_s)
         in_time = replica(status, age_s=age_s - 2)
-        ended, _ = decide(service(), [late], [instance(late)], [answer(late, ready=False, detail="GET /health answered 500")])
+        ended, _ = decide(
+            service(), [late], [instance(late)], [answer(late, ready=False, detail="GET /health answered 500")]
+        )
         assert isinstance(ended, Terminate)
         assert ended.reason is reason
         assert "(GET /health answered 500)" in ended.replica.error
@@ -253,7 +255,7 @@ def test_terminating_ends_only_when_seen_gone() -> None:
     assert isinstance(gone, Save)
     assert gone.replica.status is ReplicaStatus.TERMINATED
     assert gone.replica.reason is Reason.USER
-    just_now = replace(leaving, status_since=NOW + 1)
+    just_now = replace(leaving, status_since=NOW)
     (waiting,) = decide(service(0), [just_now], [])
     assert isinstance(waiting, Terminate)
 
