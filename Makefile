@@ -27,7 +27,7 @@ $(VENV)/.synced: pyproject.toml uv.lock
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@$(UV) --version 2>/dev/null | grep -q " $(UV_VERSION)" || \
 	  $(BIN)/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
-	$(UV) sync --quiet --locked --inexact
+	$(UV) sync --quiet --locked --inexact --all-extras
 	@touch $@
 
 demo: setup ## Show the whole path on this machine: deploy, call, break, scale, sleep, wake (under 3 minutes)

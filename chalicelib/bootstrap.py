@@ -48,6 +48,7 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
     settings = Settings(
         deployment=config.deployment,
         edge_url=config.edge_url,
+        control_url=config.control_url,
         agent_key=config.agent_key,
         router_token=config.router_token,
         admin_key=config.admin_key,

@@ -32,7 +32,16 @@ class Config:
     agent_key: str = field(repr=False)
     deployment: str = "sailplane"
     dynamodb_endpoint: str | None = field(default=None, repr=False)  # a local stand-in for DynamoDB, with its key
+    control_url: str = ""  # how the clouds' machines reach the control API
     local_root: Path | None = None  # where the local provider keeps its replicas
+    # A cloud's endpoint is set only for a stand-in: http://<key>@host:port, the key being what a client must show.
+    aws_regions: tuple[str, ...] = ()  # empty = all that the catalog knows
+    aws_endpoint: str | None = field(default=None, repr=False)
+    gcp_project: str = ""
+    gcp_endpoint: str | None = field(default=None, repr=False)
+    azure_subscription: str = ""
+    azure_resource_group: str = ""
+    azure_endpoint: str | None = field(default=None, repr=False)
     host_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # the local provider passes PATH and such on
 
 
@@ -47,21 +56,29 @@ def from_env(env: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: a variable is missing or wrong. Its value is not repeated: it may be a key put in the wrong place.
     """
-    providers = tuple(name.strip() for name in _required(env, "SAILPLANE_PROVIDERS", "e.g. `local`").split(","))
+    _required(env, "SAILPLANE_PROVIDERS", "e.g. `aws,gcp`")
     root = env.get("SAILPLANE_LOCAL_ROOT", "")
     if root and not Path(root).is_absolute():
         raise ConfigError("SAILPLANE_LOCAL_ROOT: expected the absolute path of a directory.")
     return Config(
         table=_required(env, "SAILPLANE_TABLE", "the name of the DynamoDB table"),
         region=_required(env, "AWS_REGION", "the table's region, e.g. `us-east-1`"),
-        providers=providers,
+        providers=_list(env, "SAILPLANE_PROVIDERS"),
         edge_url=_url(env, "SAILPLANE_EDGE_URL"),
         admin_key=_key(env, "SAILPLANE_ADMIN_KEY"),
         router_token=_key(env, "SAILPLANE_ROUTER_TOKEN"),
         agent_key=_key(env, "SAILPLANE_AGENT_KEY"),
         deployment=env.get("SAILPLANE_DEPLOYMENT", "sailplane"),
-        dynamodb_endpoint=_url(env, "SAILPLANE_DYNAMODB_ENDPOINT") if "SAILPLANE_DYNAMODB_ENDPOINT" in env else None,
+        dynamodb_endpoint=_optional_url(env, "SAILPLANE_DYNAMODB_ENDPOINT"),
+        control_url=_optional_url(env, "SAILPLANE_CONTROL_URL") or "",
         local_root=Path(root) if root else None,
+        aws_regions=_list(env, "SAILPLANE_AWS_REGIONS"),
+        aws_endpoint=_optional_url(env, "SAILPLANE_AWS_ENDPOINT"),
+        gcp_project=env.get("SAILPLANE_GCP_PROJECT", ""),
+        gcp_endpoint=_optional_url(env, "SAILPLANE_GCP_ENDPOINT"),
+        azure_subscription=env.get("SAILPLANE_AZURE_SUBSCRIPTION", ""),
+        azure_resource_group=env.get("SAILPLANE_AZURE_RESOURCE_GROUP", ""),
+        azure_endpoint=_optional_url(env, "SAILPLANE_AZURE_ENDPOINT"),
         host_env=env,
     )
 
@@ -71,6 +88,14 @@ def _required(env: Mapping[str, str], name: str, expected: str) -> str:
     if not value:
         raise ConfigError(f"{name}: not set; expected {expected}.")
     return value
+
+
+def _list(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(part for each in env.get(name, "").split(",") if (part := each.strip()))
+
+
+def _optional_url(env: Mapping[str, str], name: str) -> str | None:
+    return _url(env, name) if env.get(name) else None
 
 
 def _url(env: Mapping[str, str], name: str) -> str:

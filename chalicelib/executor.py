@@ -24,7 +24,7 @@ from chalicelib.actions import (
     TerminateOrphan,
 )
 from chalicelib.errors import LaunchError, LaunchRefused, QuotaExceeded, Unreachable
-from chalicelib.identity import agent_token
+from chalicelib.identity import agent_token, boot_token
 from chalicelib.lifecycle import moved
 from chalicelib.model import (
     Event,
@@ -171,8 +171,14 @@ class Execution:
 
     def _request(self, replica: Replica) -> LaunchRequest:
         spec = self._spec(replica)
-        token = agent_token(self._runtime.settings.agent_key, replica.id, replica.boot_nonce)
-        return LaunchRequest(replica, spec.engine, token, spec.drain_timeout_s)
+        key = self._runtime.settings.agent_key
+        return LaunchRequest(
+            replica=replica,
+            engine=spec.engine,
+            agent_token=agent_token(key, replica.id, replica.boot_nonce),
+            boot_token=boot_token(key, replica.id, replica.boot_nonce),
+            drain_timeout_s=spec.drain_timeout_s,
+        )
 
     def _spec(self, replica: Replica) -> ServiceSpec:
         if replica.spec_version == self.state.service.spec_version:

@@ -11,5 +11,14 @@ def agent_token(agent_key: str, replica_id: str, boot_nonce: str) -> str:
 
     Derived (HMAC-SHA256), so that it is stored nowhere and one replica's token says nothing about another's.
     """
-    message = f"sailplane-agent\n{replica_id}\n{boot_nonce}".encode()
-    return hmac.new(agent_key.encode(), message, hashlib.sha256).hexdigest()
+    return _derived(agent_key, "sailplane-agent", replica_id, boot_nonce)
+
+
+def boot_token(agent_key: str, replica_id: str, boot_nonce: str) -> str:
+    """What a machine shows once to be told what to run as this replica. Derived like the agent's token, and not it."""
+    return _derived(agent_key, "sailplane-boot", replica_id, boot_nonce)
+
+
+def _derived(key: str, purpose: str, replica_id: str, boot_nonce: str) -> str:
+    message = f"{purpose}\n{replica_id}\n{boot_nonce}".encode()
+    return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()

@@ -359,6 +359,7 @@ class Replica:
     ready_at: float | None = None  # first time READY
     reason: Reason | None = None
     error: str = ""  # the last error, readable; survives into history
+    interruption_at: float | None = None  # the cloud gave notice that it takes the machine at this instant
     version: int = 0
 
 
@@ -468,13 +469,60 @@ class Instance:
     preempted: bool = False  # the cloud took it (as opposed to us, or a crash)
 
 
+class NoticeKind(StrEnum):
+    """What a cloud has to say about a machine that it may take."""
+
+    INTERRUPTION = "INTERRUPTION"  # it takes the machine at `at`
+    REBALANCE = "REBALANCE"  # the machine is at elevated risk; nothing is certain
+    ENDED = "ENDED"  # the machine stops or is gone
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptionNotice:
+    """What every cloud's notice becomes: AWS's arrive as EventBridge events, GCP's and Azure's through the replica's agent.
+
+    A notice names the machine by the cloud's id or by the replica's; the other one is empty.
+    """
+
+    provider: str
+    kind: NoticeKind
+    at: float
+    instance_id: str = ""
+    replica_id: str = ""
+
+
+class LeftoverKind(StrEnum):
+    """What a cloud can still bill for, or keep open, when a machine is gone."""
+
+    MACHINE = "machine"
+    DISK = "disk"
+    ADDRESS = "address"
+    NETWORK = "network"  # interfaces, virtual networks
+    FIREWALL = "firewall"  # firewall rules, security groups
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something with our tag that no live replica needs. `id` is what the provider needs to remove it again."""
+
+    provider: str
+    kind: LeftoverKind
+    id: str
+    region: str
+    why: str
+    replica_id: str = ""
+    usd_per_month: float | None = None  # None = not known
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchRequest:
     """Everything a provider needs to start one replica. `replica.id` is the idempotency token and the tag."""
 
     replica: Replica
     engine: EngineSpec
-    agent_token: str  # lets the control plane command the agent; never logged
+    agent_token: str = field(repr=False)  # lets the control plane command the agent; never logged
+    # Lets the machine fetch what it is to do, once. All that a cloud's user data holds besides the replica's name.
+    boot_token: str = field(repr=False)
     drain_timeout_s: float
 
 

@@ -14,6 +14,7 @@ from chalicelib.model import (
     Instance,
     LaunchRequest,
     Lease,
+    Leftover,
     Limits,
     Offer,
     ProbeResult,
@@ -129,6 +130,12 @@ class Store(Protocol):
     def unavailable(self, now: float) -> tuple[Unavailable, ...]:
         """Refusals that still hold at `now`."""
 
+    def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
+        """Whether this machine is the first to boot as the replica; it may ask again after a lost answer.
+
+        `machine_key` is random and made by the machine. The claim is kept for a day.
+        """
+
 
 class Provider(Protocol):
     """A cloud. Raises `Unreachable` when it does not answer; see `errors.LaunchError` for refusals."""
@@ -156,6 +163,20 @@ class Provider(Protocol):
 
     def read_log(self, replica_id: str, instance_id: str, tail: int) -> str | None:
         """The last `tail` lines the machine wrote, for when its agent cannot be asked; None when there is no such log."""
+
+
+@runtime_checkable
+class Janitor(Protocol):
+    """A provider that can tell what it would leave behind. The clouds are."""
+
+    def leftovers(self, live: frozenset[str]) -> tuple[Leftover, ...]:
+        """Everything with this deployment's tag that no replica in `live` needs: machines, disks, addresses, firewall rules.
+
+        What all machines share (a firewall rule) is left over only when `live` is empty. Raises `Unreachable`.
+        """
+
+    def remove(self, leftover: Leftover) -> None:
+        """Remove it. Gone already is no error. Raises `Unreachable` when it could not be removed now."""
 
 
 @runtime_checkable
@@ -201,6 +222,7 @@ class Settings:
     pass_budget_s: float = 50.0  # a pass stops starting new work after this long
     limits: Limits = field(default_factory=Limits)
     edge_url: str = ""  # where clients reach the routers; a service is at <edge_url>/<name>
+    control_url: str = ""  # where the replicas' machines reach this control plane
     agent_key: str = field(default="", repr=False)  # agents' tokens are derived from it
     router_token: str = field(default="", repr=False)
     admin_key: str = field(default="", repr=False)

@@ -63,6 +63,30 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.ports",
         "psutil",
     },
+    "chalicelib.providers.boot": {"chalicelib.model"},
+    "chalicelib.providers.aws": {
+        "chalicelib.providers",
+        "chalicelib.model",
+        "chalicelib.errors",
+        "chalicelib.ports",
+        "boto3",
+        "botocore",
+    },
+    "chalicelib.providers.gcp": {
+        "chalicelib.providers",
+        "chalicelib.model",
+        "chalicelib.errors",
+        "chalicelib.ports",
+        "google",
+        "requests",  # what google-cloud-compute's REST transport speaks and raises
+    },
+    "chalicelib.providers.azure": {
+        "chalicelib.providers",
+        "chalicelib.model",
+        "chalicelib.errors",
+        "chalicelib.ports",
+        "azure",
+    },
     "chalicelib.store": {
         "chalicelib.store",
         "chalicelib.model",

@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 HISTORY_KEPT_S = 86_400.0  # a TERMINATED replica
 EVENTS_KEPT_S = 7 * 86_400.0
+BOOTS_KEPT_S = 86_400.0  # which machine was the first to boot as a replica
 LOAD_KEPT_S = 600.0  # a router's counts, and the row of a router that went away
 LOAD_HEARTBEAT_S = 20.0  # "no requests" is written this often; after 60 s a router counts as silent
 COMMIT_MAX_ITEMS = 100  # DynamoDB's limit for one transaction; splitting one would give up "all or nothing"

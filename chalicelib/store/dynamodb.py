@@ -45,6 +45,7 @@ from chalicelib.model import (
 )
 from chalicelib.ports import Clock, Commit, Ids
 from chalicelib.store.documents import (
+    BOOTS_KEPT_S,
     COMMIT_MAX_ITEMS,
     EVENTS_KEPT_S,
     LOAD_KEPT_S,
@@ -270,6 +271,12 @@ class DynamoDBStore:
     def unavailable(self, now: float) -> tuple[Unavailable, ...]:
         refusals = (from_json(Unavailable, row["body"]) for row in self._table.query("UNAVAILABLE"))
         return tuple(refusal for refusal in refusals if refusal.until > now)
+
+    def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
+        row = {"pk": f"BOOT#{replica_id}", "sk": boot_nonce, "machine_key": machine_key}
+        row |= _ttl(self._clock.now() + BOOTS_KEPT_S)
+        is_first = Path("pk").does_not_exist() | (Path("machine_key") == machine_key)
+        return self._table.put_if(row, is_first)
 
 
 # --- nouns as writes -------------------------------------------------------------------------------------------------

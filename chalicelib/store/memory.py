@@ -57,6 +57,7 @@ class MemoryStore:
         self._leases: defaultdict[str, _LeaseRow] = defaultdict(_LeaseRow)  # outlive their service, see `dynamodb`
         self._tables: dict[str, RouteTable] = {}
         self._unavailable: dict[str, Unavailable] = {}
+        self._boots: dict[tuple[str, str], str] = {}
         self._events: defaultdict[str, dict[str, Event]] = defaultdict(dict)
 
     # --- services and their specifications ---
@@ -216,6 +217,10 @@ class MemoryStore:
     def unavailable(self, now: float) -> tuple[Unavailable, ...]:
         with self._lock:
             return tuple(refusal for _, refusal in sorted(self._unavailable.items()) if refusal.until > now)
+
+    def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
+        with self._lock:
+            return self._boots.setdefault((replica_id, boot_nonce), machine_key) == machine_key
 
 
 def _check_version(what: str, stored: int, expected: int) -> None:

@@ -64,6 +64,7 @@ def launch_request(offer: Offer, replica_id: str = "", engine: EngineSpec | None
         ),
         engine=engine or EngineSpec(port=8080, run=run),
         agent_token=secrets.token_hex(16),
+        boot_token=secrets.token_hex(16),
         drain_timeout_s=1.0,
     )
 

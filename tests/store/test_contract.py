@@ -554,6 +554,17 @@ def test_refusals_hold_until_their_end(store: Store) -> None:
     assert store.unavailable(NOW + 20) == (refusal("b", NOW + 30, failures=2),)
 
 
+# --- boots ---
+
+
+def test_the_first_machine_to_boot_as_a_replica_is_the_only_one(store: Store) -> None:
+    """It may ask again, because answers get lost; nobody else may, and another boot of the replica is another matter."""
+    assert store.claim_boot("hello-1-0-1", "n1", "mine")
+    assert store.claim_boot("hello-1-0-1", "n1", "mine")
+    assert not store.claim_boot("hello-1-0-1", "n1", "stolen")
+    assert store.claim_boot("hello-1-0-1", "n2", "another boot")
+
+
 # --- more than one page ---
 
 
