@@ -8,6 +8,7 @@ from chalice.app import Chalice
 
 from chalicelib.api import problems, triggers
 from chalicelib.api.edge import edge
+from chalicelib.api.leftovers import leftovers
 from chalicelib.api.meta import meta
 from chalicelib.api.replicas import replicas
 from chalicelib.api.services import services
@@ -25,6 +26,7 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(meta(runtime, app))
     app.register_blueprint(services(runtime))
     app.register_blueprint(replicas(runtime))
+    app.register_blueprint(leftovers(runtime))
     app.register_blueprint(edge(runtime))
     app.schedule(triggers.EVERY_MINUTE, name="tick")(triggers.on_schedule(runtime))
     app.on_cw_event(triggers.EC2_EVENTS, name="interrupt")(triggers.on_ec2_event(runtime))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
-from chalicelib.model import CapacityType, Reason, ReplicaStatus, ServiceStatus
+from chalicelib.model import CapacityType, LeftoverKind, Reason, ReplicaStatus, ServiceStatus
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
@@ -101,6 +101,19 @@ class Exchange(_Request):
         Field(max_length=1000),
     ]
     etag: Annotated[str, StringConstraints(max_length=128)] | None = None
+
+
+class LeftoverName(_Request):
+    """One leftover, by what it is called in its cloud."""
+
+    provider: Annotated[str, StringConstraints(min_length=1, max_length=32)]
+    id: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class RemoveLeftovers(_Request):
+    """Which leftovers to remove: as shown, so that nothing goes that nobody has seen."""
+
+    leftovers: Annotated[tuple[LeftoverName, ...], Field(max_length=1000)]
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -242,6 +255,25 @@ class Exchanged(_Answer):
     """The table, or null when the router has it already."""
 
     table: Table | None
+
+
+class Leftover(_Answer):
+    """Something in a cloud with our tag that no replica needs. `usd_per_month` is null where it is not known."""
+
+    provider: str
+    kind: LeftoverKind
+    id: str
+    region: str
+    replica: str
+    why: str
+    usd_per_month: float | None
+
+
+class Leftovers(_Answer):
+    """Leftovers, and for each cloud that did not answer why."""
+
+    leftovers: tuple[Leftover, ...]
+    unreachable: dict[str, str]
 
 
 class Health(_Answer):

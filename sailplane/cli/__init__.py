@@ -23,8 +23,9 @@ COMMANDS = {
     "logs": "Show what a replica's engine wrote.",
     "events": "Show what happened to a service.",
     "why": "Explain the last decisions about a service.",
+    "doctor": "Find what the clouds still hold that no replica needs; remove it with --fix.",
     "catalog": "Show, check and import the packaged prices.",
-    "replica": "Preempt, kill or drain one replica (local provider).",
+    "replica": "Preempt, kill or drain one replica.",
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -77,6 +77,13 @@ class Client:
 
     def log(self, name: str, replica: str, tail: int) -> schemas.Log:
         return self._ask(schemas.Log, "GET", f"{_path(name, replica)}/log", query={"tail": tail})
+
+    def leftovers(self) -> schemas.Leftovers:
+        return self._ask(schemas.Leftovers, "GET", "/v1/leftovers")
+
+    def remove_leftovers(self, leftovers: Sequence[schemas.Leftover]) -> schemas.Leftovers:
+        names = [{"provider": one.provider, "id": one.id} for one in leftovers]
+        return self._ask(schemas.Leftovers, "POST", "/v1/leftovers/remove", {"leftovers": names})
 
     def act(self, name: str, replica: str, action: str, query: Mapping[str, Any] | None = None) -> schemas.Accepted:
         return self._ask(schemas.Accepted, "POST", f"{_path(name, replica)}/{action}", query=query)

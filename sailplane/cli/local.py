@@ -18,10 +18,18 @@ from sailplane.cli import connection, output
 from sailplane.cli.client import Client
 from sailplane.cli.down import shut_down
 from sailplane.cli.output import Output
+from sailplane.local.clouds import NAMES as CLOUDS
 from sailplane.local.home import Home, Running
 
 STOP_TIMEOUT_S = 60.0
 POLL_S = 0.1
+
+
+def _clouds(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part for each in value.split(",") if (part := each.strip())))
+    if unknown := [name for name in names if name not in CLOUDS]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(CLOUDS)}")
+    return names
 
 
 @click.group("local")
@@ -42,20 +50,39 @@ def command() -> None:
     show_default="~/.cache/sailplane",
     help="Where tools are installed on first use.",
 )
+@click.option(
+    "--clouds",
+    metavar="NAMES",
+    default="",
+    callback=_clouds,
+    help="Stand up aws, gcp, azure (comma-separated) on this machine too; needs a checkout.",
+)
 @connection.home
 @output.options
-def start(out: Output, *, home: Home, cache: Path, detach: bool, api_port: int, edge_port: int) -> None:
+def start(
+    out: Output,
+    *,
+    home: Home,
+    cache: Path,
+    detach: bool,
+    api_port: int,
+    edge_port: int,
+    clouds: tuple[str, ...],
+) -> None:
     """Start the control API, the edge router, the database and the pass loop.
 
     They serve on 127.0.0.1 only, until Ctrl-C or `sailplane local stop`. One that runs already is left as it is, and that
     is no error.
+
+    With --clouds, services can be tried on several clouds without an account: their real SDKs talk to stand-ins, whose
+    machines are processes of this machine and end with the stack.
     """
     if running := home.running():
         out.message("The local stack is running already.")
     elif detach:
-        running = _start_detached(out, home, cache, api_port, edge_port)
+        running = _start_detached(out, home, cache, (api_port, edge_port), clouds)
     else:
-        _serve(out, home, cache, api_port, edge_port)
+        _serve(out, home, cache, (api_port, edge_port), clouds)
         return
     _announce(out, home, running)
 
@@ -125,18 +152,19 @@ def capacity(out: Output, *, home: Home, replicas: str) -> None:
     out.next("sailplane status --watch" if limit is None else "sailplane local capacity unlimited")
 
 
-def _serve(out: Output, home: Home, cache: Path, api_port: int, edge_port: int) -> None:
+def _serve(out: Output, home: Home, cache: Path, ports: tuple[int, int], clouds: tuple[str, ...]) -> None:
     from sailplane.local import daemon  # noqa: PLC0415 - half a second of imports that only the daemon needs
 
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
     out.message("Starting; the first time installs the database, which takes some 15 s.")
-    daemon.serve(home, cache, daemon.Ports(api_port, edge_port), lambda running: _announce(out, home, running))
-    out.message("The local stack is stopped. Replicas, if there are any, go on running.")
+    daemon.serve(home, cache, daemon.Ports(*ports), lambda running: _announce(out, home, running), clouds=clouds)
+    out.message("The local stack is stopped. Local replicas, if there are any, go on running.")
 
 
-def _start_detached(out: Output, home: Home, cache: Path, api_port: int, edge_port: int) -> Running:
+def _start_detached(out: Output, home: Home, cache: Path, ports: tuple[int, int], clouds: tuple[str, ...]) -> Running:
     """Start the daemon as a process of its own and wait until it serves. Ends this command as the daemon ends, if it does."""
-    where = [f"--home={home.root}", f"--cache={cache}", f"--api-port={api_port}", f"--edge-port={edge_port}"]
+    where = [f"--home={home.root}", f"--cache={cache}", f"--api-port={ports[0]}", f"--edge-port={ports[1]}"]
+    where += [f"--clouds={','.join(clouds)}"] if clouds else []
     home.make()
     with home.log.open("ab") as log, out.progress("Starting the local stack; the first time takes some 15 s longer"):
         seen = log.tell()

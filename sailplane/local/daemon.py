@@ -1,31 +1,35 @@
 """The local stack under one supervising process.
 
-The control API and the pass loop are threads of it. MiniStack and the edge router are processes that it starts and ends.
-Replicas are processes that outlive it.
+The control API and the pass loop are threads of it. MiniStack, the edge router and the boxed clouds are processes that it
+starts and ends. Replicas of the local provider are processes that outlive it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
+from chalice import Chalice
 
 from chalicelib import bootstrap, config, passes
 from chalicelib.api.app import create_app
 from chalicelib.config import Config
-from chalicelib.errors import Invalid, Unreachable
+from chalicelib.errors import Invalid, SailplaneError, Unreachable
 from chalicelib.ports import Runtime
 from sailplane.local import loop
+from sailplane.local.clouds import Clouds, require_checkout
 from sailplane.local.edge import Router
 from sailplane.local.gateway import Gateway
 from sailplane.local.home import Home, Running
@@ -37,6 +41,8 @@ START_TIMEOUT_S = 15.0
 SUPERVISE_EVERY_S = 0.2
 LEASE_TTL_S = 20.0
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -46,7 +52,9 @@ class Ports:
     edge: int
 
 
-def serve(home: Home, cache: Path, ports: Ports, announce: Callable[[Running], None]) -> None:
+def serve(
+    home: Home, cache: Path, ports: Ports, announce: Callable[[Running], None], *, clouds: Sequence[str] = ()
+) -> None:
     """Run the stack until SIGINT or SIGTERM, then stop it: passes, router, API, database, in this order. Replicas stay.
 
     Args:
@@ -54,12 +62,15 @@ def serve(home: Home, cache: Path, ports: Ports, announce: Callable[[Running], N
         cache: where MiniStack is installed on first use.
         ports: where it listens.
         announce: told once, when everything serves.
+        clouds: which clouds to stand up on this machine beside the local provider, see `clouds.NAMES`.
 
     Raises:
         Exists: this home's stack runs already.
-        Invalid: a port is taken. Nothing was started.
+        Invalid: a port is taken, or clouds are wanted where there are none. Nothing was started.
         Unreachable: the database or the router does not start, or the database ended and does not start again.
     """
+    if clouds:
+        require_checkout()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with ExitStack() as stack:
         stack.enter_context(home.claimed())
@@ -68,23 +79,35 @@ def serve(home: Home, cache: Path, ports: Ports, announce: Callable[[Running], N
         api_url, edge_url = _url(api_socket), _url(edge_socket)
         database = stack.enter_context(MiniStack(environment(cache), home.database))
         agenda = loop.Agenda(bootstrap.SystemClock())
-        told = _configuration(home, database.url, edge_url)
+        boxed = stack.enter_context(Clouds(clouds, home.clouds, home.log)) if clouds else None
+        told = _configuration(home, database.url, api_url, edge_url, boxed)
         bootstrap.create_table(told)
-        runtime = _with_short_leases(bootstrap.build(told, agenda.poke))
+        runtime = _for_this_machine(bootstrap.build(told, agenda.poke), boxed)
         stack.enter_context(_api_served(runtime, api_socket))
         router = stack.enter_context(Router(edge_socket, _router_env(home, api_url), home.local))
         stack.enter_context(_passes_run(agenda, partial(passes.tick, runtime)))
         stack.callback(_ignore_signals)
         _wait_for_router(edge_url)
+        if boxed:
+            boxed.deliver(partial(_interrupt, create_app(lambda: runtime)))
         home.publish(running := Running(ProcessId.of(os.getpid()), router.id, api_url, edge_url))
         with suppress(KeyboardInterrupt):
             announce(running)
-            _supervise(home, database, router, running)
+            _supervise(home, database, router, running, boxed)
 
 
-def _with_short_leases(runtime: Runtime) -> Runtime:
+def _for_this_machine(runtime: Runtime, boxed: Clouds | None) -> Runtime:
     """There is no second control plane on a laptop: a lease is only in the way of the one that follows a killed one."""
-    return replace(runtime, settings=replace(runtime.settings, lease_ttl_s=LEASE_TTL_S))
+    runtime = replace(runtime, settings=replace(runtime.settings, lease_ttl_s=LEASE_TTL_S))
+    return replace(runtime, providers=boxed.breakable(runtime)) if boxed else runtime
+
+
+def _interrupt(app: Chalice, event: Mapping[str, Any]) -> None:
+    """What EventBridge does with a cloud's event: calls the function of its rule."""
+    try:
+        app.handler_map["interrupt"](event, None)
+    except SailplaneError as error:
+        _log.warning("An event was not handled: %s", error)
 
 
 @contextmanager
@@ -110,20 +133,26 @@ def _wait_for_router(edge_url: str) -> None:
         raise Unreachable(f"The edge router does not start ({error}); its own messages stand above.") from error
 
 
-def _supervise(home: Home, database: MiniStack, router: Router, running: Running) -> None:
-    """Keep database and router up until interrupted. Raises `Unreachable` or `Invalid` when the database cannot be."""
+def _supervise(home: Home, database: MiniStack, router: Router, running: Running, boxed: Clouds | None) -> None:
+    """Keep database and router up until interrupted.
+
+    Raises `Unreachable` or `Invalid` when the database cannot be, or boxed clouds have ended.
+    """
     while True:
         database.keep_up()
+        if boxed:
+            boxed.check()
         if router.keep_up():
             home.publish(replace(running, router=router.id))
         time.sleep(SUPERVISE_EVERY_S)
 
 
-def _configuration(home: Home, database_url: str, edge_url: str) -> Config:
+def _configuration(home: Home, database_url: str, api_url: str, edge_url: str, boxed: Clouds | None) -> Config:
     keys = home.secrets()
     return config.from_environment(
         {
-            "SAILPLANE_PROVIDERS": "local",
+            "SAILPLANE_PROVIDERS": ",".join(["local", *(boxed.endpoints if boxed else ())]),
+            "SAILPLANE_CONTROL_URL": api_url,
             "SAILPLANE_TABLE": "sailplane",
             "SAILPLANE_DYNAMODB_ENDPOINT": database_url,
             "SAILPLANE_EDGE_URL": edge_url,
@@ -133,6 +162,7 @@ def _configuration(home: Home, database_url: str, edge_url: str) -> Config:
             "SAILPLANE_AGENT_KEY": keys.agent_key,
             "SAILPLANE_DEPLOYMENT": "local",
             "AWS_REGION": "us-east-1",
+            **(boxed.environment if boxed else {}),
         }
     )
 

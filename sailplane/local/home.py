@@ -45,6 +45,7 @@ class Home:
         self.log = self.local / "daemon.log"
         self.database = self.local / "ministack"
         self.replicas = self.local / "replicas"
+        self.clouds = self.local / "clouds"
         self._lock = self.local / "daemon.lock"
         self._state = self.local / "state.json"
         self._secrets = self.local / "secrets.json"
