@@ -1,0 +1,116 @@
+"""A control plane over one boxed cloud, in virtual time: the real passes, executor, provider and SDK; machines on paper."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from chalicelib import catalog, passes
+from chalicelib.model import (
+    CapacityType,
+    EnginePhase,
+    Offer,
+    ProbeResult,
+    ProbeSpec,
+    Replica,
+)
+from chalicelib.ports import Provider
+from chalicelib.store.memory import MemoryStore
+from tests.clouds.box import Booked, Box, OnPaper
+from tests.clouds.providers import provider_of
+from tests.clouds.start import CLOUDS
+from tests.fakes import FakeClock, FakeMarket, Interposed, World
+
+# What is bought in a drill: something small in one region of each cloud, so that AWS is asked about one region only.
+_BOUGHT = {
+    "aws": ("us-east-1", "g6.2xlarge"),
+    "gcp": ("us-central1", "e2-standard-2"),
+    "azure": ("eastus", "Standard_D2s_v5"),
+}
+
+
+class CloudPlane(World):
+    """`World` with a cloud that is spoken to over HTTP."""
+
+    def __init__(self, name: str, box: Box, clock: FakeClock) -> None:
+        super().__init__(clock=clock, store=MemoryStore(clock))
+        self.box = box
+        self.happens = lambda _call: None
+        self.provider = provider_of(box, clock, regions=(_BOUGHT[name][0],))
+        interposed: Any = Interposed(self.provider, lambda call: self.happens(call))
+        interposed.name, interposed.listing_lag_s = name, self.provider.listing_lag_s
+        providers: Mapping[str, Provider] = {name: interposed}
+        self.runtime = replace(
+            self.runtime,
+            providers=providers,
+            market=FakeMarket(offers(name)),
+            prober=BoxProber(box, clock),
+        )
+
+    def tick(self, times: int = 1, every_s: float = 1.0) -> tuple[passes.Report, ...]:
+        reports: tuple[passes.Report, ...] = ()
+        for _ in range(times):
+            self.clock.advance(every_s)
+            self.box.advance()
+            reports = passes.tick(self.runtime)
+        return reports
+
+    def running(self) -> list[Booked]:
+        """The machines that the cloud bills for, by its own book."""
+        return [machine for machine in self.box.machines() if machine.running]
+
+    def doubles(self) -> list[str]:
+        """Replicas for which more than one machine was ever started."""
+        counts = Counter(machine.replica_id for machine in self.box.machines())
+        return [replica_id for replica_id, count in counts.items() if count > 1]
+
+    def recorded(self) -> set[str]:
+        """Every replica with a live record."""
+        return {replica.id for name in self.store.service_names() for replica in self.state(name).replicas}
+
+
+class BoxProber:
+    """Answers as the agents on the box's running machines would."""
+
+    def __init__(self, box: Box, clock: FakeClock) -> None:
+        self._box = box
+        self._clock = clock
+
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
+        running = {machine.replica_id for machine in self._box.machines() if machine.running}
+        return {replica.id: self._answer(replica, replica.id in running) for replica, _ in targets}
+
+    def _answer(self, replica: Replica, is_running: bool) -> ProbeResult:  # noqa: FBT001 - one flag, named at the call
+        now = self._clock.now()
+        if not is_running:
+            return ProbeResult(replica.id, now, identified=False, detail="no route to host")
+        return ProbeResult(replica.id, now, identified=True, ready=True, engine=EnginePhase.RUNNING)
+
+    def drain(self, replica: Replica) -> None:
+        """Nothing to tell: no requests are on paper."""
+
+    def read_log(self, replica: Replica, tail: int) -> str | None:
+        del replica, tail
+        return None
+
+
+def offers(name: str) -> tuple[Offer, ...]:
+    """What a drill may buy: one type of machine in all zones of one region, on spot."""
+    region, instance_type = _BOUGHT[name]
+    found = [
+        offer
+        for offer in catalog.offers([name])
+        if (offer.location.region, offer.instance_type) == (region, instance_type)
+        and offer.capacity_type is CapacityType.SPOT
+    ]
+    assert found, f"the catalog has no {instance_type} in {region} any more"
+    return tuple(found)
+
+
+def open_plane(name: str) -> CloudPlane:
+    """A new cloud and a new control plane. Whoever opens it closes its box."""
+    clock = FakeClock()
+    box = CLOUDS[name](OnPaper(), clock, on_event=lambda _event: None)
+    return CloudPlane(name, box, clock)
