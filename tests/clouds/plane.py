@@ -39,7 +39,7 @@ class CloudPlane(World):
         self.box = box
         self.happens = lambda _call: None
         self.provider = provider_of(box, clock, regions=(_BOUGHT[name][0],))
-        interposed: Any = Interposed(self.provider, lambda call: self.happens(call))
+        interposed: Any = Interposed(self.provider, lambda call: self.happens(call))  # noqa: PLW0108 which function that is changes
         interposed.name, interposed.listing_lag_s = name, self.provider.listing_lag_s
         providers: Mapping[str, Provider] = {name: interposed}
         self.runtime = replace(
@@ -82,7 +82,7 @@ class BoxProber:
         running = {machine.replica_id for machine in self._box.machines() if machine.running}
         return {replica.id: self._answer(replica, replica.id in running) for replica, _ in targets}
 
-    def _answer(self, replica: Replica, is_running: bool) -> ProbeResult:  # noqa: FBT001 - one flag, named at the call
+    def _answer(self, replica: Replica, is_running: bool) -> ProbeResult:
         now = self._clock.now()
         if not is_running:
             return ProbeResult(replica.id, now, identified=False, detail="no route to host")

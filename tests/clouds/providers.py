@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from chalicelib.ports import Clock, Provider
 from chalicelib.providers.aws.compute import AwsProvider
 from chalicelib.providers.azure.compute import AzureProvider
 from chalicelib.providers.gcp.compute import GcpProvider
+
+from chalicelib.ports import Clock, Provider
 from tests.clouds.box import Box
 
 
