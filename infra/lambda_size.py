@@ -31,8 +31,10 @@ BOTOCORE_SERVICES = ("dynamodb", "ec2", "events", "lambda", "sqs", "ssm", "sts",
 def main() -> None:
     """Build, measure, trim, measure again."""
     parser = argparse.ArgumentParser(description="Size of the Lambda package.")
-    parser.add_argument("clouds", nargs="*", choices=[*SDKS, []], default=list(SDKS), metavar="CLOUD")
-    clouds = parser.parse_args().clouds
+    parser.add_argument("clouds", nargs="*", metavar="CLOUD", help=f"of {', '.join(SDKS)}; default: all")
+    clouds = parser.parse_args().clouds or list(SDKS)
+    if unknown := set(clouds) - SDKS.keys():
+        parser.error(f"no such cloud: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as scratch:
         package = Path(scratch) / "package"
         build(package, clouds, Path(scratch))
