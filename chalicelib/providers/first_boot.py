@@ -139,6 +139,7 @@ def made_python(root: Path, requirements: str) -> str:
     environ = {
         "PATH": os.defpath,
         "UV_NO_CONFIG": "1",
+        "UV_SYSTEM_CERTS": "1",  # trust what the image trusts, as this program does
         "UV_CACHE_DIR": str(root / "cache"),
         "UV_PYTHON_INSTALL_DIR": str(root / "python"),
     }
