@@ -6,20 +6,23 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import closing
 
+import aiohttp
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
-from replica_agent import lock
+from replica_agent import console, lock
 from replica_agent.config import Config, ConfigError
 from replica_agent.control import PREFIX, Control
 from replica_agent.engine import Engine, free_port
 from replica_agent.gate import Gate
 from replica_agent.log import Log
-from replica_agent.notice import Notice
+from replica_agent.metadata import cloud_of
+from replica_agent.notice import Notices
 from replica_agent.proxy import MAX_HEADER_BYTES, Proxy, client_session
 
 _ENGINE_GRACE_S = 5.0
@@ -44,9 +47,9 @@ async def live(config: Config, host_env: Mapping[str, str]) -> None:
 
 async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told_to_stop: asyncio.Event) -> None:
     gate = Gate()
-    notice = Notice(config.directory / "notice.json")
-    async with client_session() as session:
-        control = Control(config, engine=engine, gate=gate, notice=notice, log=log, session=session)
+    async with client_session() as session, aiohttp.ClientSession() as outside:
+        notices = Notices(cloud_of(config, outside), config, outside, log.say)
+        control = Control(config, engine=engine, gate=gate, notices=notices, log=log, session=session)
         proxy = Proxy(engine, gate, session)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -60,7 +63,10 @@ async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(engine.run(config.setup, config.run)),
-                tasks.create_task(_die_on_interruption(notice)),
+                tasks.create_task(notices.watch()),
+                tasks.create_task(
+                    _die_on_interruption(notices) if config.is_local else console.echo(log, sys.stdout.fileno())
+                ),
             ]
             await told_to_stop.wait()
             await site.stop()
@@ -108,9 +114,9 @@ def _on_signal() -> asyncio.Event:
     return told_to_stop
 
 
-async def _die_on_interruption(notice: Notice) -> None:
+async def _die_on_interruption(notices: Notices) -> None:
     """Go as a machine goes that the cloud takes back: everything at once, no last word."""
-    await notice.wait()
+    await notices.passed()
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 

@@ -22,9 +22,13 @@ class Config:
     service: str
     boot_nonce: str
     agent_token: str = field(repr=False)
+    cloud: str  # local, aws, gcp or azure
+    metadata_url: str  # of the cloud's metadata service, empty on a laptop
+    control_url: str  # of the control plane, empty on a laptop: it looks by itself
     host: str
     port: int
     engine_port: int
+    image: str  # of the container that setup and run are executed in; empty = none, on the machine itself
     setup: str
     run: str
     env: Mapping[str, str] = field(repr=False)
@@ -32,10 +36,15 @@ class Config:
     drain_timeout_s: float
 
     @property
+    def is_local(self) -> bool:
+        return self.cloud == "local"
+
+    @property
     def engine_directory(self) -> Path:
         return self.directory / self.workdir
 
 
+_CLOUDS = ("local", "aws", "gcp", "azure")
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "port": int,
     "engine_port": int,
@@ -55,7 +64,10 @@ def load(path: Path) -> Config:
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a JSON object")
     names = [each.name for each in fields(Config) if each.name != "directory"]
-    return Config(directory=path.resolve().parent, **{name: _field(path, document, name) for name in names})
+    config = Config(directory=path.resolve().parent, **{name: _field(path, document, name) for name in names})
+    if config.cloud not in _CLOUDS:
+        raise ConfigError(f"{path}: cloud must be one of {', '.join(_CLOUDS)}")
+    return config
 
 
 def _field(path: Path, document: dict[str, Any], name: str) -> Any:

@@ -17,7 +17,7 @@ from replica_agent.config import Config
 from replica_agent.engine import Engine, Phase
 from replica_agent.gate import Gate
 from replica_agent.log import Log
-from replica_agent.notice import Notice
+from replica_agent.notice import Notices
 from replica_agent.problem import problem
 from replica_agent.proxy import Broken
 
@@ -70,14 +70,14 @@ class Control:
         *,
         engine: Engine,
         gate: Gate,
-        notice: Notice,
+        notices: Notices,
         log: Log,
         session: aiohttp.ClientSession,
     ) -> None:
         self._config = config
         self._engine = engine
         self._gate = gate
-        self._notice = notice
+        self._notices = notices
         self._log = log
         self._session = session
         self._authorization = f"Bearer {config.agent_token}".encode()
@@ -113,7 +113,7 @@ class Control:
                 "in_flight": self._gate.in_flight,
                 "draining": self._gate.draining,
                 "engine": {"phase": engine.phase, "exit_code": engine.exit_code, "log_tail": engine.log_tail},
-                "interruption_at": self._notice.interruption_at,
+                "interruption_at": self._notices.interruption_at,
             }
         )
 

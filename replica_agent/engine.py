@@ -74,16 +74,16 @@ class Engine:
         """Run one script and return its exit code: -N after signal N, 127 when it could not be started."""
         try:
             if _is_taken(self.port):
-                self._say(
+                self._log.say(
                     f"port {self.port} of this machine is taken by another process. Let `run` listen on $SAILPLANE_PORT"
                     " and each replica gets a free one."
                 )
                 return 127
             code = await self._script(name, text)
         except OSError as error:
-            self._say(f"cannot start {name} in {self._workdir}: {error.strerror}")
+            self._log.say(f"cannot start {name} in {self._workdir}: {error.strerror}")
             return 127
-        self._say(f"{name} {f'was ended by signal {-code}' if code < 0 else f'exited with code {code}'}")
+        self._log.say(f"{name} {f'was ended by signal {-code}' if code < 0 else f'exited with code {code}'}")
         return code
 
     async def _script(self, name: str, text: str) -> int:
@@ -140,9 +140,6 @@ class Engine:
     def _signal(self, leash: asyncio.subprocess.Process, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):  # the group has ended by itself
             os.killpg(leash.pid, number)
-
-    def _say(self, text: str) -> None:
-        self._log.write(f"[sailplane] {text}\n".encode())
 
 
 async def _leash(directory: Path) -> asyncio.subprocess.Process:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 _LIMIT_BYTES = 10_000_000
@@ -27,6 +28,11 @@ class Log:
             self._path.replace(self._old)
             self._file = self._path.open("ab", buffering=0)
         self._file.write(data)
+
+    def say(self, text: str) -> None:
+        """Append a line of our own. A full disk costs the line, not the replica."""
+        with suppress(OSError):
+            self.write(f"[sailplane] {text}\n".encode())
 
     def close(self) -> None:
         """Nothing is written after this."""

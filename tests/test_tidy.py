@@ -64,6 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "psutil",
     },
     "chalicelib.providers.boot": {"chalicelib.model"},
+    "chalicelib.providers.first_boot": set(),  # runs alone, on machines that have nothing of ours
     "chalicelib.providers.aws": {
         "chalicelib.providers",
         "chalicelib.model",
@@ -114,6 +115,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.lifecycle",
         "chalicelib.optimizer",
         "chalicelib.catalog",
+        "chalicelib.identity",
+        "chalicelib.providers.boot",
         "chalice",
         "pydantic",
     },

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from chalice.app import Chalice
 
 from chalicelib.api import problems, triggers
+from chalicelib.api.boot import boot
 from chalicelib.api.edge import edge
 from chalicelib.api.leftovers import leftovers
 from chalicelib.api.meta import meta
@@ -28,6 +29,7 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(replicas(runtime))
     app.register_blueprint(leftovers(runtime))
     app.register_blueprint(edge(runtime))
+    app.register_blueprint(boot(runtime))
     app.schedule(triggers.EVERY_MINUTE, name="tick")(triggers.on_schedule(runtime))
     app.on_cw_event(triggers.EC2_EVENTS, name="interrupt")(triggers.on_ec2_event(runtime))
     return app

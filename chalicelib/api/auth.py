@@ -1,4 +1,4 @@
-"""Who may call: the owner's admin key, the routers' token."""
+"""Who may call: the owner's admin key, the routers' token, a replica's own token."""
 
 from __future__ import annotations
 
@@ -16,18 +16,29 @@ class Caller(Enum):
     ANYONE = ""
     ADMIN = "admin_key"
     ROUTER = "router_token"
+    AGENT = "agent_token"  # each replica's is another: the handler is given it and judges it
 
 
 def authorize(caller: Caller, authorization: str, settings: Settings) -> None:
-    """Raise a 401 `Refused` unless the Authorization header carries the caller's key.
+    """Raise a 401 `Refused` unless the Authorization header carries the owner's or the routers' key, as the route demands.
 
     A key that was never configured lets nobody in.
     """
-    if caller is Caller.ANYONE:
+    if caller in (Caller.ANYONE, Caller.AGENT):
         return
-    scheme, _, key = authorization.partition(" ")
     expected = settings.admin_key if caller is Caller.ADMIN else settings.router_token
-    matches = hmac.compare_digest(key.strip().encode(), expected.encode())
-    if not (expected and matches and scheme.lower() == "bearer"):
-        detail = "The key is missing or wrong: send `Authorization: Bearer <key>`."
-        raise Refused(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": 'Bearer realm="sailplane"'})
+    matches = hmac.compare_digest(bearer(authorization).encode(), expected.encode())
+    if not (expected and matches):
+        raise unauthorized()
+
+
+def bearer(authorization: str) -> str:
+    """The key in an Authorization header, empty when there is none."""
+    scheme, _, key = authorization.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def unauthorized() -> Refused:
+    """The answer to a missing or a wrong key."""
+    detail = "The key is missing or wrong: send `Authorization: Bearer <key>`."
+    return Refused(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": 'Bearer realm="sailplane"'})

@@ -1,6 +1,7 @@
 """How a handler becomes a route: who may call it, what it takes and gives, and how OpenAPI is told about it.
 
-A handler is a plain function `(runtime, **path parameters, body=…, query=…) -> BaseModel`; nothing in it knows Chalice.
+A handler is a plain function `(runtime, **path parameters, body=…, query=…) -> BaseModel`; nothing in it knows Chalice. One
+that agents call is also given their token, as `bearer`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from chalice.app import Blueprint, MultiDict, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from chalicelib.api import problems
-from chalicelib.api.auth import Caller, authorize
+from chalicelib.api.auth import Caller, authorize, bearer
 from chalicelib.errors import SailplaneError
 from chalicelib.ports import Runtime
 
@@ -66,8 +67,11 @@ class _View:
 
     def _answer(self, request: Request, path: dict[str, str]) -> BaseModel:
         runtime = self._runtime()
-        authorize(self.route.caller, request.headers.get("authorization", ""), runtime.settings)
+        authorization = request.headers.get("authorization", "")
+        authorize(self.route.caller, authorization, runtime.settings)
         call = partial(self.route.handler, runtime, **path)
+        if self.route.caller is Caller.AGENT:
+            call = partial(call, bearer=bearer(authorization))
         if self.route.body:
             call = partial(call, body=_parsed_body(self.route.body, request.raw_body, self.route.max_body_bytes))
         if self.route.query:

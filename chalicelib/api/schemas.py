@@ -38,6 +38,8 @@ def _within_size(envs: dict[str, str]) -> dict[str, str]:
 
 ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterValidator(valid_name)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
+ReplicaId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
+Token = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True)]
 
 
@@ -114,6 +116,22 @@ class RemoveLeftovers(_Request):
     """Which leftovers to remove: as shown, so that nothing goes that nobody has seen."""
 
     leftovers: Annotated[tuple[LeftoverName, ...], Field(max_length=1000)]
+
+
+class Boot(_Request):
+    """A new machine's claim to be a replica. `machine_key` is random; the machine sends the same one until it is answered."""
+
+    replica_id: ReplicaId
+    boot_token: Token
+    machine_key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+
+
+class Interruption(_Request):
+    """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
+
+    boot_nonce: Token
+    kind: Literal["INTERRUPTION", "REBALANCE"]
+    at: Annotated[float, Field(ge=0, le=1e11)]
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -274,6 +292,20 @@ class Leftovers(_Answer):
 
     leftovers: tuple[Leftover, ...]
     unreachable: dict[str, str]
+
+
+class Booted(_Answer):
+    """What a machine needs to become a replica: the agent's configuration, the agent (a zip file in base64), its packages."""
+
+    config: dict[str, Any]
+    agent: str
+    requirements: str
+
+
+class Noticed(_Answer):
+    """A notice that was recorded."""
+
+    replica: str
 
 
 class Health(_Answer):

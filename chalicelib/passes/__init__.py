@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chalicelib.passes.interrupt import interrupt
 from chalicelib.passes.runner import Report, preview, run, tick
 
-__all__ = ["Report", "preview", "run", "tick"]
+__all__ = ["Report", "interrupt", "preview", "run", "tick"]

@@ -179,7 +179,7 @@ def test_an_interruption_takes_everything_at_its_instant(new_agent: NewAgent) ->
     draft = agent.directory / "draft"
     draft.write_text(json.dumps({"interruption_at": at}))
     draft.rename(agent.directory / "notice.json")
-    assert agent.probe()["interruption_at"] == at
+    until(lambda: agent.probe()["interruption_at"] == at)
     assert agent.ask("GET", "/headers").status == 200
     assert agent.process.wait(10) == -signal.SIGKILL
     assert time.time() >= at

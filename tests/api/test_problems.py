@@ -37,7 +37,8 @@ def test_every_route_is_open_or_in_the_list_of_protected_ones(api: Api) -> None:
     """A new route cannot be forgotten by the tests of authentication below."""
     routes = {(method, path) for path, methods in api.app.routes.items() for method in methods}
     named = {(method, path.replace("svc", "{name}").replace("0-1", "{replica}")) for method, path in PROTECTED}
-    assert routes == named | {("GET", "/healthz"), ("GET", "/openapi.json")}
+    machines = {("POST", "/v1/boot"), ("POST", "/v1/replicas/{replica_id}/interruption")}  # see test_boot
+    assert routes == named | machines | {("GET", "/healthz"), ("GET", "/openapi.json")}
 
 
 @pytest.mark.parametrize(("method", "path"), PROTECTED)

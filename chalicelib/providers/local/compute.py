@@ -6,7 +6,6 @@ twice is not this process: the agent locks its directory for its whole life and 
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import threading
@@ -16,8 +15,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from chalicelib.errors import LaunchRefused, NoCapacity, Unreachable
-from chalicelib.model import EngineSpec, Instance, InstanceStatus, LaunchRequest
+from chalicelib.model import Instance, InstanceStatus, LaunchRequest
 from chalicelib.ports import Clock
+from chalicelib.providers import boot
 from chalicelib.providers.local import errors, interruption, workdir
 from chalicelib.providers.local.files import exclusive, write
 from chalicelib.providers.local.machine import Machine
@@ -28,7 +28,6 @@ _INHERITED = ("PATH", "HOME", "USER", "LANG", "TMPDIR")
 _START_TIMEOUT_S, _START_POLL_S = 20.0, 0.02
 _REFUSED = 3  # the agent's exit code when the directory is not its to live in
 _KEPT_S = 3600.0  # how long a machine that is gone can still be listed and its log be read
-_OWN_PORT = re.compile(r"\bSAILPLANE_PORT\b")
 
 
 class LocalProvider:
@@ -124,6 +123,7 @@ class LocalProvider:
 
     def _furnish(self, draft: Path, request: LaunchRequest) -> None:
         replica, engine = request.replica, request.engine
+        told = boot.configuration(request, cloud=self.name, control_url="")
         draft.mkdir(mode=0o700)
         if engine.workdir:
             workdir.copy(Path(engine.workdir), draft / "workdir", never=self._root)
@@ -136,18 +136,13 @@ class LocalProvider:
         write(
             draft / "agent.json",
             {
-                "replica_id": replica.id,
-                "service": replica.service,
-                "boot_nonce": replica.boot_nonce,
-                "agent_token": request.agent_token,
+                **told,
+                "env": {**told["env"], **self._tag(self._machine(replica.id))},
                 "host": "127.0.0.1",
                 "port": 0,
-                "engine_port": _engine_port(engine),
-                "setup": engine.setup,
-                "run": engine.run,
-                "env": {**_node_env(request), **dict(engine.envs), **self._tag(self._machine(replica.id))},
+                "image": "",  # a laptop need not have docker
+                "metadata_url": "",
                 "workdir": "workdir",
-                "drain_timeout_s": request.drain_timeout_s,
             },
         )
 
@@ -190,21 +185,3 @@ class LocalProvider:
     def _nothing_vanishes(self) -> AbstractContextManager[None]:
         """Keeps a listing and a pruning apart: half a directory reads like a machine that has yet to begin."""
         return exclusive(self._root / ".listing.lock")
-
-
-def _engine_port(engine: EngineSpec) -> int:
-    """0, a free one, when the command asks which; otherwise the port it is known to listen on."""
-    return 0 if _OWN_PORT.search(engine.setup + "\n" + engine.run) else engine.port
-
-
-def _node_env(request: LaunchRequest) -> dict[str, str]:
-    """What SkyPilot tells a task about its node, under both names."""
-    replica = request.replica
-    values = {
-        "NUM_GPUS_PER_NODE": str(replica.offer.accelerator_count),
-        "NODE_RANK": "0",
-        "NUM_NODES": str(request.engine.num_nodes),
-        "NODE_IPS": "127.0.0.1",
-        "SERVE_REPLICA_ID": str(replica.generation),
-    }
-    return {f"{prefix}_{name}": value for prefix in ("SKYPILOT", "SAILPLANE") for name, value in values.items()}

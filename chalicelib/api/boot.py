@@ -1,0 +1,137 @@
+"""What a cloud's machine says to the control plane: that it has come, and that its cloud will take it.
+
+Neither route takes a key of the owner's. A machine shows what was derived for its replica alone: the boot token once, to be
+told what to run, then its agent's token.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Callable
+from http import HTTPStatus
+
+from chalice.app import Blueprint
+
+from chalicelib import identity, passes
+from chalicelib.api import schemas
+from chalicelib.api.auth import Caller, unauthorized
+from chalicelib.api.problems import Refused
+from chalicelib.api.routes import Route, blueprint
+from chalicelib.errors import Invalid, NotFound
+from chalicelib.model import (
+    InterruptionNotice,
+    LaunchRequest,
+    NoticeKind,
+    Replica,
+    ReplicaStatus,
+    ServiceSpec,
+    State,
+)
+from chalicelib.ports import Runtime
+from chalicelib.providers.boot import agent_archive, agent_requirements, configuration
+
+# A pass may not have written down yet that the machine was granted, or have heard its agent already.
+_BOOTING = (ReplicaStatus.PENDING, ReplicaStatus.PROVISIONING, ReplicaStatus.STARTING)
+_MAX_BODY_BYTES = 4 * 1024
+_PLAUSIBLE_S = 3600.0  # clouds give seconds to minutes of notice
+
+
+def boot(runtime: Callable[[], Runtime]) -> Blueprint:
+    """The machines' routes."""
+    return blueprint(
+        __name__,
+        runtime,
+        (
+            Route(
+                "POST",
+                "/v1/boot",
+                claim,
+                "Exchange a boot token, once, for the agent and what it runs",
+                schemas.Booted,
+                caller=Caller.ANYONE,
+                body=schemas.Boot,
+                errors=(403,),
+                max_body_bytes=_MAX_BODY_BYTES,
+            ),
+            Route(
+                "POST",
+                "/v1/replicas/{replica_id}/interruption",
+                interruption,
+                "Tell that the cloud will take the replica's machine",
+                schemas.Noticed,
+                status=HTTPStatus.ACCEPTED,
+                caller=Caller.AGENT,
+                body=schemas.Interruption,
+                errors=(404,),
+                max_body_bytes=_MAX_BODY_BYTES,
+            ),
+        ),
+    )
+
+
+def claim(runtime: Runtime, body: schemas.Boot) -> schemas.Booted:
+    """The agent and its configuration, for the first machine that shows the replica's token.
+
+    A wrong token and an unknown replica cost the same and are answered alike, with 403; so is a replica whose time to
+    boot is over.
+    """
+    key = runtime.settings.agent_key
+    state = runtime.store.load(_service_of(body.replica_id))
+    replica = _replica(state, body.replica_id)
+    expected = identity.boot_token(key, body.replica_id, replica.boot_nonce if replica else "")
+    matches = hmac.compare_digest(body.boot_token.encode(), expected.encode())
+    if not (key and matches and state and replica and replica.status in _BOOTING):
+        raise Refused(HTTPStatus.FORBIDDEN, "No replica is to boot with this token.")
+    if not runtime.store.claim_boot(replica.id, replica.boot_nonce, body.machine_key):
+        raise Refused(HTTPStatus.FORBIDDEN, "Another machine has booted with this token.")
+    spec = _spec(runtime, state, replica)
+    request = LaunchRequest(
+        replica=replica,
+        engine=spec.engine,
+        agent_token=identity.agent_token(key, replica.id, replica.boot_nonce),
+        boot_token=expected,
+        drain_timeout_s=spec.drain_timeout_s,
+    )
+    return schemas.Booted(
+        config=configuration(request, replica.offer.location.provider, runtime.settings.control_url),
+        agent=base64.b64encode(agent_archive()).decode(),
+        requirements=agent_requirements(),
+    )
+
+
+def interruption(runtime: Runtime, replica_id: str, body: schemas.Interruption, bearer: str) -> schemas.Noticed:
+    """Record the notice and act on it at once. The token covers id and nonce, so a stranger costs no look into the store."""
+    key = runtime.settings.agent_key
+    expected = identity.agent_token(key, replica_id, body.boot_nonce)
+    if not (hmac.compare_digest(bearer.encode(), expected.encode()) and key):
+        raise unauthorized()
+    now = runtime.clock.now()
+    if abs(body.at - now) > _PLAUSIBLE_S:
+        raise Invalid(
+            f"`at` lies {body.at - now:+.0f} s from now. Clouds announce what comes within the hour; check the clock."
+        )
+    replica = _replica(runtime.store.load(_service_of(replica_id)), replica_id)
+    if replica is None or replica.boot_nonce != body.boot_nonce:
+        raise NotFound(f"Replica {replica_id!r} has ended.")
+    place = replica.offer.location.provider
+    notice = InterruptionNotice(place, NoticeKind(body.kind), body.at, replica_id=replica.id)
+    passes.interrupt(runtime, [notice])  # a pass that failed is repeated by the next tick, the notice is recorded
+    return schemas.Noticed(replica=replica.id)
+
+
+def _service_of(replica_id: str) -> str:
+    """A replica's id ends in uid, slot and generation."""
+    return replica_id.rsplit("-", 3)[0]
+
+
+def _replica(state: State | None, replica_id: str) -> Replica | None:
+    replicas = state.replicas if state else ()
+    return next((replica for replica in replicas if replica.id == replica_id), None)
+
+
+def _spec(runtime: Runtime, state: State, replica: Replica) -> ServiceSpec:
+    """What the replica was launched from, which an update may have left behind."""
+    if replica.spec_version == state.service.spec_version:
+        return state.service.spec
+    return runtime.store.spec(replica.service, replica.spec_version).spec
