@@ -72,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.ports",
         "boto3",
         "botocore",
+        "mypy_boto3_ec2",  # types, for the checker only
     },
     "chalicelib.providers.gcp": {
         "chalicelib.providers",
