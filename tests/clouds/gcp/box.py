@@ -153,6 +153,10 @@ class GcpBox:
         """Let there be a disk that no machine uses."""
         self._add_disk(zone, name, labels, users=[])
 
+    def forget_request_ids(self) -> None:
+        """As Google does after an hour."""
+        self._by_request_id.clear()
+
     # --- requests ---------------------------------------------------------------------------------------------------
 
     def _answer(self, method: contract.Method, query: dict[str, str], body: Any) -> dict[str, Any]:
