@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import requests
 from google.api_core.exceptions import GoogleAPICallError
-from google.auth.exceptions import GoogleAuthError
+from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud.compute_v1 import Operation
 
 from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, SailplaneError, Unreachable
@@ -44,8 +44,8 @@ def launching(secrets: Collection[str]) -> Iterator[None]:
     """
     try:
         yield
-    except requests.RequestException as error:
-        raise Unreachable(_silent(error)) from error
+    except (requests.RequestException, TransportError) as error:
+        raise Unreachable(f"Google does not answer: {error}") from error
     except GoogleAuthError as error:
         raise _unauthenticated(error) from error
     except GoogleAPICallError as error:
@@ -57,8 +57,8 @@ def reaching() -> Iterator[None]:
     """Raise everything that goes wrong otherwise as `Unreachable`: nothing is known, asking again may help."""
     try:
         yield
-    except requests.RequestException as error:
-        raise Unreachable(_silent(error)) from error
+    except (requests.RequestException, TransportError) as error:
+        raise Unreachable(f"Google does not answer: {error}") from error
     except GoogleAuthError as error:
         raise Unreachable(str(_unauthenticated(error))) from error
     except GoogleAPICallError as error:
@@ -82,12 +82,12 @@ def failure(operation: Operation) -> LaunchError:
 def _refusal(error: GoogleAPICallError, message: str) -> SailplaneError:
     status = int(error.code or 0)
     reasons = {str(detail.get("reason")) for detail in error.errors if isinstance(detail, dict)}
-    if status == 429 or status >= 500 or reasons & _LATER:
-        return Unreachable(f"Google asks to try later (HTTP {status}): {message}")
     if reasons & _QUOTA:
         return _over_quota(message)
     if reasons & _NO_CAPACITY or _NOT_IN_THIS_ZONE.search(message):
         return NoCapacity(f"Google has no such machine in this zone now: {message}")
+    if status == 429 or status >= 500 or reasons & _LATER:
+        return Unreachable(f"Google asks to try later (HTTP {status}): {message}")
     if status in (401, 403):
         return LaunchRefused(f"Google refuses the credentials (HTTP {status}): {message}; {_CREDENTIALS}")
     return LaunchRefused(f"Google rejects the request (HTTP {status}): {message}")
@@ -101,10 +101,6 @@ def _unauthenticated(error: GoogleAuthError) -> SailplaneError:
 
 def _over_quota(message: str) -> QuotaExceeded:
     return QuotaExceeded(f"{message} (ask for more at https://console.cloud.google.com/iam-admin/quotas)")
-
-
-def _silent(error: requests.RequestException) -> str:
-    return f"Google Compute Engine does not answer: {error}"
 
 
 def _without(secrets: Collection[str], message: str) -> str:

@@ -78,11 +78,7 @@ class Server:
         if self._faults.down:
             return
         time.sleep(self._faults.answer_after_s)
-        try:
-            answered = self._done(request, body)
-            status, document = 200, answered
-        except Refusal as refusal:
-            status, document = refusal.status, refusal.document()
+        status, document = self._answered(request, body)
         if document is not None:
             payload = json.dumps(document).encode()
             request.send_response(status)
@@ -91,8 +87,26 @@ class Server:
             request.end_headers()
             request.wfile.write(payload)
 
-    def _done(self, request: BaseHTTPRequestHandler, payload: bytes) -> dict[str, Any] | None:
-        """The answer, or None when the connection breaks before it."""
+    def _answered(self, request: BaseHTTPRequestHandler, payload: bytes) -> tuple[int, dict[str, Any] | None]:
+        """Status and body; no body when the connection breaks before the answer."""
+        fault = None
+        try:
+            method, query, body = self._understood(request, payload)
+            own_name = method.id.removeprefix("compute.")
+            fault = self._faults.take(own_name, _NAMES.get(own_name, own_name))
+            if fault in _REFUSALS:
+                raise _REFUSALS[fault]
+            if fault is Fault.DUPLICATED:
+                self._answer(method, query, body)
+            status, document = 200, self._answer(method, query, body)
+            if faults := self._contract.faults_of_answer(method, document):
+                status, document = 500, Refusal(500, "box", f"Google does not answer so: {faults}").document()
+        except Refusal as refusal:
+            status, document = refusal.status, refusal.document()
+        return status, None if fault is Fault.LOST_RESPONSE else document
+
+    def _understood(self, request: BaseHTTPRequestHandler, payload: bytes) -> tuple[contract.Method, dict[str, str], Any]:
+        """The request, after everything that is checked before any work is done. Raises `Refusal`."""
         if request.headers.get("Authorization") != f"Bearer {self._token}":
             raise _REFUSALS[Fault.UNAUTHORIZED]
         url = urlsplit(request.path)
@@ -103,13 +117,4 @@ class Server:
         if faults := self._contract.faults(method, query, body):
             raise Refusal(400, "badRequest", "\n".join(faults))
         self.recorded.append(Recorded(request.command, url.path, query, body))
-        own_name = method.id.removeprefix("compute.")
-        fault = self._faults.take(own_name, _NAMES.get(own_name, own_name))
-        if fault in _REFUSALS:
-            raise _REFUSALS[fault]
-        if fault is Fault.DUPLICATED:
-            self._answer(method, query, body)
-        answered = self._answer(method, query, body)
-        if faults := self._contract.faults_of_answer(method, answered):
-            raise Refusal(500, "box", f"the box answers what Google does not: {faults}")
-        return None if fault is Fault.LOST_RESPONSE else answered
+        return method, query, body
