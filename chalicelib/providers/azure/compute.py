@@ -23,9 +23,9 @@ from chalicelib.providers.azure.machine import DEPLOYMENT, REPLICA, Reading
 from chalicelib.providers.azure.network import API_VERSION, Network
 from chalicelib.providers.boot import user_data
 
-# Azure takes an order at once and finds out within seconds whether it has a host. A pass waits this long for the answer
+# Azure takes an order at once and finds out within seconds whether it has a host. A pass looks this often for the answer
 # and leaves it to the next one otherwise.
-_LOOK_AGAIN_AFTER_S = (1.0, 2.0, 3.0)
+_LOOK_AFTER_S = (0.0, 1.0, 2.0, 3.0)
 _RESOURCES_API_VERSION = "2021-04-01"
 # What a replica or a deployment can leave behind: its kind, and the version of the API that removes it.
 _LEFT = {
@@ -46,8 +46,8 @@ class AzureProvider:
     """
 
     name = "azure"
-    # Lists come from the region's replica of Resource Manager, which follows within seconds; Microsoft gives no bound.
-    listing_lag_s = 30.0
+    # Lists come from a replica of Resource Manager's state, which follows within seconds; Microsoft gives no bound.
+    listing_lag_s = 15.0
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class AzureProvider:
         name = request.replica.id
         with errors.launching():
             found = self._find(name) or self._create(request)
-            for pause_s in _LOOK_AGAIN_AFTER_S:
+            for pause_s in _LOOK_AFTER_S:
                 if not found.is_allocating:
                     break
                 self._pause(pause_s)
