@@ -1,7 +1,8 @@
-"""load → decide → execute. One module a pass; `run` runs them over a service, `tick` over all services."""
+"""load → decide → execute. One module a pass; `run` runs them over a service, `tick` over all, `interrupt` on a cloud's notice."""
 
 from __future__ import annotations
 
+from chalicelib.passes.interrupt import interrupt
 from chalicelib.passes.runner import Report, preview, run, tick
 
-__all__ = ["Report", "preview", "run", "tick"]
+__all__ = ["Report", "interrupt", "preview", "run", "tick"]
