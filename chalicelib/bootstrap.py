@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
 
 from chalicelib import config
 from chalicelib.catalog import CatalogMarket
@@ -15,6 +17,13 @@ from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Settings
 
 if TYPE_CHECKING:
     from chalicelib.store.dynamodb import DynamoDBStore
+
+
+# The services that may wait for a slow cloud before one that does not has to wait for them; the calls that one cloud gets at
+# once. As many as the database's connections. A thread that waits costs some 100 KB.
+_THREADS_IN_A_LANE = 32
+
+T = TypeVar("T")
 
 
 class SystemClock:
@@ -29,6 +38,26 @@ class SystemIds:
 
     def token(self, nbytes: int) -> str:
         return secrets.token_hex(nbytes)
+
+
+class Threads:
+    """`ports.Spawn`: a pool of threads for each lane, made when the lane is first used.
+
+    A function's threads are frozen with it when its answer is given and go on when it is next called; see
+    `executor.Execution` and `passes.listing` for why neither harms. What ends for good waits for its calls to end, at most
+    as long as an SDK's timeouts.
+    """
+
+    def __init__(self) -> None:
+        self._starting = threading.Lock()
+        self._lanes: dict[str, ThreadPoolExecutor] = {}
+
+    def __call__(self, lane: str, work: Callable[[], T]) -> Future[T]:
+        with self._starting:
+            pool = self._lanes.get(lane)
+            if pool is None:
+                pool = self._lanes[lane] = ThreadPoolExecutor(_THREADS_IN_A_LANE, thread_name_prefix=lane)
+        return pool.submit(work)
 
 
 def from_environment() -> Runtime:
@@ -62,6 +91,7 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         prober=HttpProber(settings.agent_key, clock, settings.pass_budget_s),
         settings=settings,
         poke=poke,
+        spawn=Threads(),
     )
 
 

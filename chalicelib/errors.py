@@ -12,7 +12,8 @@ SailplaneError
 └── LaunchError        the cloud refused to launch; its kind says how far away to try again
     ├── NoCapacity       another zone or type
     ├── QuotaExceeded    another region
-    └── LaunchRefused    another cloud, and tell the user (credentials, an unacceptable field)
+    └── LaunchRefused    change the service's file: the cloud does not take this request (a field, an image)
+        └── Unauthorized    another cloud, and tell the user: credentials are missing or refused
 """
 
 from __future__ import annotations
@@ -108,6 +109,10 @@ class QuotaExceeded(LaunchError):
 
 
 class LaunchRefused(LaunchError):
-    """Credentials are missing or refused, or the cloud rejects a field: no place in this cloud will do better."""
+    """The cloud rejects a field of the request: asking again unchanged cannot help, other services may fare better."""
 
     reason = Reason.LAUNCH_REFUSED
+
+
+class Unauthorized(LaunchRefused):
+    """Credentials are missing or refused: no place in this cloud will do better, for any service."""

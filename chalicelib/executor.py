@@ -7,7 +7,8 @@ between any two lines leaves a record from which the next pass finishes the job:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from functools import partial
 
@@ -23,15 +24,14 @@ from chalicelib.actions import (
     Terminate,
     TerminateOrphan,
 )
-from chalicelib.errors import LaunchError, LaunchRefused, QuotaExceeded, Unreachable
+from chalicelib.errors import LaunchError, Retry, Unauthorized, Unreachable
 from chalicelib.identity import agent_token, boot_token
-from chalicelib.lifecycle import moved
+from chalicelib.lifecycle import disproved, is_worth_avoiding, moved, refusal
 from chalicelib.model import (
     Event,
     Instance,
     LaunchRequest,
     Lease,
-    Offer,
     Reason,
     Replica,
     ReplicaStatus,
@@ -41,12 +41,16 @@ from chalicelib.model import (
 )
 from chalicelib.ports import Commit, Provider, Runtime
 
-# How long a refusal is remembered. Spot capacity comes and goes within minutes; quota needs a person.
-_REMEMBERED_S = {Reason.NO_CAPACITY: 60.0, Reason.QUOTA: 600.0, Reason.LAUNCH_REFUSED: 600.0}
+# How many launches' intents go into one transaction, which holds 100 items: three for each, the service and the lease.
+_INTENTS_AT_ONCE = 32
 
 
 class Execution:
     """Carries out decisions on one service under one lease, keeping `state` equal to what is stored.
+
+    Clouds and agents are called side by side, off the pass's thread, and whatever is written is written on it. A call that
+    outlives its pass (fenced, killed, frozen by Lambda) does what a crash after the call does: its replica is found
+    PENDING and asked for again by its id, or is gone and its machine an orphan.
 
     `failures` collects what could not be done and will be done again by the next pass. `Fenced` and `Conflict` are not
     among them: they mean that somebody else has moved on, so they end the pass.
@@ -58,10 +62,11 @@ class Execution:
         self.finished = False  # the service is deleted, there is nothing left to decide about
         self._runtime = runtime
         self.lease = lease
-        self._farewells: list[Callable[[], None]] = []
+        self._farewells: list[tuple[str, Callable[[], str]]] = []  # whom they wait for, and what there is to say
+        self._refusals: Sequence[Unavailable] | None = None
 
     def execute(self, decision: Decision) -> None:
-        """Carry out every action in order.
+        """Carry out every action in order; launches come last, all together.
 
         Raises:
             Fenced: the lease was lost; nothing more may be touched.
@@ -70,21 +75,23 @@ class Execution:
         """
         for action in decision.actions:
             self._do(action)
+        self._launch([action for action in decision.actions if isinstance(action, Launch)])
 
     def finish(self) -> None:
         """Tell agents and clouds who leaves, as recorded before.
 
         Either may take a minute to answer, so it comes after the routers and the replacements.
         """
-        for farewell in self._farewells:
-            farewell()
+        calls = [self._runtime.spawn(lane, say) for lane, say in self._farewells]
+        self.failures += [failure for call in calls if (failure := call.result())]
 
     def _do(self, action: Action) -> None:
         match action:
             case Launch():
-                self._launch(action)
+                pass  # with the others
             case Save(replica=replica):
-                self._commit(f"replica.{replica.status.lower()}", action.why, replica=replica)
+                events = self._events(f"replica.{replica.status.lower()}", action.why, replica.id)
+                self._write(Commit(replicas=(replica,), events=events))
             case SaveService(service=service):
                 service = replace(service, version=self.state.service.version)
                 self._write(Commit(service=service, events=self._events("service", action.why)))
@@ -94,7 +101,7 @@ class Execution:
                 self._terminate(action)
             case TerminateOrphan(instance=instance):
                 self._write(Commit(events=self._events("orphan.terminating", action.why, instance.replica_id)))
-                self._note(remove_orphan(self._runtime, instance))
+                self._farewells.append((instance.provider, partial(remove_orphan, self._runtime, instance)))
             case Publish(table=table):
                 events = self._events("routes", action.why) if action.why else ()
                 self._write(Commit(table=table, events=events))
@@ -102,72 +109,113 @@ class Execution:
                 self._runtime.store.delete_service(self.lease, service, self._events("service.deleted", action.why))
                 self.finished = True
 
-    def _launch(self, action: Launch) -> None:
-        replica = action.replica
+    def _launch(self, actions: Sequence[Launch]) -> None:
+        calls: dict[Future[Instance], Replica] = {}
+        for replica in self._intended(actions):
+            ask = partial(self._ask_for, self._request(replica))
+            calls[self._runtime.spawn(replica.offer.location.provider, ask)] = replica
+        for call, replica in _as_they_come(calls):
+            try:
+                instance = call.result()
+            except LaunchError as error:
+                self._refused(replica, error)
+            except Retry as error:
+                # Not known whether a machine was started: the replica stays PENDING and is asked for again.
+                self.failures.append(f"{replica.id}: launch: {error}")
+            else:
+                self._started(replica, instance)
+
+    def _intended(self, actions: Sequence[Launch]) -> list[Replica]:
+        """The replicas to launch, each of them recorded."""
+        new = [action for action in actions if action.replica.version == 0]
+        for first in range(0, len(new), _INTENTS_AT_ONCE):
+            batch = new[first : first + _INTENTS_AT_ONCE]
+            replicas = tuple(action.replica for action in batch)
+            service = replace(self.state.service, last_generation=max(replica.generation for replica in replicas))
+            events = [self._events("replica.pending", action.why, action.replica.id) for action in batch]
+            self._write(Commit(service=service, replicas=replicas, events=tuple(event for (event,) in events)))
+        return [replace(action.replica, version=max(action.replica.version, 1)) for action in actions]
+
+    def _ask_for(self, request: LaunchRequest) -> Instance:
+        """Beside the pass: writes nothing."""
         if self._runtime.clock.now() >= self.lease.expires_at:
-            self.failures.append(f"{replica.id}: put off to the next pass, this one took longer than its lease lasts")
-            return
-        if replica.version == 0:
-            service = replace(self.state.service, last_generation=replica.generation)
-            events = self._events("replica.pending", action.why, replica.id)
-            self._write(Commit(service=service, replicas=(replica,), events=events))
-            replica = replace(replica, version=1)
-        provider = self._provider(replica)
-        try:
-            if provider is None:
-                raise LaunchRefused(
-                    f"provider {replica.offer.location.provider!r} is not enabled in this control plane"
-                )
-            instance = provider.launch(self._request(replica))
-        except LaunchError as error:
-            self._refused(replica, error)
-        except Unreachable as error:
-            # Not known whether a machine was started: the replica stays PENDING and is asked for again.
-            self.failures.append(f"{replica.id}: launch: {error}")
-        else:
-            started = replace(replica, instance_id=instance.id, url=instance.url)
-            started = moved(started, ReplicaStatus.PROVISIONING, self._runtime.clock.now())
-            why = f"{replica.id}: {replica.offer.location} gave {replica.offer.instance_type} ({instance.id})"
-            self._commit("replica.provisioning", why, replica=started)
+            raise Retry("put off to the next pass, this one took longer than its lease lasts")
+        provider = self._provider(request.replica)
+        if provider is None:
+            place = request.replica.offer.location.provider
+            raise Unauthorized(f"provider {place!r} is not enabled in this control plane")
+        return provider.launch(request)
+
+    def _started(self, replica: Replica, instance: Instance) -> None:
+        now = self._runtime.clock.now()
+        started = replace(replica, instance_id=instance.id, url=instance.url)
+        started = moved(started, ReplicaStatus.PROVISIONING, now)
+        why = f"{replica.id}: {replica.offer.location} gave {replica.offer.instance_type} ({instance.id})"
+        ended = disproved(replica, self._known_refusals(now))
+        events = self._events("replica.provisioning", why, replica.id)
+        self._write(Commit(replicas=(started,), disproved=ended, events=events))
 
     def _refused(self, replica: Replica, error: LaunchError) -> None:
         now = self._runtime.clock.now()
         ended = moved(replica, ReplicaStatus.TERMINATED, now, reason=error.reason, error=str(error))
-        refusal = _unavailable(replica.offer, error, now)
-        why = f"{replica.id}: {replica.offer.location}: {error.reason}: {error}"
+        known = self._known_refusals(now)
+        refused = refusal(replica, error.reason, str(error), known, now, is_of_cloud=isinstance(error, Unauthorized))
+        what = _described(refused)
+        why = f"{replica.id}: {replica.offer.location}: {error.reason}: {error}; {what} for {refused.until - now:.0f} s"
         events = self._events("replica.terminated", why, replica.id)
-        self._write(Commit(replicas=(ended,), unavailable=(refusal,), events=events))
+        self._write(Commit(replicas=(ended,), unavailable=(refused,), events=events))
+
+    def _known_refusals(self, now: float) -> Sequence[Unavailable]:
+        """Read once a pass, when the first launch has its outcome."""
+        if self._refusals is None:
+            self._refusals = self._runtime.store.refusals(now)
+        return self._refusals
+
+    def _taken(self, replica: Replica, reason: Reason, why: str) -> tuple[Unavailable, ...]:
+        """Where the cloud has just taken a spot machine back, it will take the next one too."""
+        if not is_worth_avoiding(replica, reason):
+            return ()
+        now = self._runtime.clock.now()
+        return (refusal(replica, reason, why, self._known_refusals(now), now),)
 
     def _drain(self, action: Drain) -> None:
         draining = moved(action.replica, ReplicaStatus.DRAINING, self._runtime.clock.now(), reason=action.reason)
-        self._commit("replica.draining", action.why, replica=draining)
-        self._farewells.append(partial(self._runtime.prober.drain, draining))
+        taken = self._taken(action.replica, action.reason, action.why)
+        events = self._events("replica.draining", action.why, draining.id)
+        self._write(Commit(replicas=(draining,), unavailable=taken, events=events))
+        self._farewells.append(("agents", partial(self._say_drain, draining)))
+
+    def _say_drain(self, replica: Replica) -> str:
+        self._runtime.prober.drain(replica)
+        return ""  # silence is no failure
 
     def _terminate(self, action: Terminate) -> None:
         replica = action.replica
         if replica.status is not ReplicaStatus.TERMINATING:
             now = self._runtime.clock.now()
             leaving = moved(replica, ReplicaStatus.TERMINATING, now, reason=action.reason)
-            self._commit("replica.terminating", action.why, replica=leaving)
-        self._farewells.append(partial(self._remove, replica))
+            taken = self._taken(replica, action.reason, action.why)
+            events = self._events("replica.terminating", action.why, replica.id)
+            self._write(Commit(replicas=(leaving,), unavailable=taken, events=events))
+        self._farewells.append((replica.offer.location.provider, partial(self._remove, replica)))
 
-    def _remove(self, replica: Replica) -> None:
+    def _remove(self, replica: Replica) -> str:
         provider = self._provider(replica)
         if provider is None:
             place = replica.offer.location.provider
-            self.failures.append(f"{replica.id}: provider {place!r} is not enabled, so its machine cannot be removed")
-            return
+            return f"{replica.id}: provider {place!r} is not enabled, so its machine cannot be removed"
         try:
             provider.terminate(replica.id, replica.instance_id)
         except Unreachable as error:
-            self.failures.append(f"{replica.id}: terminate: {error}")
-
-    def _commit(self, kind: str, why: str, *, replica: Replica) -> None:
-        self._write(Commit(replicas=(replica,), events=self._events(kind, why, replica.id)))
+            return f"{replica.id}: terminate: {error}"
+        return ""
 
     def _write(self, commit: Commit) -> None:
         self._runtime.store.commit(self.lease.service, self.lease, commit)
         self.state = _applied(self.state, commit)
+        if self._refusals is not None:
+            changed = {one.scope for one in (*commit.unavailable, *commit.disproved)}
+            self._refusals = [one for one in self._refusals if one.scope not in changed] + [*commit.unavailable]
 
     def _request(self, replica: Replica) -> LaunchRequest:
         spec = self._spec(replica)
@@ -190,10 +238,6 @@ class Execution:
 
     def _events(self, kind: str, why: str, replica_id: str = "") -> tuple[Event, ...]:
         return (Event(self._runtime.clock.now(), kind, why, replica_id),)
-
-    def _note(self, failure: str) -> None:
-        if failure:
-            self.failures.append(failure)
 
 
 def remove_orphan(runtime: Runtime, instance: Instance) -> str:
@@ -220,18 +264,16 @@ def _live(replicas: Iterable[Replica]) -> list[Replica]:
     return [replica for replica in replicas if replica.status is not ReplicaStatus.TERMINATED]
 
 
-def _unavailable(offer: Offer, error: LaunchError, now: float) -> Unavailable:
-    """Capacity blocks this type in this zone, quota the region, a refusal the whole provider."""
-    place, reason = offer.location, error.reason
-    narrow = reason is Reason.NO_CAPACITY
-    return Unavailable(
-        provider=place.provider,
-        region="" if isinstance(error, LaunchRefused) else place.region,
-        zone=place.zone if narrow else "",
-        instance_type=offer.instance_type if narrow else "",
-        capacity_type=offer.capacity_type if narrow or isinstance(error, QuotaExceeded) else "",
-        reason=reason,
-        message=str(error),
-        since=now,
-        until=now + _REMEMBERED_S[reason],
-    )
+def _described(refused: Unavailable) -> str:
+    place = "/".join(part for part in (refused.provider, refused.region, refused.zone) if part)
+    what = f"{refused.instance_type} in {place}" if refused.instance_type else place
+    return f"{what} is not asked again" + (" for this version" if refused.fingerprint else "")
+
+
+def _as_they_come(calls: dict[Future[Instance], Replica]) -> Iterator[tuple[Future[Instance], Replica]]:
+    """Calls as they end; those that have ended together in the order in which they were made."""
+    open_calls = dict(calls)
+    while open_calls:
+        wait(open_calls, return_when=FIRST_COMPLETED)
+        for call in [call for call in open_calls if call.done()]:
+            yield call, open_calls.pop(call)

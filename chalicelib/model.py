@@ -122,7 +122,8 @@ class Unavailable:
     """A remembered refusal: do not ask here again before `until`.
 
     The scope is as wide as the refusal: capacity blocks an instance type in a zone, quota a region, auth a whole
-    provider. Empty strings mean "any".
+    provider; a request that is unacceptable as such blocks a region to replicas of its `fingerprint` only. Empty strings mean
+    "any". `failures` counts the refusals in a row.
     """
 
     provider: str
@@ -135,13 +136,23 @@ class Unavailable:
     since: float
     until: float
     failures: int = 1
+    fingerprint: str = ""
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """Of two refusals with one scope, the later replaces the earlier."""
+        place = (self.provider, self.region, self.zone)
+        return (*place, self.instance_type, self.capacity_type, self.fingerprint)
 
     def blocks(self, offer: Offer, now: float) -> bool:
-        """Whether `offer` lies within the refusal's scope and the refusal still holds at `now`."""
+        """Whether `offer` lies within the refusal's scope, fingerprints aside, and the refusal still holds at `now`."""
+        return now < self.until and self.covers(offer)
+
+    def covers(self, offer: Offer) -> bool:
+        """Whether `offer` lies within the refusal's scope, fingerprints aside."""
         place = offer.location
         return (
-            now < self.until
-            and self.provider == place.provider
+            self.provider == place.provider
             and self.region in ("", place.region)
             and self.zone in ("", place.zone)
             and self.instance_type in ("", offer.instance_type)
@@ -556,13 +567,13 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was seen of the world in one pass: machines before state was read, agents' answers after.
+    """What was seen of the world before a pass: the clouds' machines, by provider, and the agents' answers, by replica.
 
     A provider missing from `instances` could not be listed: nothing may be concluded from a machine's absence.
     """
 
-    listed_at: float = 0.0
-    listing_lag_s: Mapping[str, float] = field(default_factory=dict)  # by provider, see `ports.Provider`
+    listed_at: Mapping[str, float] = field(default_factory=dict)  # when the provider was asked for its list
+    listing_lag_s: Mapping[str, float] = field(default_factory=dict)  # see `ports.Provider`
     instances: Mapping[str, tuple[Instance, ...]] = field(default_factory=dict)
     probes: Mapping[str, ProbeResult] = field(default_factory=dict)
 

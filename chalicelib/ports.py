@@ -5,9 +5,10 @@ Adapters live in `providers/`, `store/` and `bootstrap.py`; `bootstrap` alone ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from chalicelib.model import (
     Event,
@@ -26,6 +27,8 @@ from chalicelib.model import (
     State,
     Unavailable,
 )
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -55,6 +58,7 @@ class Commit:
     table: RouteTable | None = None  # written when its version is exactly one above the stored one (or the first)
     unavailable: tuple[Unavailable, ...] = ()  # last writer wins
     events: tuple[Event, ...] = ()
+    disproved: tuple[Unavailable, ...] = ()  # refusals to forget, by scope; `unavailable` comes after them
 
 
 class Store(Protocol):
@@ -129,6 +133,9 @@ class Store(Protocol):
 
     def unavailable(self, now: float) -> tuple[Unavailable, ...]:
         """Refusals that still hold at `now`."""
+
+    def refusals(self, now: float) -> tuple[Unavailable, ...]:
+        """Those too that have ended within the last hour: one that follows counts as the next in a row."""
 
     def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
         """Whether this machine is the first to boot as the replica; it may ask again after a lost answer.
@@ -213,6 +220,21 @@ class Prober(Protocol):
         """The last `tail` lines of the engine's log, or None when the agent does not answer."""
 
 
+class Spawn(Protocol):
+    """Work that goes on beside the pass that needs its result."""
+
+    def __call__(self, lane: str, work: Callable[[], T], /) -> Future[T]:
+        """Begin `work` and return at once. What one lane's work waits for never holds another lane's up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A list of machines that a cloud was asked for at the instant `at`; its answer comes when it comes."""
+
+    at: float
+    answer: Future[tuple[Instance, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Figures that belong to a deployment and not to a service."""
@@ -220,6 +242,7 @@ class Settings:
     deployment: str = "sailplane"
     lease_ttl_s: float = 60.0
     pass_budget_s: float = 50.0  # a pass stops starting new work after this long
+    listing_patience_s: float = 5.0  # how long a service waits for the list of a cloud that it has machines in
     limits: Limits = field(default_factory=Limits)
     edge_url: str = ""  # where clients reach the routers; a service is at <edge_url>/<name>
     control_url: str = ""  # where the replicas' machines reach this control plane
@@ -241,3 +264,7 @@ class Runtime:
     settings: Settings
     # Asks for a pass over a service at once instead of at the next tick; losing the call costs time, not correctness.
     poke: Callable[[str], None]
+    spawn: Spawn
+    # By provider: lists asked for whose answer no pass has taken yet. Lives as long as the process, so that a cloud which
+    # does not answer is asked once.
+    asked: MutableMapping[str, Asked] = field(default_factory=dict)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from chalicelib import lifecycle, passes
 from chalicelib.errors import LaunchError, Unreachable
@@ -37,6 +38,18 @@ from chalicelib.ports import Commit, Runtime, Settings, Store
 from chalicelib.store.memory import MemoryStore
 
 START = 1_800_000_000.0
+
+T = TypeVar("T")
+
+
+def inline(_lane: str, work: Callable[[], T]) -> Future[T]:
+    """`ports.Spawn` without threads: done before it returns, so that all happens in one order. What kills, kills the caller."""
+    done: Future[T] = Future()
+    try:
+        done.set_result(work())
+    except Exception as error:  # noqa: BLE001 whatever it is, it is the future's to raise
+        done.set_exception(error)
+    return done
 
 
 class FakeClock:
@@ -133,7 +146,7 @@ class FakeCloud:
         number = sum(self.started.values())
         instance = Instance(
             provider=self.name,
-            id=f"i-{number:04d}",
+            id=f"i-{number:017x}",
             replica_id=replica.id,
             service=replica.service,
             status=InstanceStatus.RUNNING,
@@ -243,10 +256,11 @@ class World:
             ids=FakeIds(),
             store=self.store,
             providers={self.cloud.name: self.cloud},
-            market=FakeMarket((offer(zone="a", usd=1.0), offer(zone="b", usd=1.1))),
+            market=FakeMarket((offer(self.cloud.name, "a", 1.0), offer(self.cloud.name, "b", 1.1))),
             prober=FakeProber({self.cloud.name: self.cloud}, self.clock),
             settings=Settings(lease_ttl_s=30.0),
             poke=lambda _name: None,
+            spawn=inline,
         )
 
     def create(self, name: str = "svc", wanted: ServiceSpec | None = None) -> Service:

@@ -212,14 +212,17 @@ class Events(_Answer):
 
 
 class Unavailable(_Answer):
-    """A cloud's refusal that is remembered; empty strings mean "any"."""
+    """A cloud's refusal that is remembered, the latest of `failures` in a row; empty strings mean "any"."""
 
     provider: str
     region: str
     zone: str
     instance_type: str
+    capacity_type: str
+    fingerprint: str
     reason: Reason
     message: str
+    failures: int
     until: AwareDatetime
 
 

@@ -155,13 +155,13 @@ def events(runtime: Runtime, name: str, query: schemas.EventsQuery) -> schemas.E
 
 def why(runtime: Runtime, name: str) -> schemas.Why:
     """What the next passes would do, what the last ones did, and which refusals hold them back. Raises `NotFound`."""
-    load(runtime, name)
+    fingerprint = load(runtime, name).service.spec.fingerprint
     decisions = runtime.store.events(name, limit=DECISIONS_SHOWN)
     refusals = runtime.store.unavailable(runtime.clock.now())
     return schemas.Why(
         now=passes.preview(runtime, name),
         decisions=tuple(views.event(event) for event in decisions),
-        unavailable=tuple(views.unavailable(refusal) for refusal in refusals),
+        unavailable=tuple(views.unavailable(one) for one in refusals if one.fingerprint in ("", fingerprint)),
     )
 
 

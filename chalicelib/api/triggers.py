@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from chalice.app import CloudWatchEvent
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from chalicelib import passes
 from chalicelib.errors import Invalid, SailplaneError
+from chalicelib.model import InterruptionNotice, NoticeKind
 from chalicelib.ports import Runtime
 
 EVERY_MINUTE: Final = "rate(1 minute)"  # EventBridge knows no finer one
@@ -22,8 +24,8 @@ STATE_CHANGE: Final = "EC2 Instance State-change Notification"
 # recommendations" and "State change events for your instances".
 EC2_EVENTS: Final[Mapping[str, Any]] = {"source": ["aws.ec2"], "detail-type": [SPOT_WARNING, REBALANCE, STATE_CHANGE]}
 
-# A machine that comes says so itself, through its agent.
-_COMING = ("pending", "running")
+# "Spot Instance interruption notices": two minutes before.
+_SPOT_NOTICE_S = 120.0
 
 Handler = Callable[[CloudWatchEvent], None]
 
@@ -36,29 +38,27 @@ def on_schedule(runtime: Callable[[], Runtime]) -> Handler:
     """The minute's tick over all services."""
 
     def tick(_event: CloudWatchEvent) -> None:
-        _run_passes(runtime())
+        _report(passes.tick(runtime()))
 
     return tick
 
 
 def on_ec2_event(runtime: Callable[[], Runtime]) -> Handler:
-    """EC2 is going to take a machine, or it is gone. The passes that follow see which: they list the cloud.
+    """EC2 is going to take a machine, or it is gone: the passes of its service run at once. Other machines' events do nothing.
 
     An event of another shape raises `Invalid`.
     """
 
     def interrupt(event: CloudWatchEvent) -> None:
-        seen = _parsed(event)
-        if not (isinstance(seen, _StateChange) and seen.detail.state in _COMING):
-            _run_passes(runtime())
+        notice = _notice(_parsed(event))
+        if notice is not None:
+            _report(passes.interrupt(runtime(), (notice,)))
 
     return interrupt
 
 
-def _run_passes(runtime: Runtime) -> None:
-    failures = [
-        f"{report.service or 'deployment'}: {failure}" for report in passes.tick(runtime) for failure in report.failures
-    ]
+def _report(reports: Sequence[passes.Report]) -> None:
+    failures = [f"{report.service or 'deployment'}: {failure}" for report in reports for failure in report.failures]
     if failures:
         raise PassesFailed("\n".join(failures))
 
@@ -69,27 +69,29 @@ class _Detail(BaseModel):
     instance_id: Annotated[str, StringConstraints(pattern=r"^i-[0-9a-f]{8,17}$"), Field(alias="instance-id")]
 
 
-class _SpotWarning(BaseModel):
+class _Event(BaseModel):
+    source: Literal["aws.ec2"]
+    time: AwareDatetime
+
+
+class _SpotWarning(_Event):
     class Detail(_Detail):
         action: Annotated[Literal["terminate", "stop", "hibernate"], Field(alias="instance-action")]
 
     kind: Literal["EC2 Spot Instance Interruption Warning"]
-    source: Literal["aws.ec2"]
     detail: Detail
 
 
-class _Rebalance(BaseModel):
+class _Rebalance(_Event):
     kind: Literal["EC2 Instance Rebalance Recommendation"]
-    source: Literal["aws.ec2"]
     detail: _Detail
 
 
-class _StateChange(BaseModel):
+class _StateChange(_Event):
     class Detail(_Detail):
         state: Literal["pending", "running", "shutting-down", "stopping", "stopped", "terminated"]
 
     kind: Literal["EC2 Instance State-change Notification"]
-    source: Literal["aws.ec2"]
     detail: Detail
 
 
@@ -97,9 +99,23 @@ _Ec2Event = _SpotWarning | _Rebalance | _StateChange
 _ec2_event: TypeAdapter[_Ec2Event] = TypeAdapter(Annotated[_Ec2Event, Field(discriminator="kind")])
 
 
+def _notice(event: _Ec2Event) -> InterruptionNotice | None:
+    """What the event means; None for a machine that comes, which says so itself through its agent."""
+    notice = partial(InterruptionNotice, "aws", instance_id=event.detail.instance_id)
+    at = event.time.timestamp()
+    match event:
+        case _SpotWarning():
+            return notice(kind=NoticeKind.INTERRUPTION, at=at + _SPOT_NOTICE_S)
+        case _Rebalance():
+            return notice(kind=NoticeKind.REBALANCE, at=at)
+        case _StateChange(detail=detail):
+            return None if detail.state in ("pending", "running") else notice(kind=NoticeKind.ENDED, at=at)
+
+
 def _parsed(event: CloudWatchEvent) -> _Ec2Event:
     try:
-        return _ec2_event.validate_python({"kind": event.detail_type, "source": event.source, "detail": event.detail})
+        seen = {"kind": event.detail_type, "source": event.source, "time": event.time, "detail": event.detail}
+        return _ec2_event.validate_python(seen)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
         raise Invalid(f"This is no EC2 event that Sailplane acts on ({event.detail_type!r}): {faults}") from error

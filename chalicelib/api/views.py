@@ -39,8 +39,10 @@ def service(state: model.State, history: Sequence[model.Replica], edge_url: str,
 
 
 def _refusal(state: model.State, gone: Sequence[model.Replica]) -> str:
-    """Why there is no replica although one is wanted: what the cloud said to the last launch. `gone` is newest first."""
-    if not gone or state.replicas or not state.service.scaler.target or gone[0].reason not in _REFUSALS:
+    """Why a replica is missing: what the cloud said to the last launch. `gone` is newest first."""
+    active = sum(replica.status.is_active for replica in state.replicas)
+    is_last = bool(gone) and all(replica.created_at <= gone[0].created_at for replica in state.replicas)
+    if not is_last or active >= state.service.scaler.target or gone[0].reason not in _REFUSALS:
         return ""
     return f"; the last launch was refused: {gone[0].reason}: {gone[0].error}"
 
@@ -73,8 +75,11 @@ def unavailable(refusal: model.Unavailable) -> schemas.Unavailable:
         region=refusal.region,
         zone=refusal.zone,
         instance_type=refusal.instance_type,
+        capacity_type=refusal.capacity_type,
+        fingerprint=refusal.fingerprint,
         reason=refusal.reason,
         message=refusal.message,
+        failures=refusal.failures,
         until=instant(refusal.until),
     )
 

@@ -6,6 +6,7 @@ from chalicelib.lifecycle.launches import Launches, decide_launches
 from chalicelib.lifecycle.readiness import decide_readiness
 from chalicelib.lifecycle.reconcile import decide_reconcile, is_orphan
 from chalicelib.lifecycle.records import moved, new_replica, new_service, with_spec
+from chalicelib.lifecycle.refusals import disproved, is_worth_avoiding, refusal
 from chalicelib.lifecycle.status import service_status
 
 __all__ = [
@@ -13,10 +14,13 @@ __all__ = [
     "decide_launches",
     "decide_readiness",
     "decide_reconcile",
+    "disproved",
     "is_orphan",
+    "is_worth_avoiding",
     "moved",
     "new_replica",
     "new_service",
+    "refusal",
     "service_status",
     "with_spec",
 ]

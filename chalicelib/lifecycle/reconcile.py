@@ -103,7 +103,7 @@ class _Case:
     def decide(self) -> Save | Drain | Terminate | None:
         match self.replica.status:
             case ReplicaStatus.PENDING:
-                return self._pending()
+                return self._interrupted() or self._pending()
             case ReplicaStatus.PROVISIONING:
                 return self._interrupted() or self._dead() or self._provisioning()
             case ReplicaStatus.STARTING | ReplicaStatus.READY | ReplicaStatus.NOT_READY:
@@ -139,7 +139,7 @@ class _Case:
         return self._fail(Reason.ENGINE_EXITED, f"the engine exited with code {probe.exit_code}{tail}")
 
     def _interrupted(self) -> Drain | None:
-        notices = (self._instance, self._probe)
+        notices = (self.replica, self._instance, self._probe)
         times = [notice.interruption_at for notice in notices if notice and notice.interruption_at is not None]
         if not times:
             return None
@@ -185,7 +185,7 @@ class _Case:
 
     def _terminating(self) -> Save | Terminate:
         # A listing made before the removal was decided proves nothing.
-        if self._gone and self.observed.listed_at > self.replica.status_since:
+        if self._gone and self._listed_at > self.replica.status_since:
             return Save(moved(self.replica, ReplicaStatus.TERMINATED, self.now), f"{self.replica.id}: machine is gone")
         return self._remove("not seen gone yet")
 
@@ -222,7 +222,11 @@ class _Case:
         # A cloud takes its time to launch: only what was listed after its answer, if there was one, can be missing.
         is_answered = self.replica.instance_id and self.replica.status is not ReplicaStatus.PROVISIONING
         since = self.replica.created_at if is_answered else self.replica.status_since
-        return self.observed.listed_at - since > self.observed.listing_lag_s.get(provider, 0.0)
+        return self._listed_at - since > self.observed.listing_lag_s.get(provider, 0.0)
+
+    @property
+    def _listed_at(self) -> float:
+        return self.observed.listed_at[self.replica.offer.location.provider]
 
 
 def _drain_again(replica: Replica) -> Drain:

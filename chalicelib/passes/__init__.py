@@ -1,4 +1,4 @@
-"""load → decide → execute. One module a pass; `run` runs them over a service, `tick` over all services."""
+"""load → decide → execute. One module a pass; `run` runs them over a service, `tick` over all, `interrupt` on a cloud's notice."""
 
 from __future__ import annotations
 

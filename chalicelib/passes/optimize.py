@@ -28,7 +28,7 @@ def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> D
     providers = tuple(sorted(runtime.providers))
     request = optimizer.Request(
         resources=spec.resources,
-        unavailable=runtime.store.unavailable(now),
+        unavailable=tuple(one for one in runtime.store.unavailable(now) if one.fingerprint in ("", spec.fingerprint)),
         hosting=tuple(replica.offer.location for replica in state.replicas if replica.status.is_active),
         providers=providers,
     )

@@ -1,18 +1,19 @@
-"""Run the passes: over one service under its lease, over all services with the clouds listed first."""
+"""Run the passes: over one service under its lease, over all services side by side."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from chalicelib.actions import Decision
 from chalicelib.errors import Conflict, Fenced, LeaseHeld, SailplaneError, Unreachable
 from chalicelib.executor import Execution, remove_orphan
 from chalicelib.lifecycle import is_orphan
 from chalicelib.model import Instance, Observed, State
-from chalicelib.passes import autoscale, cadence, optimize, probe, publish, reconcile
-from chalicelib.ports import Ids, Runtime
+from chalicelib.passes import autoscale, cadence, listing, optimize, probe, publish, reconcile
+from chalicelib.ports import Asked, Ids, Runtime
 
 Pass = Callable[[Runtime, State, Observed, float], Decision]
 
@@ -32,38 +33,47 @@ class Report:
     """How the passes over one service went. `next_at` (epoch seconds) is when it wants to be looked at again.
 
     `failures` is returned, not raised: Lambda turns it into its error metric, the laptop prints it, tests
-    accept none. `service` is empty for what concerns the deployment as a whole.
+    accept none. `service` is empty for what concerns the deployment as a whole. `is_held_up` says that somebody else was at
+    work on the service or changed it, so that what is to be done may not be done yet.
     """
 
     service: str
     failures: tuple[str, ...]
     acted: bool
     next_at: float
+    is_held_up: bool = False
 
 
-def tick(runtime: Runtime, only: frozenset[str] | None = None) -> tuple[Report, ...]:
+def tick(
+    runtime: Runtime, only: frozenset[str] | None = None, told: Callable[[Report], None] = lambda _report: None
+) -> tuple[Report, ...]:
     """Run all passes over every service, or over the named ones; machines of services that are gone are removed.
 
-    Clouds are listed before any state is read: what is listed and has no record then is nobody's.
+    Clouds are asked side by side, and services are looked at side by side: what waits for a slow cloud waits alone. `told`
+    is called with a service's report when it is there, on any thread; all of them are returned at the end.
     """
     started = runtime.clock.now()
-    observed, failures = _list_clouds(runtime)
+    asked = listing.ask(runtime)
     try:
         names = runtime.store.service_names()
     except Unreachable as error:
-        return (Report("", (*failures, f"store: {error}"), acted=False, next_at=started + 1.0),)
-    reports = []
-    for name in _in_turn(names, runtime.ids):
-        if only is not None and name not in only:
-            continue
+        return (Report("", (f"store: {error}",), acted=False, next_at=started + 1.0),)
+
+    def look_at(name: str) -> Report:
         if runtime.clock.now() - started > runtime.settings.pass_budget_s:
-            failures.append(f"{name}: put off to the next tick, this one used its {runtime.settings.pass_budget_s:g} s")
-            continue
-        reports.append(run(runtime, name, observed))
-    if only is None:
-        failures += _remove_strangers(runtime, observed, names)
-    if failures:
+            put_off = f"put off to the next tick, this one used its {runtime.settings.pass_budget_s:g} s"
+            report = Report(name, (put_off,), acted=False, next_at=runtime.clock.now() + 1.0)
+        else:
+            report = run(runtime, name, asked)
+        told(report)
+        return report
+
+    chosen = [name for name in _in_turn(names, runtime.ids) if only is None or name in only]
+    looks = [runtime.spawn("passes", partial(look_at, name)) for name in chosen]
+    reports = [look.result() for look in looks]
+    if only is None and (failures := _as_a_whole(runtime, asked, names)):
         reports.append(Report("", tuple(failures), acted=False, next_at=runtime.clock.now() + 1.0))
+        told(reports[-1])
     return tuple(reports)
 
 
@@ -73,10 +83,10 @@ def _in_turn(names: Sequence[str], ids: Ids) -> Sequence[str]:
     return (*names[first:], *names[:first])
 
 
-def run(runtime: Runtime, name: str, observed: Observed) -> Report:
+def run(runtime: Runtime, name: str, asked: Mapping[str, Asked]) -> Report:
     """Run all passes over one service. Never raises: one service's trouble is not the next one's."""
     try:
-        return _run(runtime, name, observed)
+        return _run(runtime, name, asked)
     except SailplaneError as error:
         return Report(name, (f"{type(error).__name__}: {error}",), acted=False, next_at=runtime.clock.now() + 1.0)
     except Exception:  # noqa: BLE001 the one boundary: a bug met in one service must not stop the others
@@ -85,27 +95,28 @@ def run(runtime: Runtime, name: str, observed: Observed) -> Report:
 
 def preview(runtime: Runtime, name: str) -> tuple[str, ...]:
     """What each pass would do now, and why; nothing is written or asked of a cloud. Empty for an unknown service."""
-    observed, failures = _list_clouds(runtime)
+    asked = listing.ask(runtime)
     state = runtime.store.load(name)
     if state is None:
         return ()
-    observed = replace(observed, probes=probe.observe(runtime, state))
-    lines = [f"cloud: {failure}" for failure in failures]
+    observed = _observe(runtime, state, asked)
+    lines = [f"cloud: {failure}" for failure in listing.failures(runtime, asked)]
     for title, decide in PASSES:
         decision = decide(runtime, state, observed, runtime.clock.now())
         lines += [f"{title}: {why}" for why in decision.why]
     return tuple(lines)
 
 
-def _run(runtime: Runtime, name: str, observed: Observed) -> Report:
+def _run(runtime: Runtime, name: str, asked: Mapping[str, Asked]) -> Report:
     """Decide first, take the lease only when there is something to do, then decide again on what is true under it.
 
-    So a steady pass costs two reads (the service's partition and its table) and no write.
+    So a steady pass costs two reads (the service's partition and its table) and no write. Nothing is observed anew after the
+    lease is taken: see `listing` for why state has to be read last.
     """
     state = runtime.store.load(name)
     if state is None:
         return Report(name, (), acted=False, next_at=runtime.clock.now() + 1.0)
-    observed = replace(observed, probes=probe.observe(runtime, state))
+    observed = _observe(runtime, state, asked)
     execution: Execution | None = None
     ended = ""
     try:
@@ -131,7 +142,14 @@ def _run(runtime: Runtime, name: str, observed: Observed) -> Report:
     last = execution.state if execution else state
     busy = bool(failures or ended)
     next_at = runtime.clock.now() + cadence.next_pass_s(last, failed=busy)
-    return Report(name, failures, acted=execution is not None, next_at=next_at)
+    return Report(name, failures, acted=execution is not None, next_at=next_at, is_held_up=bool(ended))
+
+
+def _observe(runtime: Runtime, state: State, asked: Mapping[str, Asked]) -> Observed:
+    """What the agents say and, while they were asked, the clouds in which the service has machines."""
+    probes = probe.observe(runtime, state)
+    needed = {replica.offer.location.provider for replica in state.replicas}
+    return replace(listing.observe(runtime, asked, needed), probes=probes)
 
 
 def _under_lease(runtime: Runtime, name: str) -> Execution:
@@ -144,27 +162,24 @@ def _under_lease(runtime: Runtime, name: str) -> Execution:
     return Execution(runtime, lease, state)
 
 
-def _list_clouds(runtime: Runtime) -> tuple[Observed, list[str]]:
-    """Every machine of this deployment. A cloud that does not answer is left out, which concludes nothing about it."""
-    listed_at = runtime.clock.now()
-    instances: dict[str, tuple[Instance, ...]] = {}
-    failures: list[str] = []
-    for name, provider in runtime.providers.items():
-        try:
-            instances[name] = provider.list_instances()
-        except Unreachable as error:
-            failures.append(f"{name}: list: {error}")
-    lags = {name: provider.listing_lag_s for name, provider in runtime.providers.items()}
-    return Observed(listed_at=listed_at, listing_lag_s=lags, instances=instances), failures
+def _as_a_whole(runtime: Runtime, asked: Mapping[str, Asked], names: Iterable[str]) -> list[str]:
+    """Remove the machines with our tag whose service does not exist (any more). What could not be seen or done, in words."""
+    observed = listing.observe(runtime, asked, asked)
+    strangers = _strangers(runtime, observed, names)
+    try:
+        if strangers:  # a service may be younger than `names`, and its machines on a list that came later
+            strangers = _strangers(runtime, observed, runtime.store.service_names())
+    except Unreachable as error:
+        return [f"store: {error}"]
+    removals = [runtime.spawn(one.provider, partial(remove_orphan, runtime, one)) for one in strangers]
+    return [*listing.failures(runtime, asked), *(failure for removal in removals if (failure := removal.result()))]
 
 
-def _remove_strangers(runtime: Runtime, observed: Observed, names: Iterable[str]) -> list[str]:
-    """Machines with our tag whose service does not exist (any more)."""
+def _strangers(runtime: Runtime, observed: Observed, names: Iterable[str]) -> list[Instance]:
     known, now = frozenset(names), runtime.clock.now()
-    strangers = [
+    return [
         instance
         for listed in observed.instances.values()
         for instance in listed
         if instance.service not in known and is_orphan(instance, runtime.settings.limits, now)
     ]
-    return [failure for stranger in strangers if (failure := remove_orphan(runtime, stranger))]

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from chalicelib.model import Event, Replica, ReplicaStatus, RouterLoad, Unavailable
+from chalicelib.model import Event, Lease, Replica, ReplicaStatus, RouterLoad, Unavailable
+from chalicelib.ports import Commit
 
 T = TypeVar("T")
 
 HISTORY_KEPT_S = 86_400.0  # a TERMINATED replica
+REFUSALS_KEPT_S = 3_600.0  # after its end: one that follows within this time counts as the next in a row
 EVENTS_KEPT_S = 7 * 86_400.0
 BOOTS_KEPT_S = 86_400.0  # which machine was the first to boot as a replica
 LOAD_KEPT_S = 600.0  # a router's counts, and the row of a router that went away
@@ -60,12 +62,26 @@ def _microseconds(instant: float) -> str:
 
 def scope_key(refusal: Unavailable) -> str:
     """Two refusals of one scope replace each other."""
-    return f"{refusal.provider}#{refusal.region}#{refusal.zone}#{refusal.instance_type}#{refusal.capacity_type}"
+    return "#".join(refusal.scope)
 
 
-def replica_expires_at(replica: Replica) -> float | None:
-    """When a replica's record may be forgotten; None while its machine may exist."""
-    return replica.status_since + HISTORY_KEPT_S if replica.status is ReplicaStatus.TERMINATED else None
+def history_expires_at(replica: Replica) -> float:
+    """When the record of a TERMINATED replica may be forgotten."""
+    return replica.status_since + HISTORY_KEPT_S
+
+
+def item_count(lease: Lease | None, commit: Commit) -> int:
+    """How many items of one transaction a commit is.
+
+    A replica that is new, or TERMINATED, is two: that it is not in the past already, or is no longer in the present, is
+    another item's business.
+    """
+    twice = [
+        replica for replica in commit.replicas if not replica.version or replica.status is ReplicaStatus.TERMINATED
+    ]
+    singles = sum(item is not None for item in (lease, commit.service, commit.table))
+    scopes = {refusal.scope for refusal in (*commit.unavailable, *commit.disproved)}
+    return singles + len(commit.replicas) + len(twice) + len(scopes) + len(commit.events)
 
 
 def newest_first(replicas: Iterable[Replica]) -> tuple[Replica, ...]:

@@ -4,13 +4,17 @@
 |----------------|--------------------|----------------------------------------------------------------|
 | SERVICES       | name               | no body: the registry                                          |
 | SERVICE#name   | META               | version, uid                                                   |
-| SERVICE#name   | REPLICA#id         | version, status, expires_at once TERMINATED                    |
+| SERVICE#name   | REPLICA#id         | version                                                        |
+| PAST#name      | id                 | expires_at: a replica that is TERMINATED                       |
 | SERVICE#name   | LOAD#router        | seq, uid, expires_at                                           |
 | SERVICE#name   | LEASE              | no body: token, grant, and while it is held: owner, held_until |
 | SPECS#name     | 000001             |                                                                |
 | EVENTS#name    | see `event_key`    | kind, expires_at                                               |
 | ROUTES         | name               | version                                                        |
 | UNAVAILABLE    | scope              | expires_at                                                     |
+
+A TERMINATED replica moves to a partition of its own, because every pass reads SERVICE#name whole: an hour without capacity
+leaves hundreds of them.
 
 `expires_at` is the table's TTL attribute. DynamoDB deletes expired items up to days late, so every reader filters them.
 A lease's instant is called `held_until` so that TTL never touches it: the row outlives its service, because a token that
@@ -49,13 +53,14 @@ from chalicelib.store.documents import (
     COMMIT_MAX_ITEMS,
     EVENTS_KEPT_S,
     LOAD_KEPT_S,
+    REFUSALS_KEPT_S,
     add_counts,
     event_key,
     event_key_after,
     from_json,
+    history_expires_at,
     is_news,
     newest_first,
-    replica_expires_at,
     scope_key,
     to_json,
 )
@@ -163,9 +168,7 @@ class DynamoDBStore:
     # --- what passes read and write ---
 
     def load(self, name: str) -> State | None:
-        status = Path("status")
-        is_live = status.does_not_exist() | (status != ReplicaStatus.TERMINATED.value)
-        rows = {row["sk"]: row for row in self._table.query(f"SERVICE#{name}", only=is_live)}
+        rows = {row["sk"]: row for row in self._table.query(f"SERVICE#{name}")}
         meta = rows.get("META")
         if meta is None:
             return None
@@ -184,8 +187,11 @@ class DynamoDBStore:
 
     def history(self, name: str) -> tuple[Replica, ...]:
         now = self._clock.now()
-        rows = self._table.query(f"SERVICE#{name}", Path("sk").startswith("REPLICA#"))
-        return newest_first(from_json(Replica, row["body"]) for row in rows if row.get("expires_at", math.inf) > now)
+        # The present first: a replica that moves between the two reads is seen twice, and not missed.
+        live = [*self._table.query(f"SERVICE#{name}", Path("sk").startswith("REPLICA#"))]
+        past = [row for row in self._table.query(f"PAST#{name}") if row["expires_at"] > now]
+        replicas = {replica.id: replica for replica in (from_json(Replica, row["body"]) for row in (*live, *past))}
+        return newest_first(replicas.values())
 
     def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
         grant = self._ids.token(8)
@@ -214,11 +220,13 @@ class DynamoDBStore:
         writes = [_check_lease(lease)] if lease else []
         if commit.service is not None:
             writes.append(_put_service(commit.service))
-        writes += [_put_replica(replica) for replica in commit.replicas]
+        now = self._clock.now()
+        writes += [write for replica in commit.replicas for write in _put_replica(replica, now)]
         if commit.table is not None:
             writes.append(_put_table(commit.table))
         # A transaction may touch an item once only, so of two refusals of one scope the last is written.
-        writes += {scope_key(refusal): _put_refusal(refusal) for refusal in commit.unavailable}.values()
+        refusals = {scope_key(refusal): _forget_refusal(refusal) for refusal in commit.disproved}
+        writes += (refusals | {scope_key(refusal): _put_refusal(refusal) for refusal in commit.unavailable}).values()
         writes += self._put_events(name, commit.events)
         if writes:
             self._table.transact(writes)
@@ -269,8 +277,11 @@ class DynamoDBStore:
         return from_json(RouteTable, row["body"]) if row else None
 
     def unavailable(self, now: float) -> tuple[Unavailable, ...]:
+        return tuple(refusal for refusal in self.refusals(now) if refusal.until > now)
+
+    def refusals(self, now: float) -> tuple[Unavailable, ...]:
         refusals = (from_json(Unavailable, row["body"]) for row in self._table.query("UNAVAILABLE"))
-        return tuple(refusal for refusal in refusals if refusal.until > now)
+        return tuple(refusal for refusal in refusals if refusal.until + REFUSALS_KEPT_S > now)
 
     def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
         row = {"pk": f"BOOT#{replica_id}", "sk": boot_nonce, "machine_key": machine_key}
@@ -306,17 +317,17 @@ def _is_version(version: int) -> Condition:
     return Path("version") == version if version else Path("pk").does_not_exist()
 
 
-def _put_replica(replica: Replica) -> Write:
-    written = replace(replica, version=replica.version + 1)
-    row = {
-        "pk": f"SERVICE#{replica.service}",
-        "sk": f"REPLICA#{replica.id}",
-        "version": written.version,
-        "status": written.status.value,
-        "body": to_json(written),
-        **_ttl(replica_expires_at(written)),
-    }
-    return put(row, _changed(replica.id), _is_version(replica.version))
+def _put_replica(replica: Replica, now: float) -> list[Write]:
+    """Two items when it is new or over: an id that is TERMINATED is never written again."""
+    written, changed = replace(replica, version=replica.version + 1), _changed(replica.id)
+    live_pk, live_sk, past_pk = f"SERVICE#{replica.service}", f"REPLICA#{replica.id}", f"PAST#{replica.service}"
+    body = {"version": written.version, "body": to_json(written)}
+    is_not_over = Path("pk").does_not_exist() | (Path("expires_at") <= now)
+    if replica.status is ReplicaStatus.TERMINATED:
+        past = {"pk": past_pk, "sk": replica.id, **body, **_ttl(history_expires_at(replica))}
+        return [delete(live_pk, live_sk, changed, _is_version(replica.version)), put(past, changed, is_not_over)]
+    live = put({"pk": live_pk, "sk": live_sk, **body}, changed, _is_version(replica.version))
+    return [live] if replica.version else [check(past_pk, replica.id, changed, is_not_over), live]
 
 
 def _put_table(table: RouteTable) -> Write:
@@ -327,7 +338,13 @@ def _put_table(table: RouteTable) -> Write:
 
 def _put_refusal(refusal: Unavailable) -> Write:
     key = scope_key(refusal)
-    return put({"pk": "UNAVAILABLE", "sk": key, "body": to_json(refusal), **_ttl(refusal.until)}, _changed(key))
+    row = {"pk": "UNAVAILABLE", "sk": key, "body": to_json(refusal), **_ttl(refusal.until + REFUSALS_KEPT_S)}
+    return put(row, _changed(key))
+
+
+def _forget_refusal(refusal: Unavailable) -> Write:
+    key = scope_key(refusal)
+    return delete("UNAVAILABLE", key, _changed(key))
 
 
 def _put_spec(spec: SpecVersion) -> Write:
@@ -387,6 +404,6 @@ def _number_key(number: int) -> str:
     return f"{number:06d}"
 
 
-def _ttl(expires_at: float | None) -> Row:
+def _ttl(expires_at: float) -> Row:
     """DynamoDB takes whole seconds only."""
-    return {} if expires_at is None else {"expires_at": math.ceil(expires_at)}
+    return {"expires_at": math.ceil(expires_at)}

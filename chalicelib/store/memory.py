@@ -26,12 +26,14 @@ from chalicelib.store.documents import (
     COMMIT_MAX_ITEMS,
     EVENTS_KEPT_S,
     LOAD_KEPT_S,
+    REFUSALS_KEPT_S,
     add_counts,
     event_key,
     event_key_after,
+    history_expires_at,
     is_news,
+    item_count,
     newest_first,
-    replica_expires_at,
     scope_key,
 )
 
@@ -52,6 +54,7 @@ class MemoryStore:
         self._commits = count()
         self._services: dict[str, Service] = {}
         self._replicas: defaultdict[str, dict[str, Replica]] = defaultdict(dict)
+        self._past: defaultdict[str, dict[str, Replica]] = defaultdict(dict)  # TERMINATED
         self._specs: defaultdict[str, dict[int, SpecVersion]] = defaultdict(dict)
         self._loads: defaultdict[str, dict[str, RouterLoad]] = defaultdict(dict)
         self._leases: defaultdict[str, _LeaseRow] = defaultdict(_LeaseRow)  # outlive their service, see `dynamodb`
@@ -117,14 +120,14 @@ class MemoryStore:
             service = self._services.get(name)
             if service is None:
                 return None
-            replicas = [r for _, r in sorted(self._replicas[name].items()) if r.status is not ReplicaStatus.TERMINATED]
+            replicas = [replica for _, replica in sorted(self._replicas[name].items())]
             loads = [load for _, load in sorted(self._loads[name].items()) if load.reported_at + LOAD_KEPT_S > now]
         return State(service, tuple(replicas), tuple(loads))
 
     def history(self, name: str) -> tuple[Replica, ...]:
         with self._lock:
-            self._forget_old_replicas(name)
-            return newest_first(self._replicas[name].values())
+            self._forget_the_past(name)
+            return newest_first([*self._replicas[name].values(), *self._past[name].values()])
 
     def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
         with self._lock:
@@ -146,9 +149,12 @@ class MemoryStore:
                 self._check_lease(lease)
             if commit.service is not None:
                 self._check_service(commit.service)
+            self._forget_the_past(name)
             for replica in commit.replicas:
                 stored = self._replicas[name].get(replica.id)
                 _check_version(replica.id, stored.version if stored else 0, replica.version)
+                if replica.id in self._past[name]:
+                    raise Conflict(f"{replica.id} is TERMINATED. Load the service again. Nothing was written.")
             if commit.table is not None and name in self._tables:
                 _check_version(f"the route table of {name}", self._tables[name].version, commit.table.version - 1)
             self._write(name, commit)
@@ -157,23 +163,23 @@ class MemoryStore:
         if commit.service is not None:
             self._services[name] = replace(commit.service, version=commit.service.version + 1)
         for replica in commit.replicas:
-            self._replicas[name][replica.id] = replace(replica, version=replica.version + 1)
+            self._replicas[name].pop(replica.id, None)
+            kept = self._past if replica.status is ReplicaStatus.TERMINATED else self._replicas
+            kept[name][replica.id] = replace(replica, version=replica.version + 1)
         if commit.table is not None:
             self._tables[name] = commit.table
+        for refusal in commit.disproved:
+            self._unavailable.pop(scope_key(refusal), None)
         self._unavailable.update({scope_key(refusal): refusal for refusal in commit.unavailable})
         self._write_events(name, commit.events)
-        self._forget_old_replicas(name)
 
     def _write_events(self, name: str, events: Sequence[Event]) -> None:
         commit = next(self._commits)
         self._events[name].update({event_key(event, commit, index): event for index, event in enumerate(events)})
 
-    def _forget_old_replicas(self, name: str) -> None:
-        now = self._clock.now()
-        for replica in tuple(self._replicas[name].values()):
-            expires_at = replica_expires_at(replica)
-            if expires_at is not None and expires_at <= now:
-                del self._replicas[name][replica.id]
+    def _forget_the_past(self, name: str) -> None:
+        now, past = self._clock.now(), self._past[name]
+        self._past[name] = {key: replica for key, replica in past.items() if history_expires_at(replica) > now}
 
     def _check_lease(self, lease: Lease) -> None:
         row = self._leases[lease.service]
@@ -215,8 +221,12 @@ class MemoryStore:
             return self._tables.get(name)
 
     def unavailable(self, now: float) -> tuple[Unavailable, ...]:
+        return tuple(refusal for refusal in self.refusals(now) if refusal.until > now)
+
+    def refusals(self, now: float) -> tuple[Unavailable, ...]:
         with self._lock:
-            return tuple(refusal for _, refusal in sorted(self._unavailable.items()) if refusal.until > now)
+            rows = sorted(self._unavailable.items())
+        return tuple(refusal for _, refusal in rows if refusal.until + REFUSALS_KEPT_S > now)
 
     def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
         with self._lock:
@@ -229,7 +239,5 @@ def _check_version(what: str, stored: int, expected: int) -> None:
 
 
 def _check_size(lease: Lease | None, commit: Commit) -> None:
-    items = (lease, commit.service, commit.table, *commit.replicas, *commit.unavailable, *commit.events)
-    count = sum(item is not None for item in items)
-    if count > COMMIT_MAX_ITEMS:
+    if (count := item_count(lease, commit)) > COMMIT_MAX_ITEMS:
         raise ValueError(f"A commit may hold {COMMIT_MAX_ITEMS} items, this one holds {count}: make it smaller.")

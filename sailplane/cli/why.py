@@ -41,5 +41,7 @@ def _section(title: str, entries: Sequence[str]) -> list[str]:
 
 def _refusal(refusal: Unavailable) -> str:
     scope = "/".join(part for part in (refusal.provider, refusal.region, refusal.zone) if part)
-    what = f"{refusal.instance_type or 'everything'} in {scope}"
-    return f"{what} until {local_time(refusal.until)}: {refusal.reason}, {refusal.message}"
+    kind = refusal.capacity_type.lower().replace("_", "-")
+    what = f"{refusal.instance_type or 'everything'} {kind}".strip() + f" in {scope}"
+    row = f" (refusal {refusal.failures} in a row)" if refusal.failures > 1 else ""
+    return f"{what} until {local_time(refusal.until)}: {refusal.reason}, {refusal.message}{row}"

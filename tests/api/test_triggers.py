@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from chalicelib.api.triggers import PassesFailed
 from chalicelib.errors import Invalid
-from chalicelib.model import ReplicaStatus
+from chalicelib.model import Replica, ReplicaStatus
 from tests.api.conftest import Api
+from tests.fakes import FakeClock, FakeCloud, World
 
 SPOT = {"instance-id": "i-0123456789abcdef0", "instance-action": "terminate"}
 WARNING = "EC2 Spot Instance Interruption Warning"
+REBALANCE = "EC2 Instance Rebalance Recommendation"
 STATE_CHANGE = "EC2 Instance State-change Notification"
+
+
+@pytest.fixture
+def world() -> World:
+    return World(cloud=FakeCloud(FakeClock(), "aws"))
 
 
 def _event(detail_type: str, detail: Any, source: str = "aws.ec2") -> dict[str, Any]:
@@ -49,36 +57,68 @@ def test_a_failed_pass_fails_the_function(api: Api) -> None:
         _tick(api)
 
 
-@pytest.mark.parametrize(
-    ("detail_type", "detail"),
-    [
-        (WARNING, SPOT),
-        ("EC2 Instance Rebalance Recommendation", {"instance-id": "i-0123456789abcdef0"}),
-        (STATE_CHANGE, {"instance-id": "i-01234567", "state": "terminated"}),
-    ],
-)
-def test_an_interruption_runs_the_passes_at_once(api: Api, detail_type: str, detail: dict[str, str]) -> None:
-    """A machine lost is replaced without waiting for the minute."""
+def _serving(api: Api) -> Replica:
+    """One of two ready replicas."""
     api.world.create()
-    _tick(api)
-    api.world.tick(2)
-    lost = api.world.replicas(ReplicaStatus.READY)[0]
+    api.world.tick(3)
+    return api.world.replicas(ReplicaStatus.READY)[0]
+
+
+def test_a_spot_warning_unroutes_and_replaces_at_once(api: Api) -> None:
+    """Two minutes before the machine goes its replica is out of the table and another one asked for; told twice, once more."""
+    taken = _serving(api)
+    warning = _event(WARNING, {**SPOT, "instance-id": taken.instance_id})
+    for _ in range(2):
+        api.client.lambda_.invoke("interrupt", warning)
+        assert taken.id not in api.world.routed()
+        assert sum(api.world.cloud.started.values()) == 3
+    (noted,) = [replica for replica in api.world.replicas() if replica.id == taken.id]
+    assert noted.interruption_at == datetime(2026, 11, 22, 5, 2, tzinfo=UTC).timestamp()
+
+
+def test_a_machine_that_is_gone_is_replaced_at_once(api: Api) -> None:
+    """EC2 says that it ended and no longer lists it: nobody waits for the minute."""
+    lost = _serving(api)
     del api.world.cloud.machines[lost.id]
-    api.client.lambda_.invoke("interrupt", _event(detail_type, detail))
+    api.client.lambda_.invoke(
+        "interrupt", _event(STATE_CHANGE, {"instance-id": lost.instance_id, "state": "terminated"})
+    )
     assert lost.id not in api.world.routed()
     assert sum(api.world.cloud.started.values()) == 3
 
 
-def test_a_machine_that_comes_is_no_reason_for_a_pass(api: Api) -> None:
-    """Its agent says so itself; the account's other machines come too."""
-    api.world.create()
-    api.client.lambda_.invoke("interrupt", _event(STATE_CHANGE, {"instance-id": "i-01234567", "state": "running"}))
-    assert not api.world.cloud.started
+def test_a_recommendation_is_told_and_no_more(api: Api) -> None:
+    """A machine at risk is not a machine lost."""
+    risky = _serving(api)
+    api.client.lambda_.invoke("interrupt", _event(REBALANCE, {"instance-id": risky.instance_id}))
+    assert risky.id in api.world.routed()
+    (told,) = api.world.store.events("svc", kind="replica.notice")
+    assert told.replica == risky.id
+
+
+@pytest.mark.parametrize(
+    ("detail_type", "detail"),
+    [
+        (WARNING, SPOT),
+        (REBALANCE, {"instance-id": "i-0123456789abcdef0"}),
+        (STATE_CHANGE, {"instance-id": "i-01234567", "state": "terminated"}),
+        (STATE_CHANGE, {"instance-id": "i-01234567", "state": "running"}),
+    ],
+)
+def test_a_machine_of_somebody_else_s_is_no_reason_for_a_pass(
+    api: Api, detail_type: str, detail: dict[str, str]
+) -> None:
+    """EventBridge tells of every machine in the account; so does one of ours that comes: its agent says so itself."""
+    lost = _serving(api)
+    del api.world.cloud.machines[lost.id]
+    api.client.lambda_.invoke("interrupt", _event(detail_type, detail))
+    assert lost.id in api.world.routed()
 
 
 @pytest.mark.parametrize(
     "event",
     [
+        _event(WARNING, SPOT) | {"time": "yesterday"},
         _event(WARNING, SPOT, source="mallory"),
         _event("EC2 AMI State Change", SPOT),
         _event(WARNING, {}),

@@ -67,7 +67,7 @@ def decide(
 ) -> tuple[Action, ...]:
     """`instances=None`: the cloud did not answer."""
     observed = Observed(
-        listed_at=NOW,
+        listed_at={"local": NOW},
         listing_lag_s={"local": lag_s},
         instances={} if instances is None else {"local": tuple(instances)},
         probes={probe.replica_id: probe for probe in probes or []},

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import chalicelib.executor
+import chalicelib.passes.listing
 import chalicelib.passes.runner
 from chalicelib import passes
 from chalicelib.model import Instance, LaunchRequest, ReplicaStatus
@@ -24,7 +25,8 @@ from tests import fakes
 from tests.fakes import World, spec
 
 # Where intent, cloud call and outcome are written down: the shell, and the cloud's own side of the call.
-DRILLED = {str(Path(module.__file__ or "")) for module in (chalicelib.executor, chalicelib.passes.runner, fakes)}
+SHELL = (chalicelib.executor, chalicelib.passes.runner, chalicelib.passes.listing, fakes)
+DRILLED = {str(Path(module.__file__ or "")) for module in SHELL}
 DRILLED_FAKES = {"launch", "_start", "terminate"}
 
 
@@ -202,7 +204,7 @@ def test_a_pass_that_lost_its_lease_touches_nothing_more() -> None:
     world.cloud.launch = slow_launch  # type: ignore[method-assign]  # for this one launch
     world.tick()
     world.cloud.launch = launch_for_real  # type: ignore[method-assign]  # as it was
-    assert [replica.status for replica in world.replicas()] == [ReplicaStatus.PENDING]
+    assert {replica.status for replica in world.replicas()} == {ReplicaStatus.PENDING}
     world.clock.advance(31)
     world.tick(3)
     assert len(world.replicas(ReplicaStatus.READY)) == 2

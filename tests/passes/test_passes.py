@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib import passes
-from chalicelib.errors import LaunchRefused, NoCapacity, QuotaExceeded
+from chalicelib.errors import LaunchRefused, NoCapacity, QuotaExceeded, Unauthorized
 from chalicelib.lifecycle import moved, service_status
 from chalicelib.model import (
     Instance,
@@ -140,7 +140,8 @@ def test_an_engine_that_exits_fails_slowly() -> None:
     [
         (NoCapacity("no box left"), Reason.NO_CAPACITY, {"a", "b"}),
         (QuotaExceeded("limit 0"), Reason.QUOTA, {""}),
-        (LaunchRefused("who are you?"), Reason.LAUNCH_REFUSED, {""}),
+        (LaunchRefused("no such image"), Reason.LAUNCH_REFUSED, {""}),
+        (Unauthorized("who are you?"), Reason.LAUNCH_REFUSED, {""}),
     ],
 )
 def test_refusals_are_remembered_as_widely_as_they_mean(
@@ -323,7 +324,8 @@ def test_a_pass_that_outlives_its_lease_launches_nothing_more() -> None:
     w.cloud.launch = slow_launch  # type: ignore[method-assign]
     (report,) = w.tick()
     assert [failure for failure in report.failures if "longer than its lease" in failure]
-    assert len(w.cloud.machines) == len(w.replicas()) == 1
+    assert len(w.cloud.machines) == 1
+    assert len(w.replicas(ReplicaStatus.PENDING)) == 1
     w.tick(2)
     assert len(w.cloud.machines) == 2
 

@@ -17,7 +17,7 @@ from random import Random
 import pytest
 
 from chalicelib import lifecycle, passes
-from chalicelib.errors import Conflict, LaunchRefused, LeaseHeld, NoCapacity, QuotaExceeded, Unreachable
+from chalicelib.errors import Conflict, LeaseHeld, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 from chalicelib.model import (
     Instance,
     InstanceStatus,
@@ -256,7 +256,7 @@ class Storm:
         if self.chance(0.01):
             self.down_until = now + self.random.choice((2, 20, 60))
         if self.chance(0.01):
-            self.cloud.refusal = self.random.choice((NoCapacity("none"), QuotaExceeded("0"), LaunchRefused("who?")))
+            self.cloud.refusal = self.random.choice((NoCapacity("none"), QuotaExceeded("0"), Unauthorized("who?")))
             self.refused_until = now + self.random.choice((2, 20, 60))
         if self.chance(0.02):
             self.cloud.lose_answers = self.random.randint(1, 3)

@@ -263,6 +263,21 @@ def test_terminated_replicas_are_history_for_a_day(store: Store, clock: FakeCloc
     assert [r.id for r in store.history("hello")] == [live.id]
 
 
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_an_id_that_is_over_is_never_written_again(store: Store, version: int) -> None:
+    """TERMINATED is final: under no version, neither as a new replica nor as history, as long as it is remembered."""
+    created(store)
+    store.commit("hello", None, Commit(replicas=(replica(),)))
+    over = replica(status=ReplicaStatus.TERMINATED, version=1)
+    store.commit("hello", None, Commit(replicas=(over,)))
+    before = everything(store)
+    for again in (replica(version=version), replace(over, version=version)):
+        with pytest.raises(Conflict):
+            store.commit("hello", None, Commit(replicas=(again,)))
+    assert everything(store) == before
+    assert store.history("hello") == (replace(over, version=2),)
+
+
 def test_a_commit_is_all_or_nothing(store: Store) -> None:
     """One stale replica among good writes of every kind, and none of them happens."""
     current = created(store)
@@ -299,16 +314,21 @@ def test_an_empty_commit_is_allowed(store: Store) -> None:
 
 
 def test_a_commit_that_cannot_be_atomic_is_refused(store: Store) -> None:
-    """100 items are written, the lease counting as one; 101 are a programming error, and none is written."""
+    """100 items are written: the lease is one, a new or a TERMINATED replica two. More is our own mistake: none is written."""
     created(store)
     lease = store.acquire_lease("hello", "p", 60, NOW)
-    replicas = tuple(replica(slot) for slot in range(100))
+    replicas = tuple(replica(slot) for slot in range(50))
     before = everything(store)
     with pytest.raises(ValueError, match="100"):
         store.commit("hello", lease, Commit(replicas=replicas))
     assert everything(store) == before
-    store.commit("hello", lease, Commit(replicas=replicas[:99]))
-    assert len(store.history("hello")) == 99
+    store.commit("hello", lease, Commit(replicas=replicas[:49], events=(event(),)))
+    written = store.history("hello")
+    assert len(written) == 49
+    over = tuple(replace(one, status=ReplicaStatus.TERMINATED) for one in written)
+    with pytest.raises(ValueError, match="100"):
+        store.commit("hello", lease, Commit(replicas=over, events=(event(), event())))
+    store.commit("hello", lease, Commit(replicas=tuple(replace(one, url="http://a") for one in written)))
 
 
 def test_of_16_writers_one_wins_each_version(store: Store) -> None:
@@ -555,6 +575,19 @@ def test_refusals_hold_until_their_end(store: Store) -> None:
 
 
 # --- boots ---
+
+
+def test_a_refusal_is_remembered_for_an_hour_after_its_end(store: Store) -> None:
+    """So that the next one in a row can be told from the first; a success in its scope ends it at once."""
+    held, other = refusal("a", until=NOW + 60), refusal("b", until=NOW + 60, fingerprint="f1")
+    store.commit("hello", None, Commit(unavailable=(held, other)))
+    assert store.unavailable(NOW + 60) == ()
+    assert store.refusals(NOW + 3659) == (held, other)
+    assert store.refusals(NOW + 3660) == ()
+    store.commit("hello", None, Commit(disproved=(replace(held, failures=3),)))
+    assert store.refusals(NOW) == (other,)
+    store.commit("hello", None, Commit(disproved=(other,), unavailable=(other,)))
+    assert store.refusals(NOW) == (other,), "written in the same breath, it holds"
 
 
 def test_the_first_machine_to_boot_as_a_replica_is_the_only_one(store: Store) -> None:

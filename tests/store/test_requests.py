@@ -40,7 +40,6 @@ def test_each_read_is_one_request(database: Database) -> None:
     for read in (
         store.service_names,
         store.tables,
-        lambda: store.history("hello"),
         lambda: store.specs("hello"),
         lambda: store.unavailable(NOW),
         lambda: store.events("hello"),
@@ -54,6 +53,27 @@ def test_each_read_is_one_request(database: Database) -> None:
         database.requests.clear()
         get()
         assert database.requests == {"GetItem": 1}
+
+
+def test_the_past_costs_a_pass_nothing(database: Database) -> None:
+    """A day's worth of refused launches lies in a partition that only `history` reads; each was one transaction."""
+    store = database.store
+    with_30_replicas(database)
+    for slot in range(100, 150):
+        over = replica(slot, status=ReplicaStatus.TERMINATED, error="no capacity " * 40)
+        store.commit("hello", None, Commit(replicas=(over,)))
+    assert database.requests == {"TransactWriteItems": 50}
+    items: list[int] = []
+    store._table._connection.client.meta.events.register(
+        "after-call.dynamodb.Query", lambda parsed, **_: items.append(parsed["ScannedCount"])
+    )
+    state = store.load("hello")
+    assert state is not None
+    assert len(state.replicas) == 30
+    assert items == [30 + len(("META", "LEASE", "LOAD"))]
+    database.requests.clear()
+    assert len(store.history("hello")) == 80
+    assert database.requests == {"Query": 2}
 
 
 def test_the_newest_events_are_read_and_no_others(database: Database) -> None:
@@ -145,7 +165,15 @@ def test_what_expires_says_so_to_the_database(database: Database) -> None:
     store.commit("hello", None, Commit(replicas=(gone,), unavailable=(refusal(),), events=(event(),)))
     expiries: Counter[tuple[str, int]] = Counter()
     silent = set()
-    for partition in ("SERVICES", "SERVICE#hello", "SPECS#hello", "EVENTS#hello", "ROUTES", "UNAVAILABLE"):
+    for partition in (
+        "SERVICES",
+        "SERVICE#hello",
+        "PAST#hello",
+        "SPECS#hello",
+        "EVENTS#hello",
+        "ROUTES",
+        "UNAVAILABLE",
+    ):
         for row in store._table.query(partition):
             kind = f"{partition}/{row['sk'].partition('#')[0]}" if partition == "SERVICE#hello" else partition
             if "expires_at" in row:
@@ -153,10 +181,10 @@ def test_what_expires_says_so_to_the_database(database: Database) -> None:
             else:
                 silent.add(kind)
     assert expiries == {
-        ("SERVICE#hello/REPLICA", 86_401): 1,
+        ("PAST#hello", 86_401): 1,
         ("SERVICE#hello/LOAD", 600): 1,
         ("EVENTS#hello", 7 * 86_400): 1,
-        ("UNAVAILABLE", 60): 1,
+        ("UNAVAILABLE", 3_660): 1,
     }
     assert silent == {
         "SERVICES",

@@ -1,0 +1,81 @@
+"""What does a cloud's refusal say about other launches, and for how long? Pure.
+
+Capacity is a matter of a type in a zone, and so is a spot machine that was taken back; quota is one of a region; both differ
+between spot and on-demand. Refused credentials shut a whole cloud. A request that is unacceptable as such (a field, an image,
+which lives in a region) says nothing about other services: it shuts the region to replicas of the same fingerprint only, until
+their owner changes the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from chalicelib.model import CapacityType, Reason, Replica, Unavailable
+
+# Spot capacity comes and goes within minutes. Quota and credentials need a person, who wants to see the change taken up
+# within minutes as well.
+_FIRST_S = {
+    Reason.NO_CAPACITY: 60.0,
+    Reason.INTERRUPTED: 60.0,
+    Reason.PREEMPTED: 60.0,
+    Reason.QUOTA: 600.0,
+    Reason.LAUNCH_REFUSED: 600.0,
+}
+# Doubling ends here: one refused call an hour for each scope costs nothing, while what has become available is used within
+# the hour, however long it was not. After 60 s that is the seventh refusal in a row, after 600 s the fourth.
+_CAP_S = 3600.0
+# What says that the cloud has taken a machine back, which it had given before.
+_TAKEN = (Reason.INTERRUPTED, Reason.PREEMPTED)
+
+
+def refusal(
+    replica: Replica,
+    reason: Reason,
+    message: str,
+    known: Sequence[Unavailable],
+    now: float,
+    *,
+    is_of_cloud: bool = False,
+) -> Unavailable:
+    """What to remember when `replica` was refused, or taken, for `reason`.
+
+    Each refusal in a row doubles the time that the next one is remembered. Launches that were under way together are
+    refused together: what comes while an earlier refusal holds counts as the same one. `known` are the refusals that are
+    remembered (see `ports.Store.refusals`); `is_of_cloud` says that the cloud refuses us and not this request.
+    """
+    place, is_of_zone = replica.offer.location, reason is Reason.NO_CAPACITY or reason in _TAKEN
+    found = Unavailable(
+        provider=place.provider,
+        region="" if is_of_cloud else place.region,
+        zone=place.zone if is_of_zone else "",
+        instance_type=replica.offer.instance_type if is_of_zone else "",
+        capacity_type=replica.offer.capacity_type if is_of_zone or reason is Reason.QUOTA else "",
+        fingerprint=replica.fingerprint if reason is Reason.LAUNCH_REFUSED and not is_of_cloud else "",
+        reason=reason,
+        message=message,
+        since=now,
+        until=now,
+    )
+    last = next((one for one in known if one.scope == found.scope), None)
+    failures = 1 if last is None else last.failures + (now >= last.until)
+    # The exponent is bounded so that months of refusals do not overflow a float.
+    held_s = min(_CAP_S, _FIRST_S[reason] * 2.0 ** min(failures - 1, 30))
+    return replace(found, failures=failures, until=now + held_s)
+
+
+def is_worth_avoiding(replica: Replica, reason: Reason) -> bool:
+    """Whether a replica that leaves for `reason` shows that spot machines like its own are being taken, told once a replica."""
+    return reason in _TAKEN and replica.reason is None and replica.offer.capacity_type is CapacityType.SPOT
+
+
+def disproved(replica: Replica, known: Sequence[Unavailable]) -> tuple[Unavailable, ...]:
+    """The refusals that a successful launch of `replica` puts an end to.
+
+    Not that machines like it were taken back: every one of those had been launched successfully.
+    """
+    return tuple(
+        one
+        for one in known
+        if one.covers(replica.offer) and one.fingerprint in ("", replica.fingerprint) and one.reason not in _TAKEN
+    )
