@@ -113,7 +113,52 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
         if config.local_root is None:
             raise ConfigError("SAILPLANE_LOCAL_ROOT: the provider `local` needs the absolute path of a directory.")
         return LocalProvider(config.local_root, config.deployment, sys.executable, config.host_env, clock)
-    raise ConfigError(f"SAILPLANE_PROVIDERS: {name!r} is not a provider; known is `local`.")
+    if name not in ("aws", "gcp", "azure"):
+        raise ConfigError(f"SAILPLANE_PROVIDERS: {name!r} is not a provider; known are aws, gcp, azure and local.")
+    if not config.control_url:
+        raise ConfigError(f"SAILPLANE_CONTROL_URL: not set; machines on {name} need it to reach the control API.")
+    return _cloud(name, config, clock)
+
+
+def _cloud(name: str, config: Config, clock: Clock) -> Provider:
+    if name == "aws":
+        from chalicelib.providers.aws.compute import AwsProvider  # noqa: PLC0415 same
+
+        return AwsProvider(
+            deployment=config.deployment,
+            control_url=config.control_url,
+            clock=clock,
+            regions=config.aws_regions,
+            endpoint_url=config.aws_endpoint,
+        )
+    if name == "gcp":
+        from chalicelib.providers.gcp.compute import GcpProvider  # noqa: PLC0415 same
+
+        if not config.gcp_project:
+            raise ConfigError(
+                "SAILPLANE_GCP_PROJECT: not set; expected the id of the project that machines are made in."
+            )
+        return GcpProvider(
+            deployment=config.deployment,
+            control_url=config.control_url,
+            clock=clock,
+            project=config.gcp_project,
+            endpoint_url=config.gcp_endpoint,
+        )
+    from chalicelib.providers.azure.compute import AzureProvider  # noqa: PLC0415 same
+
+    if not (config.azure_subscription and config.azure_resource_group):
+        raise ConfigError(
+            "SAILPLANE_AZURE_SUBSCRIPTION and SAILPLANE_AZURE_RESOURCE_GROUP: expected where machines are made."
+        )
+    return AzureProvider(
+        deployment=config.deployment,
+        control_url=config.control_url,
+        clock=clock,
+        subscription=config.azure_subscription,
+        resource_group=config.azure_resource_group,
+        endpoint_url=config.azure_endpoint,
+    )
 
 
 def _market(providers: Sequence[str]) -> Market:

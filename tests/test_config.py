@@ -77,7 +77,9 @@ def test_a_runtime_is_built_from_the_environment_alone(tmp_path: Path) -> None:
 
 def test_an_unknown_provider_is_named_with_the_known_ones(tmp_path: Path) -> None:
     """Typing `locl` does not start a control plane without clouds."""
-    with pytest.raises(ConfigError, match=r"SAILPLANE_PROVIDERS: 'locl' is not a provider; known is `local`"):
+    with pytest.raises(
+        ConfigError, match=r"SAILPLANE_PROVIDERS: 'locl' is not a provider; known are aws, gcp, azure and local"
+    ):
         bootstrap.build(replace(from_env({**ENV, "SAILPLANE_PROVIDERS": "local, locl"}), local_root=tmp_path))
 
 

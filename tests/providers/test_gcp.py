@@ -131,7 +131,9 @@ class TestWhatIsAskedFor:
             "automaticRestart": False,
         }
 
-    @pytest.mark.parametrize(("offer", "maintenance"), [(CPU, "MIGRATE"), (sold("a2-highgpu-1g", "us-central1-a"), "TERMINATE")])
+    @pytest.mark.parametrize(
+        ("offer", "maintenance"), [(CPU, "MIGRATE"), (sold("a2-highgpu-1g", "us-central1-a"), "TERMINATE")]
+    )
     def test_an_on_demand_machine_moves_if_it_can(self, cloud: GcpCloud, offer: Offer, maintenance: str) -> None:
         """With accelerators it cannot."""
         cloud.launched(offer)
@@ -471,7 +473,7 @@ class TestRefusals:
     ) -> None:
         """What Google answers at once, by HTTP status and reason."""
         error: GoogleAPICallError = from_http_status(status, message, errors=[{"reason": reason}])
-        with pytest.raises(expected, match=message.split("'")[0]), errors.launching(secrets=()):
+        with pytest.raises(expected, match=message.split("'", maxsplit=1)[0]), errors.launching(secrets=()):
             raise error
         with pytest.raises(Unreachable), errors.reaching():
             raise error

@@ -303,7 +303,9 @@ class GcpProvider:
 
     def _leftover(self, kind: LeftoverKind, thing: Any, why: str) -> Leftover:
         zone = _last(thing.zone)
-        return Leftover(self.name, kind, f"{zone}/{thing.name}", zone.rpartition("-")[0], why, thing.labels.get(_REPLICA, ""))
+        return Leftover(
+            self.name, kind, f"{zone}/{thing.name}", zone.rpartition("-")[0], why, thing.labels.get(_REPLICA, "")
+        )
 
     # --- clients ----------------------------------------------------------------------------------------------------
 

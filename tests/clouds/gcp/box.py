@@ -424,7 +424,9 @@ def _resource(machine: _Machine) -> dict[str, Any]:
     """The machine as Google shows it: what was asked for, except input-only fields, and what became of it."""
     given = {key: value for key, value in machine.body.items() if key not in ("disks", "networkInterfaces")}
     url = f"https://www.googleapis.com/compute/v1/projects/{PROJECT}/zones/{machine.zone}"
-    access = {"type": "ONE_TO_ONE_NAT", "name": "External NAT"} | ({"natIP": machine.address} if machine.address else {})
+    access = {"type": "ONE_TO_ONE_NAT", "name": "External NAT"} | (
+        {"natIP": machine.address} if machine.address else {}
+    )
     interface = {"name": "nic0", "network": "global/networks/default", "accessConfigs": [access]}
     return {
         **given,

@@ -105,7 +105,9 @@ class Server:
             status, document = refusal.status, refusal.document()
         return status, None if fault is Fault.LOST_RESPONSE else document
 
-    def _understood(self, request: BaseHTTPRequestHandler, payload: bytes) -> tuple[contract.Method, dict[str, str], Any]:
+    def _understood(
+        self, request: BaseHTTPRequestHandler, payload: bytes
+    ) -> tuple[contract.Method, dict[str, str], Any]:
         """The request, after everything that is checked before any work is done. Raises `Refusal`."""
         if request.headers.get("Authorization") != f"Bearer {self._token}":
             raise _REFUSALS[Fault.UNAUTHORIZED]
