@@ -88,13 +88,13 @@ TROUBLE: dict[str, Callable[[CloudPlane], None]] = {
 }
 
 
-def live_through(plane: CloudPlane) -> None:
-    """Ticks, some of which may die, until nothing was done for a while.
+def live_through(plane: CloudPlane, wanted: int) -> None:
+    """Ticks, some of which may die, until as many machines as wanted run and nothing was done for a while.
 
     The process after a dead one finds its lease taken until that expires.
     """
     quiet = ticks = 0
-    while quiet < QUIET_TICKS and ticks < SETTLE_TICKS:
+    while (quiet < QUIET_TICKS or len(plane.running()) != wanted) and ticks < SETTLE_TICKS:
         ticks += 1
         try:
             reports = plane.tick(every_s=TICK_S)
@@ -112,11 +112,11 @@ def test_whatever_call_goes_wrong_nothing_is_lost_or_doubled(plane: CloudPlane, 
     happen, wanted = SCENARIOS[scenario]
     if scenario != "create":
         create(plane)
-        live_through(plane)
+        live_through(plane, 2)
         assert len(plane.running()) == 2
     TROUBLE[trouble](plane)
     happen(plane)
-    live_through(plane)
+    live_through(plane, wanted)
     assert plane.doubles() == []
     assert {machine.replica_id for machine in plane.running()} == plane.recorded()
     assert len(plane.running()) == wanted
@@ -142,8 +142,8 @@ def test_the_drill_meets_every_call() -> None:
     plane = open_plane("gcp")
     plane.happens = met.add
     create(plane)
-    live_through(plane)
+    live_through(plane, 2)
     delete(plane)
-    live_through(plane)
+    live_through(plane, 0)
     plane.box.close()
     assert {f"{when} {call}" for call in CALLS for when in ("before", "after")} <= met
