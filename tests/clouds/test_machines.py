@@ -164,6 +164,16 @@ def test_a_machine_whose_agent_has_died_switches_itself_off(machines: Machines, 
     until(lambda: not processes_of(tmp_path / "machines" / "m-1", None))
 
 
+def test_an_engine_on_the_agents_port_is_told_so(machines: Machines, plane: Plane) -> None:
+    """The one port that is open is the agent's; the engine's owner learns it from the replica's error."""
+    engine = EngineSpec(port=boot.AGENT_PORT, run="python -m http.server")
+    plane.world.update(replace(spec(), engine=engine))
+    plane.world.store.commit("svc", None, Commit(replicas=(replace(plane.world.replicas()[0], spec_version=2),)))
+    address = _booted(machines, plane, "gcp")
+    until(lambda: plane.probe(address).engine is EnginePhase.EXITED)
+    assert f"port {boot.AGENT_PORT} of this machine is taken" in plane.probe(address).log_tail
+
+
 def test_machines_have_addresses_of_their_own(machines: Machines, tmp_path: Path) -> None:
     """Also among hypervisors, which run side by side when tests do."""
     other = Machines(tmp_path / "others")
