@@ -195,6 +195,8 @@ def test_a_cloud_takes_its_machines_itself(new_agent: NewAgent, outside: Outside
     outside.events = [_preempt(time.time() - 5)]
     agent = _at_cloud(new_agent, outside, "azure").until_ready()
     until(lambda: agent.probe()["interruption_at"])
+    looks = len(outside.asked)
+    until(lambda: len(outside.asked) > looks + 1)
     assert agent.ask("GET", "/headers").status == 200
 
 
