@@ -17,6 +17,7 @@ from aiohttp.http import HttpProcessingError
 
 from replica_agent import console, lock
 from replica_agent.config import Config, ConfigError
+from replica_agent.container import Container
 from replica_agent.control import PREFIX, Control
 from replica_agent.engine import Engine, free_port
 from replica_agent.gate import Gate
@@ -39,9 +40,23 @@ async def live(config: Config, host_env: Mapping[str, str]) -> None:
     descriptor = lock.take(config.directory)
     told_to_stop = _on_signal()
     engine_port = config.engine_port or free_port()
-    engine_env = _engine_env(config, engine_port, host_env)
+    engine_env = _engine_env(config, engine_port)
+    container = (
+        Container(config.image, config.replica_id, config.directory, config.engine_directory, engine_env)
+        if config.image
+        else None
+    )
+    env = {**host_env} if container else {**host_env, **engine_env}
     with closing(Log(config.directory / "replica.log")) as log:
-        engine = Engine(config.directory, config.engine_directory, engine_port, engine_env, log)
+        engine = Engine(
+            config.directory,
+            config.engine_directory,
+            engine_port,
+            env,
+            log,
+            host=config.host,
+            container=container,
+        )
         await _serve(config, descriptor, engine, log, told_to_stop)
 
 
@@ -120,9 +135,8 @@ async def _die_on_interruption(notices: Notices) -> None:
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
-def _engine_env(config: Config, engine_port: int, host_env: Mapping[str, str]) -> dict[str, str]:
+def _engine_env(config: Config, engine_port: int) -> dict[str, str]:
     return {
-        **host_env,
         "PYTHONUNBUFFERED": "1",  # or a Python engine's log stays empty for its first 8 KB
         **config.env,
         "SAILPLANE_PORT": str(engine_port),

@@ -1,4 +1,4 @@
-"""The engine: the user's `setup`, then `run`, as bash scripts in a process group of their own.
+"""The engine: the user's `setup`, then `run`, as bash scripts in a process group of their own or in a container.
 
 The group's leader is a leash, a shell that does nothing but wait on a pipe whose other end this process holds. When the
 agent dies, however it dies, the pipe closes and the leash kills the group: no engine outlives its agent. (Linux has
@@ -11,16 +11,18 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from enum import StrEnum
 from pathlib import Path
 
+from replica_agent.container import Container
 from replica_agent.log import Log
 
 _LEASH = 'trap "" TERM INT HUP; read -r _; kill -KILL 0'
 _LAST_WORDS_S = 1.0  # for output that is still in the pipe when its writer has gone
 _TAIL_LINES, _TAIL_BYTES = 20, 16_384
+_CONTAINER_POLL_S, _CONTAINER_END_S = 0.1, 10.0
 
 
 class Phase(StrEnum):
@@ -34,7 +36,17 @@ class Phase(StrEnum):
 class Engine:
     """Runs once. It is not restarted here: the control plane replaces the whole replica, with back-off."""
 
-    def __init__(self, directory: Path, workdir: Path, port: int, env: Mapping[str, str], log: Log) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        workdir: Path,
+        port: int,
+        env: Mapping[str, str],
+        log: Log,
+        *,
+        host: str,
+        container: Container | None,
+    ) -> None:
         self.phase = Phase.SETUP
         self.exit_code: int | None = None
         self.port = port
@@ -42,6 +54,9 @@ class Engine:
         self._workdir = workdir
         self._env = env
         self._log = log
+        self._host = host  # the agent's; what listens there on the engine's port would be in its way
+        self._container = container
+        self._container_process: asyncio.subprocess.Process | None = None
         self._leash: asyncio.subprocess.Process | None = None
         self._outputs: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -65,7 +80,11 @@ class Engine:
     async def stop(self, grace_s: float) -> None:
         """SIGTERM, and SIGKILL to whatever of the group still lives after `grace_s`."""
         self._stopping = True
-        if self._leash:
+        if self._container and self._container_process:
+            with suppress(OSError):
+                await self._spawn(self._container.terminate(), asyncio.subprocess.DEVNULL, asyncio.subprocess.DEVNULL)
+            await self._silence(grace_s)
+        elif self._leash:
             self._signal(self._leash, signal.SIGTERM)
             await self._silence(grace_s)
         await self._end()
@@ -73,47 +92,70 @@ class Engine:
     async def _attempt(self, name: str, text: str) -> int:
         """Run one script and return its exit code: -N after signal N, 127 when it could not be started."""
         try:
-            if _is_taken(self.port):
+            if _is_taken(self.port) or _is_taken(self.port, self._host):
                 self._log.say(
                     f"port {self.port} of this machine is taken by another process. Let `run` listen on $SAILPLANE_PORT"
                     " and each replica gets a free one."
                 )
                 return 127
-            code = await self._script(name, text)
+            code = await self._enter_container() or await self._script(name, text)
         except OSError as error:
-            self._log.say(f"cannot start {name} in {self._workdir}: {error.strerror}")
+            self._log.say(f"cannot start {name} in {self._workdir}: {error.strerror}: {error.filename}")
             return 127
         self._log.say(f"{name} {f'was ended by signal {-code}' if code < 0 else f'exited with code {code}'}")
         return code
 
+    async def _enter_container(self) -> int:
+        """Start the container, if there is to be one and it does not run yet; the exit code when it ends instead."""
+        if self._container is None or self._container_process is not None:
+            return 0
+        process, output = await self._logged(self._container.start(), asyncio.subprocess.PIPE)
+        self._container_process = process
+        ended = asyncio.create_task(process.wait())
+        while not self._container.is_up:
+            await asyncio.wait({ended}, timeout=_CONTAINER_POLL_S)
+            if ended.done():
+                await asyncio.wait({output}, timeout=_LAST_WORDS_S)
+                return ended.result() or 1
+        return 0
+
     async def _script(self, name: str, text: str) -> int:
-        path = self._directory / f"{name}.sh"
+        path = (self._container.scripts if self._container else self._directory) / f"{name}.sh"
         path.write_text(text, encoding="utf-8")
         path.chmod(0o600)
-        if self._leash is None:
-            self._leash = await _leash(self._directory)
-        # A pipe of our own: asyncio's would make `wait` wait for the last child that holds it (Python 3.11).
-        reading, writing = os.pipe()
-        output = asyncio.create_task(self._keep(reading))
+        command = self._container.execute(path) if self._container else ["bash", str(path)]
+        process, output = await self._logged(command, asyncio.subprocess.DEVNULL)
         self._outputs.add(output)
         output.add_done_callback(self._outputs.discard)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                "bash",
-                str(path),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=writing,
-                stderr=writing,
-                cwd=self._workdir,
-                env=self._env,
-                process_group=self._leash.pid,
-            )
-        finally:
-            os.close(writing)
         code = await process.wait()
         # A daemon that `setup` left behind holds the pipe open, and `run` may need it: do not wait for the end.
         await asyncio.wait({output}, timeout=_LAST_WORDS_S)
         return code
+
+    async def _logged(
+        self, command: Sequence[str], stdin: int
+    ) -> tuple[asyncio.subprocess.Process, asyncio.Task[None]]:
+        # A pipe of our own: asyncio's would make `wait` wait for the last child that holds it (Python 3.11).
+        reading, writing = os.pipe()
+        output = asyncio.create_task(self._keep(reading))
+        try:
+            return await self._spawn(command, stdin, writing), output
+        finally:
+            os.close(writing)
+
+    async def _spawn(self, command: Sequence[str], stdin: int, output: int) -> asyncio.subprocess.Process:
+        """Start a command in the leash's group."""
+        if self._leash is None:
+            self._leash = await _leash(self._directory)
+        return await asyncio.create_subprocess_exec(
+            *command,
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            cwd=self._workdir,
+            env=self._env,
+            process_group=self._leash.pid,
+        )
 
     async def _keep(self, reading: int) -> None:
         output = asyncio.StreamReader()
@@ -125,7 +167,10 @@ class Engine:
                     self._log.write(data)
 
     async def _end(self) -> None:
-        """Kill what is left of the group."""
+        """Kill what is left of the group, after the container, which the rest of the group is not part of."""
+        if self._container_process and self._container_process.stdin:
+            self._container_process.stdin.close()
+            await asyncio.wait({asyncio.create_task(self._container_process.wait())}, timeout=_CONTAINER_END_S)
         if self._leash:
             self._signal(self._leash, signal.SIGKILL)
             await self._leash.wait()
@@ -159,7 +204,7 @@ def free_port() -> int:
     return next(port for step in range(10_000) if not _is_taken(port := 20_000 + (first + step * 7) % 10_000))
 
 
-def _is_taken(port: int) -> bool:
+def _is_taken(port: int, host: str = "127.0.0.1") -> bool:
     with socket.socket() as candidate:
         candidate.settimeout(1.0)
-        return candidate.connect_ex(("127.0.0.1", port)) == 0
+        return candidate.connect_ex((host, port)) == 0

@@ -19,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ PATIENCE_S = 600  # a network may take minutes to come up; after `Limits.provisi
 LONGEST_PAUSE_S = 15
 TIMEOUT_S = 30  # as long as API Gateway waits for its function
 REFUSALS = (401, 403, 410)  # asking again cannot help
+# A network that is not up, an answer cut short or that makes no sense, a wheel that is none, uv's failure.
+TROUBLE = (OSError, HTTPException, ValueError, KeyError, zipfile.BadZipFile, subprocess.CalledProcessError)
 METADATA_URL = "http://169.254.169.254"  # the same address on all three clouds
 ROOT = "/opt/sailplane"
 # uv is one static program, so that an image needs neither pip nor venv.
@@ -76,16 +79,12 @@ def main(ticket: Any, environ: Any) -> None:
 
 
 def insist(deadline: float, what: str, attempt: Any) -> Any:
-    """What `attempt()` returns, tried until the deadline. Exits when it is refused or the time is up."""
+    """What `attempt()` returns, tried until the deadline. Exits when the time is up."""
     pause_s = 1
     while True:
         try:
             return attempt()
-        except urllib.error.HTTPError as error:
-            if error.code in REFUSALS:
-                sys.exit(f"sailplane: {what} refuses: {error.read(2000).decode(errors='replace')}")
-            trouble = f"HTTP {error.code}"
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, subprocess.CalledProcessError) as error:
+        except TROUBLE as error:
             trouble = f"{type(error).__name__}: {error}"
         if time.monotonic() + pause_s > deadline:
             sys.exit(f"sailplane: {what}: {trouble}; giving up")
@@ -95,10 +94,15 @@ def insist(deadline: float, what: str, attempt: Any) -> Any:
 
 
 def claim(ticket: Any, machine_key: str) -> Any:
-    """Show the ticket and be told what to run."""
+    """Show the ticket and be told what to run. Exits when the machine is refused: it comes too late, or is not the first."""
     body = {"replica_id": ticket["replica_id"], "boot_token": ticket["boot_token"], "machine_key": machine_key}
     headers = {"Content-Type": "application/json"}
-    return json.loads(fetch(ticket["control_url"] + "/v1/boot", headers, json.dumps(body).encode()).decode())
+    try:
+        return json.loads(fetch(ticket["control_url"] + "/v1/boot", headers, json.dumps(body).encode()).decode())
+    except urllib.error.HTTPError as error:
+        if error.code in REFUSALS:
+            sys.exit(f"sailplane: refused: {error.read(2000).decode(errors='replace')}")
+        raise
 
 
 def private_ip(cloud: str, base: str) -> str:

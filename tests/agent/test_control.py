@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -124,10 +125,11 @@ def test_a_followed_log_goes_on(agent: Agent) -> None:
     connection.close()
 
 
-def test_a_notice_is_reported(agent: Agent) -> None:
-    """The control plane learns of an interruption with its next probe."""
+def test_a_notice_is_reported(new_agent: Callable[..., Agent]) -> None:
+    """The control plane learns of an interruption with its next probe, and whoever withdraws the file is late."""
+    agent = new_agent().until_ready()
     notice = agent.directory / "notice.json"
     notice.write_text('{"interruption_at": 99999999999.5}')
-    assert agent.probe()["interruption_at"] == 99999999999.5
+    until(lambda: agent.probe()["interruption_at"] == 99999999999.5)
     notice.unlink()
-    until(lambda: agent.probe()["interruption_at"] is None)
+    assert agent.probe()["interruption_at"] == 99999999999.5

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from chalice.test import HTTPResponse
 
+import replica_agent
 from chalicelib import identity, lifecycle
 from chalicelib.api import boot as routes
 from chalicelib.model import EngineSpec, Replica, ReplicaStatus, Requirement, ServiceSpec
@@ -103,8 +104,6 @@ def test_a_machine_is_told_what_to_run(api: Api, replica: Replica) -> None:
 
 def test_a_machine_is_given_the_agents_sources(api: Api, replica: Replica) -> None:
     """All of them, as a zip file that Python runs."""
-    import replica_agent  # noqa: PLC0415 the API finds it without importing it
-
     packed = zipfile.ZipFile(io.BytesIO(base64.b64decode(_boot(api, replica).json_body["agent"])))
     sources = {path.name: path.read_text() for path in Path(replica_agent.__path__[0]).glob("*.py")}
     for name, text in sources.items():
@@ -246,7 +245,7 @@ def test_an_implausible_instant_is_refused(api: Api, replica: Replica, at_s: flo
 
 
 @pytest.mark.parametrize("changed", [{"kind": "ENDED"}, {"at": "soon"}, {"at": "nan"}, {"at": None}])
-def test_a_senseless_notice_is_refused(api: Api, replica: Replica, changed: dict[str, object]) -> None:
+def test_a_senseless_notice_is_refused(api: Api, replica: Replica, changed: dict[str, Any]) -> None:
     """The end of a machine is not its agent's to tell."""
     assert_problem(_interrupt(api, replica, **changed), 422)
 

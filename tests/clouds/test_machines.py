@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from email.utils import formatdate
 from pathlib import Path
 
 import httpx
@@ -30,7 +33,7 @@ from chalicelib.providers.local.processes import processes_of
 from tests.agent.running import ENGINE
 from tests.api.serving import served
 from tests.clouds.machines import Machines
-from tests.fakes import FakeClock, World, offer, spec
+from tests.fakes import FakeClock, FakeCloud, World, offer, spec
 from tests.waiting import until
 
 KEY = "agent-key-of-the-tests"
@@ -45,7 +48,11 @@ class Plane:
     replica: Replica
     prober: HttpProber
 
-    def user_data(self, cloud: str) -> str:
+    @property
+    def cloud(self) -> str:
+        return self.replica.offer.location.provider
+
+    def user_data(self) -> str:
         settings = self.world.runtime.settings
         service = self.world.state().service.spec
         request = LaunchRequest(
@@ -55,7 +62,7 @@ class Plane:
             boot_token=identity.boot_token(KEY, self.replica.id, self.replica.boot_nonce),
             drain_timeout_s=service.drain_timeout_s,
         )
-        return boot.user_data(cloud, settings.control_url, request)
+        return boot.user_data(self.cloud, settings.control_url, request)
 
     def probe(self, address: str) -> ProbeResult:
         replica = replace(self.replica, url=boot.agent_url(address))
@@ -67,16 +74,22 @@ class Plane:
         self.world.store.commit("svc", None, Commit(replicas=(gone,)))
 
 
-@pytest.fixture
-def plane() -> Iterator[Plane]:
+@pytest.fixture(params=["gcp"])
+def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
     clock = FakeClock(SystemClock().now())
-    world = World(clock=clock)
+    world = World(cloud=FakeCloud(clock, name=request.param))
     engine = EngineSpec(
         port=8080, run=f"echo engine of $SAILPLANE_REPLICA_ID; {ENGINE}  # $SAILPLANE_PORT", envs=(("TOKEN", SECRET),)
     )
     service = world.create("svc", replace(spec(), engine=engine))
     replica = lifecycle.new_replica(
-        service, slot=0, generation=1, offer=offer("aws"), requirement=Requirement(), boot_nonce="n0", now=clock.now()
+        service,
+        slot=0,
+        generation=1,
+        offer=offer(request.param),
+        requirement=Requirement(),
+        boot_nonce="n0",
+        now=clock.now(),
     )
     world.store.commit("svc", None, Commit(replicas=(replica,)))
     prober = HttpProber(KEY, SystemClock())
@@ -88,11 +101,14 @@ def plane() -> Iterator[Plane]:
 
 
 class Emulated:
-    """The metadata service of one machine, of all three clouds at once: its address, when it has one, and no notices."""
+    """The metadata service of one machine, of all three clouds at once: its address, when it has one, and its notice."""
 
     address = ""
+    taken = False
 
-    def __call__(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+    def __call__(  # noqa: PLR0911 - a line for each path
+        self, method: str, path: str, headers: dict[str, str]
+    ) -> tuple[int, dict[str, str], bytes]:
         body = self.address.encode()
         path = path.partition("?")[0]
         match method, path:
@@ -106,19 +122,31 @@ class Emulated:
                 "metadata" in headers
             ):
                 return 200, {}, body
+            case "GET", "/latest/meta-data/spot/instance-action" if self.taken:
+                at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 120))
+                return 200, {}, json.dumps({"action": "terminate", "time": at}).encode()
+            case "GET", "/computeMetadata/v1/instance/preempted":
+                return 200, {"ETag": "1"}, str(self.taken).upper().encode()
+            case "GET", "/metadata/scheduledevents":
+                event = {"EventType": "Preempt", "EventStatus": "Scheduled", "NotBefore": formatdate(usegmt=True)}
+                return 200, {}, json.dumps({"Events": [event] if self.taken else []}).encode()
         return 404, {}, b""
 
 
-def _booted(machines: Machines, plane: Plane, cloud: str, machine_id: str = "m-1") -> str:
+def _booted(machines: Machines, plane: Plane, machine_id: str = "m-1", *, taken: bool = False) -> str:
     metadata = Emulated()
-    metadata.address = machines.boot(machine_id, plane.user_data(cloud), metadata)
+    metadata.taken = taken
+    metadata.address = machines.boot(machine_id, plane.user_data(), metadata)
     return metadata.address
 
 
-@pytest.mark.parametrize("cloud", ["aws", "gcp", "azure"])
-def test_a_machine_becomes_the_replica(machines: Machines, plane: Plane, tmp_path: Path, cloud: str) -> None:
+EACH_CLOUD = pytest.mark.parametrize("plane", ["aws", "gcp", "azure"], indirect=True)
+
+
+@EACH_CLOUD
+def test_a_machine_becomes_the_replica(machines: Machines, plane: Plane, tmp_path: Path) -> None:
     """From user data to a ready engine behind the agent, with the right identity; destroyed, no process is left."""
-    address = _booted(machines, plane, cloud)
+    address = _booted(machines, plane)
     until(lambda: plane.probe(address).ready)
     seen = plane.probe(address)
     assert (seen.identified, seen.engine) == (True, EnginePhase.RUNNING)
@@ -134,11 +162,19 @@ def test_a_machine_becomes_the_replica(machines: Machines, plane: Plane, tmp_pat
     machines.destroy("m-1")
 
 
+@EACH_CLOUD
+def test_a_notice_reaches_the_control_plane(machines: Machines, plane: Plane) -> None:
+    """From the machine's metadata through its agent; the passes run because of it, long before they would by themselves."""
+    address = _booted(machines, plane, taken=True)
+    until(lambda: plane.world.cloud.started)
+    until(lambda: plane.probe(address).interruption_at)
+
+
 def test_a_second_machine_with_the_same_ticket_switches_itself_off(machines: Machines, plane: Plane) -> None:
     """Whoever copies the user data comes too late, and is not kept at the owner's cost."""
-    address = _booted(machines, plane, "gcp")
+    address = _booted(machines, plane)
     until(lambda: plane.probe(address).identified)
-    _booted(machines, plane, "gcp", "m-2")
+    _booted(machines, plane, "m-2")
     until(lambda: not machines.is_running("m-2"))
     assert "Another machine has booted" in machines.console("m-2")
     assert plane.probe(address).identified
@@ -147,7 +183,7 @@ def test_a_second_machine_with_the_same_ticket_switches_itself_off(machines: Mac
 def test_a_machine_that_comes_too_late_switches_itself_off(machines: Machines, plane: Plane, tmp_path: Path) -> None:
     """Its replica was given up meanwhile."""
     plane.end_replica()
-    _booted(machines, plane, "azure")
+    _booted(machines, plane)
     until(lambda: not machines.is_running("m-1"))
     assert "HTTP" not in machines.console("m-1")
     assert not (tmp_path / "machines" / "m-1" / "opt").exists()
@@ -156,12 +192,22 @@ def test_a_machine_that_comes_too_late_switches_itself_off(machines: Machines, p
 
 def test_a_machine_whose_agent_has_died_switches_itself_off(machines: Machines, plane: Plane, tmp_path: Path) -> None:
     """It would only cost; the engine and its children go too."""
-    address = _booted(machines, plane, "aws")
+    address = _booted(machines, plane)
     until(lambda: plane.probe(address).ready)
     members = processes_of(tmp_path / "machines" / "m-1", None)
     next(each for each in members if "agent.pyz" in " ".join(each.cmdline())).kill()
     until(lambda: not machines.is_running("m-1"))
     until(lambda: not processes_of(tmp_path / "machines" / "m-1", None))
+
+
+def test_an_engine_on_the_agents_port_is_told_so(machines: Machines, plane: Plane) -> None:
+    """The one port that is open is the agent's; the engine's owner learns it from the replica's error."""
+    engine = EngineSpec(port=boot.AGENT_PORT, run="python -m http.server")
+    plane.world.update(replace(spec(), engine=engine))
+    plane.world.store.commit("svc", None, Commit(replicas=(replace(plane.world.replicas()[0], spec_version=2),)))
+    address = _booted(machines, plane)
+    until(lambda: plane.probe(address).engine is EnginePhase.EXITED)
+    assert f"port {boot.AGENT_PORT} of this machine is taken" in plane.probe(address).log_tail
 
 
 def test_machines_have_addresses_of_their_own(machines: Machines, tmp_path: Path) -> None:

@@ -1,0 +1,77 @@
+"""Docker for tests: it takes the command lines that docker's own would take, and runs them on this machine.
+
+Its containers are directories beside it, named like the containers, and as in docker what `exec` starts is not ended with the
+command that started it, but with the container.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+CONTAINERS = Path(__file__).parent / "containers"  # a test copies this file next to where they shall be
+
+
+def run(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for flag in ("--rm", "--interactive"):
+        parser.add_argument(flag, action="store_true", required=True)
+    for option in ("--name", "--user", "--network", "--ipc", "--workdir", "--entrypoint"):
+        parser.add_argument(option, required=True)
+    parser.add_argument("--gpus")
+    parser.add_argument("--volume", action="append", required=True)
+    parser.add_argument("image")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    told = parser.parse_args(arguments)
+    if told.image == "no/such:image":
+        sys.stderr.write("docker: Error response from daemon: manifest for no/such:image not found\n")
+        return 125
+    volumes = [tuple(volume.split(":")) for volume in told.volume]
+    assert all(outside == inside and Path(outside).is_dir() for outside, inside in volumes), volumes
+    assert any(told.workdir == inside for _, inside in volumes)
+    sys.stderr.write(f"Unable to find image '{told.image}' locally\n")
+    container = CONTAINERS / told.name
+    container.mkdir(parents=True)
+    (container / "arguments").write_text("\n".join(arguments))
+    (container / "workdir").write_text(told.workdir)
+    try:
+        return subprocess.run(
+            [told.entrypoint, *told.command], check=False, env=_image_env(), cwd=told.workdir
+        ).returncode
+    finally:
+        _signal(container, signal.SIGKILL)
+        container.rename(container.with_suffix(".removed"))
+
+
+def execute(name: str, command: list[str]) -> int:
+    container = CONTAINERS / name
+    if command == ["bash", "-c", "kill -TERM -1"]:
+        _signal(container, signal.SIGTERM)
+        return 0
+    workdir = (container / "workdir").read_text()
+    process = subprocess.Popen(command, env=_image_env(), cwd=workdir, start_new_session=True)
+    (container / f"{process.pid}.pid").touch()
+    return process.wait()
+
+
+def _image_env() -> dict[str, str]:
+    """An image has an environment of its own; of the machine's nothing is in it but, here, what finds the test's processes."""
+    return {name: os.environ[name] for name in ("PATH", "SAILPLANE_INSTANCE_DIR")}
+
+
+def _signal(container: Path, number: signal.Signals) -> None:
+    for path in container.glob("*.pid"):
+        with suppress(ProcessLookupError):
+            os.killpg(int(path.stem), number)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "run":
+        sys.exit(run(sys.argv[2:]))
+    assert sys.argv[1] == "exec", sys.argv
+    sys.exit(execute(sys.argv[2], sys.argv[3:]))
