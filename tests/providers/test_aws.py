@@ -203,7 +203,6 @@ DEEP_LEARNING = "resolve:ssm:/aws/service/deeplearning/ami/{}/base-oss-nvidia-dr
         ("m7i.large", "", "", UBUNTU.format("amd64")),
         ("m7g.large", "", "", UBUNTU.format("arm64")),
         ("g6.xlarge", "L4", "docker:vllm/vllm-openai:latest", DEEP_LEARNING.format("x86_64")),
-        ("m7i.large", "", "ami-1e749f67", "ami-1e749f67"),
     ],
 )
 def test_the_image_suits_the_machine(
@@ -216,14 +215,21 @@ def test_the_image_suits_the_machine(
     assert "Placement" not in read
 
 
-def test_the_disk_of_an_ami_is_named_as_the_ami_names_it(cloud: AwsCloud) -> None:
+def test_an_ami_is_taken_as_it_is_and_its_disk_by_its_name(cloud: AwsCloud) -> None:
     """Another name would add a second disk instead of sizing the first one. EC2 is asked once for each image."""
+    image = cloud.box.register_image("us-east-1", "/dev/xvda")
     for _ in range(2):
-        cloud.provider.launch(wanting(cloud, offer("", "m7i.large", ""), image_id="ami-1e749f67"))
-    [image] = cloud.ec2().describe_images(ImageIds=["ami-1e749f67"])["Images"]
-    names = {read["BlockDeviceMappings"][0]["DeviceName"] for read in sent(cloud, "RunInstances")}
-    assert names == {image["RootDeviceName"]}
-    assert len(sent(cloud, "DescribeImages")) == 1 + 1  # this test's own
+        cloud.provider.launch(wanting(cloud, image_id=image))
+    seen = {(read["ImageId"], read["BlockDeviceMappings"][0]["DeviceName"]) for read in sent(cloud, "RunInstances")}
+    assert seen == {(image, "/dev/xvda")}
+    assert len(sent(cloud, "DescribeImages")) == 1
+
+
+def test_an_ami_of_another_region_is_refused(cloud: AwsCloud) -> None:
+    """With the words that help."""
+    image = cloud.box.register_image("us-west-2", "/dev/xvda")
+    with pytest.raises(LaunchRefused, match=f"{image}"):
+        cloud.provider.launch(wanting(cloud, image_id=image))
 
 
 def test_every_type_is_given_its_own_architecture() -> None:

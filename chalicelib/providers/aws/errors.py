@@ -117,7 +117,7 @@ def _refusal(error: ClientError) -> LaunchError | Unreachable:
         return Unreachable(said)
     if name in _CREDENTIALS:
         return LaunchRefused(f"{said}; {_AUTH_HINT}")
-    return LaunchRefused(said)
+    return LaunchRefused(f"{said}{'; an AMI belongs to one region' if name.startswith('InvalidAMIID') else ''}")
 
 
 def _blames_the_zone(error: ClientError) -> bool:
