@@ -1,7 +1,8 @@
 """EC2 in a box: moto's EC2, spoken to by the real SDK over HTTP, with what moto lacks in front of it.
 
 Every request is checked against EC2's published contract, its credentials looked at, its fault (if one is due) applied;
-then it is answered here, or handed to moto and the answer set right. All of that under one lock: moto is not thread-safe.
+then it is answered here, or handed to moto and the answer set right. One at a time: looking whether there is room, or whether a
+token is known, and using it are one step.
 """
 
 from __future__ import annotations
