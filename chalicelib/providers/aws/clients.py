@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.loaders import Loader, create_loader
 
 if TYPE_CHECKING:
     from mypy_boto3_ec2 import EC2Client
@@ -20,6 +23,18 @@ _CONFIG = Config(
     max_pool_connections=10,
     user_agent_extra="sailplane",
 )
+
+
+def _core() -> botocore.session.Session:
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _loader())
+    return session
+
+
+@cache
+def _loader() -> Loader:
+    """Reads EC2's contract, 0.3 s of parsing, once a process instead of once a session."""
+    return create_loader()
 
 
 class Clients:
@@ -42,7 +57,7 @@ class Clients:
         with self._lock:
             if region not in self._clients:
                 if self._session is None:
-                    self._session = boto3.session.Session(aws_access_key_id=self._key, aws_secret_access_key=self._key)
+                    self._session = boto3.session.Session(self._key, self._key, botocore_session=_core())
                 self._clients[region] = self._session.client(
                     "ec2", region_name=region, endpoint_url=self._url, config=_CONFIG
                 )

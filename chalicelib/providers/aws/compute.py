@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from chalicelib.errors import LaunchRefused, QuotaExceeded, Unreachable
+from chalicelib.errors import QuotaExceeded, Unreachable
 from chalicelib.model import Instance, InstanceStatus, LaunchRequest, Leftover, LeftoverKind
 from chalicelib.ports import Clock
 from chalicelib.providers.aws import errors, machine
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Twenty regions in two rounds; each request waits on the network, not on the processor.
-_REGIONS_AT_ONCE = 10
+# More than an account has enabled as a rule (17): all wait at once, so a list takes as long as the slowest region.
+_REGIONS_AT_ONCE = 20
 _HOME = "us-east-1"  # enabled in every account; where the account is asked which others are
 _PAGE = 1000  # the most that EC2 gives at once
 
@@ -53,7 +53,8 @@ _INGRESS: Any = {
 class AwsProvider:
     """`ports.Provider` and `ports.Janitor` over EC2.
 
-    Only `regions` are looked at and launched in, of these only what the account has enabled; empty: all of those.
+    Only `regions` are looked at and launched in, of these only what the account has enabled; empty: all of those. A region
+    taken out of `regions` takes the machines in it out of sight.
     `control_url` is where machines reach the control plane. See `Clients` for `endpoint_url`.
     """
 
@@ -85,6 +86,8 @@ class AwsProvider:
 
     def list_instances(self) -> tuple[Instance, ...]:
         with errors.reaching():
+            # Anew each time: another process may have launched in a region that was enabled since.
+            self._ask_regions()
             found = list(self._everywhere(lambda region: self._described(region, ())))
         self._region_of.update({each["InstanceId"]: region for region, each in found})
         return tuple(_instance(each) for _, each in found)
@@ -161,20 +164,20 @@ class AwsProvider:
 
     def _regions(self) -> tuple[str, ...]:
         """The regions to look at. Others refuse every call, and one that refuses would hide all."""
-        if not self._enabled:
-            answer = self._clients.ec2(_HOME).describe_regions()
-            names = {region["RegionName"] for region in answer["Regions"]}
-            self._enabled = tuple(sorted(names & self._wanted if self._wanted else names))
+        return self._enabled or self._ask_regions()
+
+    def _ask_regions(self) -> tuple[str, ...]:
+        answer = self._clients.ec2(_HOME).describe_regions()
+        names = {region["RegionName"] for region in answer["Regions"]}
+        self._enabled = tuple(sorted(names & self._wanted if self._wanted else names))
         return self._enabled
 
     def _require(self, region: str) -> None:
-        if region not in self._regions():
-            self._enabled = ()  # it may be enabled by the next time
-            if region not in self._regions():
-                raise QuotaExceeded(
-                    f"AWS region {region} is not enabled in this account, or not among the control plane's regions; enable it"
-                    " under Account > AWS Regions"
-                )
+        if region not in self._regions() and region not in self._ask_regions():
+            raise QuotaExceeded(
+                f"AWS region {region} is not enabled in this account, or not among the control plane's regions; enable it under"
+                " Account > AWS Regions"
+            )
 
     def _everywhere(self, look: Callable[[str], Iterable[T]]) -> Iterator[tuple[str, T]]:
         """What `look` finds in each region, all at once. Raises what it raises in any of them."""
@@ -208,8 +211,7 @@ class AwsProvider:
         name = errors.code(error)
         region = request.replica.offer.location.region
         if name == "InvalidGroup.NotFound":
-            self._groups.pop(region, None)
-            raise Unreachable(f"the security group for {region} has been removed; it is made again") from error
+            self._groups.pop(region, None)  # somebody removed it; the next attempt makes it again
         if name not in ("IdempotentParameterMismatch", "IdempotentInstanceTerminated"):
             raise error
         tagged: tuple[FilterTypeDef, ...] = ({"Name": f"tag:{REPLICA_TAG}", "Values": [request.replica.id]},)
@@ -226,8 +228,6 @@ class AwsProvider:
     def _root_device(self, region: str, image: str) -> str:
         if (region, image) not in self._root_devices:
             answer = self._clients.ec2(region).describe_images(ImageIds=[image])
-            if not answer["Images"]:
-                raise LaunchRefused(f"AWS has no image {image} in {region}; an AMI belongs to one region")
             self._root_devices[region, image] = answer["Images"][0]["RootDeviceName"]
         return self._root_devices[region, image]
 

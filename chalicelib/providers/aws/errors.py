@@ -56,7 +56,10 @@ _CREDENTIALS = frozenset(
         "RequestExpired",
     }
 )
-_THROTTLED = frozenset({"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled"})
+# Throttled; or what has just been made is not known everywhere yet.
+_LATER = frozenset(
+    {"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "InvalidGroup.NotFound"}
+)
 # The SDK found nothing to sign the request with, or did not like the request: nothing was sent.
 _NOT_SENT = (
     NoCredentialsError,
@@ -113,11 +116,11 @@ def _refusal(error: ClientError) -> LaunchError | Unreachable:
         return NoCapacity(said)
     if name in _IN_REGION:
         return QuotaExceeded(f"{said}; {_IN_REGION[name]}")
-    if name in _THROTTLED or error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+    if name in _LATER or error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
         return Unreachable(said)
     if name in _CREDENTIALS:
         return LaunchRefused(f"{said}; {_AUTH_HINT}")
-    return LaunchRefused(said)
+    return LaunchRefused(f"{said}{'; an AMI belongs to one region' if name.startswith('InvalidAMIID') else ''}")
 
 
 def _blames_the_zone(error: ClientError) -> bool:

@@ -1,15 +1,18 @@
 """EC2 in a box: moto's EC2, spoken to by the real SDK over HTTP, with what moto lacks in front of it.
 
 Every request is checked against EC2's published contract, its credentials looked at, its fault (if one is due) applied;
-then it is answered here, or handed to moto and the answer set right. All of that under one lock: moto is not thread-safe.
+then it is answered here, or handed to moto and the answer set right. One at a time: looking whether there is room, or whether a
+token is known, and using it are one step.
 """
 
 from __future__ import annotations
 
 import base64
+import os
 import secrets
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -33,6 +36,7 @@ from tests.clouds.box import Booked, Fault, Faults, Hypervisor
 
 _WORDS = {"RunInstances": "launch", "DescribeInstances": "list", "TerminateInstances": "terminate"}
 _STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48}
+_IOPS_PER_GIB = {"gp3": 500, "io1": 50, "io2": 1000}
 _SHOWN_S = 3600.0  # how long a terminated machine stays in lists
 _USER_DATA_BYTES = 16384
 _DEAD = ("shutting-down", "terminated")
@@ -57,9 +61,8 @@ class AwsBox:
         self.disabled_regions: set[str] = set()  # as those that an account has to opt in to
         self.page_size = 1000  # the most reservations in an answer
         self.on_event = on_event
-        self.requests: list[
-            tuple[str, str, dict[str, Any]]
-        ] = []  # region, action, parameters of all that were understood
+        # Region, action and parameters of the last ones that were understood.
+        self.requests: deque[tuple[str, str, dict[str, Any]]] = deque(maxlen=1000)
         self._hypervisor, self._clock = hypervisor, clock
         # moto keeps everything of an account in this process' memory; an account of its own is what isolates a box.
         self._account = f"{secrets.randbelow(10**12):012d}"
@@ -118,6 +121,12 @@ class AwsBox:
             machine.rebalance_at = self._clock.now()
             self._events.append(events.rebalance_recommendation(self._account, machine))
         self._deliver()
+
+    def register_image(self, region: str, root_device: str, architecture: str = "x86_64") -> str:
+        """Make an AMI of the account's own; its id."""
+        image = ec2_backends[self._account][region].register_image("own")
+        image.root_device_name, image.architecture = root_device, architecture
+        return str(image.id)
 
     def refuse_once(self, action: str, code: str, message: str, status: int = 400) -> None:
         """Let the next call of an action be answered with an error; nothing is done."""
@@ -207,6 +216,7 @@ class AwsBox:
         form = {**form, "ImageId": image.id, "Placement.AvailabilityZone": zone}
         form.setdefault("BlockDeviceMapping.1.Ebs.VolumeSize", str(image.size_gib))
         form.pop("Placement.AvailabilityZoneId", None)
+        form.pop("BlockDeviceMapping.1.Ebs.VolumeType", None)  # moto loses the Iops that it then asks for
         status, body = self._by_moto(region, form)
         if status != 200:
             return status, body
@@ -264,7 +274,7 @@ class AwsBox:
             found = ec2_backends[self._account][region].describe_images(filters={"image-id": name})
             if not found:
                 raise Refused("InvalidAMIID.NotFound", f"The image id '[{name}]' does not exist")
-            return market.Image(name, found[0].architecture, size_gib=8)
+            return market.Image(name, found[0].architecture or "x86_64", size_gib=8)
         image = market.public_image(region, name.removeprefix("resolve:ssm:"))
         if image is None:
             raise Refused("InvalidParameterValue", f"The Systems Manager parameter {name} does not exist")
@@ -395,18 +405,18 @@ class AwsBox:
     def _advance(self) -> None:
         now = self._clock.now()
         for machine in self._machines.values():
-            state = machine.record.state
-            if state == "pending" and now >= machine.launched_at + self.faults.operation_s:
-                for nic in machine.record.nics.values():
+            record = machine.record
+            if record.state == "pending" and now >= machine.launched_at + self.faults.operation_s:
+                for nic in record.nics.values():
                     nic.private_ip_address = nic.public_ip = machine.address
                 self._become(machine, "running")
-            if state in ("pending", "running"):
+            if record.state in ("pending", "running"):
                 if machine.interruption_at is not None and now >= machine.interruption_at:
                     self._end(machine, _SPOT)
                 elif not self._hypervisor.is_running(machine.id):
                     self._end(machine, _POWER_OFF)
             ended_at = machine.ended_at
-            if state == "shutting-down" and ended_at is not None and now >= ended_at + self.faults.operation_s:
+            if record.state == "shutting-down" and ended_at is not None and now >= ended_at + self.faults.operation_s:
                 self._become(machine, "terminated")
 
     def _become(self, machine: Machine, state: str) -> None:
@@ -425,6 +435,8 @@ class AwsBox:
 
 @cache
 def _moto() -> Flask:
+    # Without the 1,301 images that every region of every account would begin with: 0.2 s each time.
+    os.environ["MOTO_EC2_LOAD_DEFAULT_AMIS"] = "false"
     return create_backend_app("ec2")  # takes a second
 
 
@@ -435,12 +447,27 @@ def _check_image(read: dict[str, Any], image: market.Image) -> None:
             f"The architecture '{image.architecture}' of the specified AMI does not match the instance type's",
         )
     for mapping in read.get("BlockDeviceMappings", ()):
-        size_gib = mapping["Ebs"].get("VolumeSize", image.size_gib)
-        if size_gib < image.size_gib:
-            raise Refused(
-                "InvalidBlockDeviceMapping",
-                f"Volume of size {size_gib}GB is smaller than snapshot, expect size >= {image.size_gib}GB",
-            )
+        _check_disk(mapping["Ebs"], image)
+
+
+def _check_disk(disk: dict[str, Any], image: market.Image) -> None:
+    """https://docs.aws.amazon.com/ebs/latest/userguide/ebs-volume-types.html."""
+    size_gib, iops = disk.get("VolumeSize", image.size_gib), disk.get("Iops")
+    if size_gib < image.size_gib:
+        raise Refused(
+            "InvalidBlockDeviceMapping",
+            f"Volume of size {size_gib}GB is smaller than snapshot, expect size >= {image.size_gib}GB",
+        )
+    kind = disk.get("VolumeType", "gp2")
+    per_gib = _IOPS_PER_GIB.get(kind)
+    if per_gib is None and iops is not None:
+        raise Refused("InvalidParameterCombination", f"The parameter iops is not supported for {kind} volumes.")
+    if kind in ("io1", "io2") and iops is None:
+        raise Refused("MissingParameter", "The parameter iops must be specified for io1 and io2 volumes")
+    if per_gib is not None and iops is not None and iops > per_gib * size_gib:
+        raise Refused("InvalidParameterCombination", "Iops to volume size ratio is too high")
+    if disk.get("Throughput", 0) > 0.25 * (iops or 3000):
+        raise Refused("InvalidParameterCombination", "Throughput (MiB/s) to iops ratio is too high")
 
 
 def _user_data(read: dict[str, Any]) -> str:

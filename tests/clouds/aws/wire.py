@@ -82,5 +82,5 @@ def serve(answer: Callable[[str, str], Answer | None], answered: Callable[[], No
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="aws box", daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), name="aws box", daemon=True).start()
     return server
