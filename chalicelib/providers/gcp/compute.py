@@ -42,11 +42,11 @@ _T = TypeVar("_T")
 _NETWORK = "global/networks/default"
 _DEPLOYMENT, _SERVICE, _REPLICA = "sailplane-deployment", "sailplane-service", "sailplane-replica"
 
-# A pass has 50 s for everything and asks again in the next one, so calls are short and are not repeated in here.
-_CALL: dict[str, Any] = {"timeout": ConstantTimeout((4.0, 10.0)), "retry": None}  # connect, read
+# To connect, and to answer. A pass has 50 s for everything and asks again in the next one, so nothing is retried in here.
+_TIMEOUTS_S = (4.0, 10.0)
 # Pauses between looks at a launch under way. Google gives a machine its place within a second or two, or mostly refuses it
 # as quickly; what takes longer is the next pass's.
-_PAUSES_S = (0.0, 0.5, 1.0, 1.5)
+_PAUSES_S = (0.0, 0.5, 1.0, 1.5, 2.0)
 
 # https://cloud.google.com/compute/docs/instances/instance-lifecycle. A machine that was stopped is still there, and its disk
 # is billed, until it is deleted.
@@ -81,6 +81,7 @@ class GcpProvider:
         project: str,
         endpoint_url: str | None = None,
         pause: Callable[[float], None] = time.sleep,
+        timeouts_s: tuple[float, float] = _TIMEOUTS_S,
     ) -> None:
         self._deployment = deployment
         self._control_url = control_url
@@ -88,6 +89,9 @@ class GcpProvider:
         self._project = project
         self._endpoint_url = endpoint_url
         self._pause = pause
+        # The SDK's own kind of timeout is one figure for both.
+        timeout = ConstantTimeout(timeouts_s)  # type: ignore[no-untyped-call]  # Google's
+        self._call: dict[str, Any] = {"timeout": timeout, "retry": None}
         self._firewall_name = f"sailplane-{deployment}"  # also the network tag of the machines it is for
 
     def list_instances(self) -> tuple[Instance, ...]:
@@ -111,7 +115,7 @@ class GcpProvider:
                 request_id=self._request_id(replica),
             )
             try:
-                operation = self._instances.insert_unary(insert, **_CALL)
+                operation = self._instances.insert_unary(insert, **self._call)
             except Conflict:
                 return self._made(replica)
             return self._answered(replica, operation)
@@ -120,7 +124,7 @@ class GcpProvider:
         with errors.reaching():
             for zone, name in self._places(replica_id, instance_id):
                 with suppress(NotFound):
-                    self._instances.delete_unary(project=self._project, zone=zone, instance=name, **_CALL)
+                    self._instances.delete_unary(project=self._project, zone=zone, instance=name, **self._call)
 
     def read_log(self, replica_id: str, instance_id: str, tail: int) -> str | None:
         """From the serial console, which Google keeps as long as the machine exists; the last megabyte of it."""
@@ -128,7 +132,7 @@ class GcpProvider:
             for zone, name in self._places(replica_id, instance_id):
                 with suppress(NotFound):
                     console = self._instances.get_serial_port_output(
-                        project=self._project, zone=zone, instance=name, **_CALL
+                        project=self._project, zone=zone, instance=name, **self._call
                     )
                     return "".join(console.contents.splitlines(keepends=True)[-tail:])
         return None
@@ -141,13 +145,13 @@ class GcpProvider:
     def remove(self, leftover: Leftover) -> None:
         with errors.reaching(), suppress(NotFound):
             if leftover.kind is LeftoverKind.FIREWALL:
-                self._firewalls.delete_unary(project=self._project, firewall=leftover.id, **_CALL)
+                self._firewalls.delete_unary(project=self._project, firewall=leftover.id, **self._call)
                 return
             zone, name = leftover.id.split("/")
             if leftover.kind is LeftoverKind.DISK:
-                self._disks.delete_unary(project=self._project, zone=zone, disk=name, **_CALL)
+                self._disks.delete_unary(project=self._project, zone=zone, disk=name, **self._call)
             else:
-                self._instances.delete_unary(project=self._project, zone=zone, instance=name, **_CALL)
+                self._instances.delete_unary(project=self._project, zone=zone, instance=name, **self._call)
 
     # --- a launch ---------------------------------------------------------------------------------------------------
 
@@ -198,7 +202,7 @@ class GcpProvider:
         zone = replica.offer.location.zone
         for pause_s in _PAUSES_S:
             self._pause(pause_s)
-            operation = self._operations.get(project=self._project, zone=zone, operation=operation.name, **_CALL)
+            operation = self._operations.get(project=self._project, zone=zone, operation=operation.name, **self._call)
             if operation.error.errors:
                 raise errors.failure(operation)
             if operation.status == compute_v1.Operation.Status.DONE:
@@ -226,7 +230,7 @@ class GcpProvider:
         """Make the firewall rule unless it is there, or another launch makes it at the same time."""
         with suppress(Conflict):
             try:
-                self._firewalls.get(project=self._project, firewall=self._firewall_name, **_CALL)
+                self._firewalls.get(project=self._project, firewall=self._firewall_name, **self._call)
             except NotFound:
                 rule = compute_v1.Firewall(
                     name=self._firewall_name,
@@ -237,7 +241,7 @@ class GcpProvider:
                     target_tags=[self._firewall_name],
                     allowed=[compute_v1.Allowed(I_p_protocol="tcp", ports=[str(AGENT_PORT)])],
                 )
-                self._firewalls.insert_unary(project=self._project, firewall_resource=rule, **_CALL)
+                self._firewalls.insert_unary(project=self._project, firewall_resource=rule, **self._call)
 
     # --- what there is ----------------------------------------------------------------------------------------------
 
@@ -258,7 +262,7 @@ class GcpProvider:
 
     def _find(self, zone: str, name: str) -> compute_v1.Instance | None:
         with suppress(NotFound):
-            return self._instances.get(project=self._project, zone=zone, instance=name, **_CALL)
+            return self._instances.get(project=self._project, zone=zone, instance=name, **self._call)
         return None
 
     def _places(self, replica_id: str, instance_id: str) -> list[tuple[str, str]]:
@@ -275,7 +279,7 @@ class GcpProvider:
         Raises `Unreachable` when Google left a part out: what is missing from a list would be taken for gone.
         """
         wanted = " AND ".join((f'(labels.{_DEPLOYMENT} = "{self._deployment}")', *conditions))
-        for page in client.aggregated_list(request={"project": self._project, "filter": wanted}, **_CALL).pages:
+        for page in client.aggregated_list(request={"project": self._project, "filter": wanted}, **self._call).pages:
             warnings = [page.warning, *(scope.warning for scope in page.items.values())]
             partial = [each.message for each in warnings if each.code not in ("", "NO_RESULTS_ON_PAGE")]
             if partial or page.unreachables:
@@ -297,7 +301,7 @@ class GcpProvider:
 
     def _idle_firewall(self) -> Iterator[Leftover]:
         with suppress(NotFound):
-            self._firewalls.get(project=self._project, firewall=self._firewall_name, **_CALL)
+            self._firewalls.get(project=self._project, firewall=self._firewall_name, **self._call)
             why = f"lets tcp:{AGENT_PORT} in, and there is no replica"
             yield Leftover(self.name, LeftoverKind.FIREWALL, self._firewall_name, region="", why=why, usd_per_month=0.0)
 
@@ -331,7 +335,8 @@ class GcpProvider:
     @cached_property
     def _credentials(self) -> Credentials:
         if self._endpoint_url:
-            return BearerToken(token=urlsplit(self._endpoint_url).username)
+            token = urlsplit(self._endpoint_url).username
+            return BearerToken(token=token)  # type: ignore[no-untyped-call]  # Google's
         return google.auth.default(scopes=["https://www.googleapis.com/auth/compute"])[0]
 
     @property

@@ -61,7 +61,7 @@ class _Machine:
 
     @property
     def is_spot(self) -> bool:
-        return self.body["scheduling"].get("provisioningModel") == "SPOT"
+        return bool(self.body["scheduling"].get("provisioningModel") == "SPOT")
 
 
 @dataclass
@@ -151,11 +151,13 @@ class GcpBox:
 
     def leave_disk(self, zone: str, name: str, labels: dict[str, str]) -> None:
         """Let there be a disk that no machine uses."""
-        self._add_disk(zone, name, labels, users=[])
+        with self._lock:
+            self._add_disk(zone, name, labels, users=[])
 
     def forget_request_ids(self) -> None:
         """As Google does after an hour."""
-        self._by_request_id.clear()
+        with self._lock:
+            self._by_request_id.clear()
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -325,9 +327,11 @@ class GcpBox:
                 while operation.steps and operation.steps[0][0] <= now:
                     operation.steps.pop(0)[1]()
             for machine in self._machines:
+                if machine.status == "RUNNING" and not self._hypervisor.is_running(machine.name):
+                    machine.status = "TERMINATED"  # it switched itself off
                 if machine.stopping_at is not None and machine.stopping_at <= now:
                     self._turn(machine, "RUNNING", "STOPPING")
-                if machine.taken_at is not None and machine.taken_at <= now and not machine.gone:
+                if machine.taken_at is not None and machine.taken_at <= now:
                     self._take(machine)
             yield
 
@@ -363,6 +367,8 @@ class GcpBox:
             machine.status = after
 
     def _take(self, machine: _Machine) -> None:
+        if machine.gone:
+            return
         machine.gone = True
         self._disks.pop((machine.zone, machine.name), None)
         self._hypervisor.destroy(machine.name)

@@ -16,7 +16,14 @@ from typing import Any
 _DOCUMENT = "discovery_cache/documents/compute.v1.json"
 _BASE = "/compute/v1/"
 _DIGITS = re.compile(r"-?\d+")
-_PYTHON = {"string": str, "boolean": bool, "object": dict, "array": list, "number": (int, float), "integer": int}
+_PYTHON: dict[str, type | tuple[type, ...]] = {
+    "string": str,
+    "boolean": bool,
+    "object": dict,
+    "array": list,
+    "number": (int, float),
+    "integer": int,
+}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -81,11 +82,12 @@ class Server:
         status, document = self._answered(request, body)
         if document is not None:
             payload = json.dumps(document).encode()
-            request.send_response(status)
-            request.send_header("Content-Type", "application/json; charset=UTF-8")
-            request.send_header("Content-Length", str(len(payload)))
-            request.end_headers()
-            request.wfile.write(payload)
+            with suppress(ConnectionError):  # a client that waited long enough
+                request.send_response(status)
+                request.send_header("Content-Type", "application/json; charset=UTF-8")
+                request.send_header("Content-Length", str(len(payload)))
+                request.end_headers()
+                request.wfile.write(payload)
 
     def _answered(self, request: BaseHTTPRequestHandler, payload: bytes) -> tuple[int, dict[str, Any] | None]:
         """Status and body; no body when the connection breaks before the answer."""
