@@ -144,6 +144,14 @@ class ProviderContract:
         cloud.run_out()
         assert cloud.provider.launch(request).id == first.id
 
+    def test_an_unknown_machine_has_no_log(self, cloud: Cloud) -> None:
+        """None, which is not the same as an empty log."""
+        assert cloud.provider.read_log("hello-0000-0-9", "", 10) is None
+
+
+class KeepsLog:
+    """Beside the contract, for clouds whose machines' logs can be read when the machines are gone."""
+
     def test_the_log_outlives_the_machine(self, cloud: Cloud) -> None:
         """Its last lines can be read when the agent cannot be asked any more."""
         launched = cloud.provider.launch(launch_request(cloud.offer))
@@ -151,10 +159,6 @@ class ProviderContract:
         assert cloud.provider.read_log(launched.replica_id, launched.id, 1) == f"{LAST}\n"
         cloud.provider.terminate(launched.replica_id, launched.id)
         assert cloud.provider.read_log(launched.replica_id, launched.id, 10) == f"{FIRST}\n{LAST}\n"
-
-    def test_an_unknown_machine_has_no_log(self, cloud: Cloud) -> None:
-        """None, which is not the same as an empty log."""
-        assert cloud.provider.read_log("hello-0000-0-9", "", 10) is None
 
 
 def _alive(provider: Provider) -> list[Instance]:

@@ -25,12 +25,12 @@ from chalicelib.providers.local.machine import Machine
 from chalicelib.providers.local.offers import offers
 from tests.fakes import FakeClock
 from tests.providers.conftest import LocalCloud
-from tests.providers.contract import ProviderContract, launch_request
+from tests.providers.contract import KeepsLog, ProviderContract, launch_request
 from tests.providers.crashing_launch import REPLICA_ID
 from tests.waiting import until
 
 
-class TestLocal(ProviderContract):
+class TestLocal(ProviderContract, KeepsLog):
     """The contract, with real agents."""
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
@@ -23,9 +24,9 @@ from chalicelib.providers.azure.machine import DEPLOYMENT, REPLICA, Reading
 from chalicelib.providers.azure.network import API_VERSION, Network
 from chalicelib.providers.boot import user_data
 
-# Azure takes an order at once and finds out within seconds whether it has a host. A pass waits this long for the answer
+# Azure takes an order at once and finds out within seconds whether it has a host. A pass looks this often for the answer
 # and leaves it to the next one otherwise.
-_LOOK_AGAIN_AFTER_S = (1.0, 2.0, 3.0)
+_LOOK_AFTER_S = (0.0, 1.0, 2.0, 3.0)
 _RESOURCES_API_VERSION = "2021-04-01"
 # What a replica or a deployment can leave behind: its kind, and the version of the API that removes it.
 _LEFT = {
@@ -46,8 +47,8 @@ class AzureProvider:
     """
 
     name = "azure"
-    # Lists come from the region's replica of Resource Manager, which follows within seconds; Microsoft gives no bound.
-    listing_lag_s = 30.0
+    # Lists come from a replica of Resource Manager's state, which follows within seconds; Microsoft gives no bound.
+    listing_lag_s = 15.0
 
     def __init__(
         self,
@@ -84,7 +85,7 @@ class AzureProvider:
         name = request.replica.id
         with errors.launching():
             found = self._find(name) or self._create(request)
-            for pause_s in _LOOK_AGAIN_AFTER_S:
+            for pause_s in _LOOK_AFTER_S:
                 if not found.is_allocating:
                     break
                 self._pause(pause_s)
@@ -117,21 +118,10 @@ class AzureProvider:
                 f"{self._group_id}/resources",
                 **{"api-version": _RESOURCES_API_VERSION, "$expand": "provisioningState"},
             )
-            ours = [each for each in listed if each.get("tags", {}).get(DEPLOYMENT) == self._deployment]
-        found = [
-            Leftover(
-                provider=self.name,
-                kind=_LEFT[each["type"].lower()][0],
-                id=each["id"],
-                region=each["location"],
-                why=_why_left(each["tags"].get(REPLICA, "")),
-                replica_id=each["tags"].get(REPLICA, ""),
-            )
-            for each in ours
-            if each["type"].lower() in _LEFT and each.get("provisioningState") != "Deleting"
-        ]
-        alive = live | {each.replica_id for each in found if each.kind is LeftoverKind.MACHINE}
-        return tuple(each for each in found if _is_left(each, live, alive))
+            ours = [each for each in listed if _is_ours(each, self._deployment)]
+        found = [(_leftover(each), each.get("provisioningState") == "Deleting") for each in ours]
+        alive = live | {each.replica_id for each, _ in found if each.kind is LeftoverKind.MACHINE}
+        return tuple(each for each, is_leaving in found if not is_leaving and _is_left(each, live, alive))
 
     def remove(self, leftover: Leftover) -> None:
         kind = "/".join(leftover.id.lower().split("/")[-3:-1])
@@ -209,8 +199,24 @@ class AzureProvider:
         """Public addresses by replica."""
         path = f"{self._group_id}/providers/Microsoft.Network/publicIPAddresses"
         listed = list(arm.pages(self._client, path, **{"api-version": API_VERSION}))
-        ours = [each for each in listed if each.get("tags", {}).get(DEPLOYMENT) == self._deployment]
+        ours = [each for each in listed if (each.get("tags") or {}).get(DEPLOYMENT) == self._deployment]
         return {each["tags"].get(REPLICA, ""): each["properties"].get("ipAddress", "") for each in ours}
+
+
+def _is_ours(resource: Mapping[str, Any], deployment: str) -> bool:
+    return resource["type"].lower() in _LEFT and (resource.get("tags") or {}).get(DEPLOYMENT) == deployment
+
+
+def _leftover(resource: Mapping[str, Any]) -> Leftover:
+    replica_id = resource["tags"].get(REPLICA, "")
+    return Leftover(
+        provider=AzureProvider.name,
+        kind=_LEFT[resource["type"].lower()][0],
+        id=resource["id"],
+        region=resource["location"],
+        why=f"replica {replica_id} is not wanted any more" if replica_id else "no replica is left that would use it",
+        replica_id=replica_id,
+    )
 
 
 def _is_left(leftover: Leftover, live: frozenset[str], alive: frozenset[str]) -> bool:
@@ -218,7 +224,3 @@ def _is_left(leftover: Leftover, live: frozenset[str], alive: frozenset[str]) ->
     if not leftover.replica_id:
         return not live
     return leftover.replica_id not in (live if leftover.kind is LeftoverKind.MACHINE else alive)
-
-
-def _why_left(replica_id: str) -> str:
-    return f"replica {replica_id} is not wanted any more" if replica_id else "no replica is left that would use it"

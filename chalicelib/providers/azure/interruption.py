@@ -1,7 +1,6 @@
-"""Azure's notices: the scheduled events of a machine's metadata service, as the core knows them.
+"""Azure's notice that it takes a spot machine: a scheduled event, seen only inside the machine and reported by its agent.
 
-Only the machine itself can ask for them, so its agent does and passes them on. The notice is 30 seconds or more.
-https://learn.microsoft.com/azure/virtual-machines/linux/scheduled-events
+Of 30 seconds, best effort. https://learn.microsoft.com/azure/virtual-machines/linux/scheduled-events
 """
 
 from __future__ import annotations
@@ -13,20 +12,15 @@ from typing import Any
 from chalicelib.model import InterruptionNotice, NoticeKind
 
 
-def notices(document: Mapping[str, Any], now: float) -> tuple[InterruptionNotice, ...]:
-    """The spot machines that a `/metadata/scheduledevents` document says are to be taken, and when.
+def notice(replica_id: str, scheduled: Mapping[str, Any], seen_at: float) -> InterruptionNotice | None:
+    """The notice in a `/metadata/scheduledevents` document as of `seen_at`, or None while there is none.
 
-    A machine is named as its replica. `NotBefore` is empty once the event has started: then the machine goes `now`.
-    Reboots, redeployments and freezes leave the machine where it is and are no interruption.
+    Machines are named as their replicas. An event has no time any more once it has begun. Reboots, redeployments and
+    freezes leave the machine where it is.
     """
-    return tuple(
-        InterruptionNotice("azure", NoticeKind.INTERRUPTION, _at(event, now), replica_id=machine)
-        for event in document.get("Events", ())
-        if event["EventType"] == "Preempt"
-        for machine in event["Resources"]
-    )
-
-
-def _at(event: Mapping[str, Any], now: float) -> float:
-    not_before = event.get("NotBefore")
-    return parsedate_to_datetime(not_before).timestamp() if not_before else now
+    times = [
+        parsedate_to_datetime(event["NotBefore"]).timestamp() if event["NotBefore"] else seen_at
+        for event in scheduled["Events"]
+        if event["EventType"] == "Preempt" and replica_id in event["Resources"]
+    ]
+    return InterruptionNotice("azure", NoticeKind.INTERRUPTION, min(times), replica_id=replica_id) if times else None

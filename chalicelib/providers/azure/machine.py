@@ -21,9 +21,11 @@ from chalicelib.providers.boot import agent_url
 _Json = dict[str, Any]
 DEPLOYMENT, SERVICE, REPLICA = "sailplane-deployment", "sailplane-service", "sailplane-replica"
 _LONGEST_USER_DATA = 65_535  # bytes, before base64
-# Ultra disks cannot hold an operating system, so `ultra` and `best` are premium as well.
-_DISKS = {"low": "Standard_LRS", "medium": "StandardSSD_LRS"}
 _PREMIUM, _STANDARD = "Premium_LRS", "StandardSSD_LRS"
+# Ultra disks cannot hold an operating system, so every other tier is premium.
+_DISKS = {"low": "Standard_LRS", "": _STANDARD, "medium": _STANDARD}
+# SkyServe's, where nothing else is asked for. The images' own 30 to 64 GiB hold no model.
+_DISK_SIZE_GIB = 256
 
 
 def tags(deployment: str, request: LaunchRequest) -> dict[str, str]:
@@ -70,15 +72,13 @@ def _image(image_id: str, default: str) -> _Json:
 
 def _disk(instance_type: str, name: str, requirement: Requirement) -> _Json:
     best = _PREMIUM if offers.has_premium_disks(instance_type) else _STANDARD
-    disk: _Json = {
+    return {
         "name": name,
         "createOption": "FromImage",
         "deleteOption": "Delete",
+        "diskSizeGB": requirement.disk_size_gib or _DISK_SIZE_GIB,
         "managedDisk": {"storageAccountType": _DISKS.get(requirement.disk_tier, best)},
     }
-    if requirement.disk_size_gib:
-        disk["diskSizeGB"] = requirement.disk_size_gib
-    return disk
 
 
 def _system(name: str, user_data: str) -> _Json:
