@@ -102,13 +102,19 @@ def spot_offer() -> Offer:
     )
 
 
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx.Client]:
+    """One for all tests: making a client takes longer than most of them."""
+    with httpx.Client() as client:
+        yield client
+
+
 @pytest.fixture
-def azure() -> Iterator[Azure]:
+def azure(http: httpx.Client) -> Iterator[Azure]:
     clock, hypervisor = FakeClock(), Paper()
     box: Box = AzureBox(hypervisor, clock)
     assert isinstance(box, AzureBox)
-    with httpx.Client() as http:
-        yield Azure(box, clock, hypervisor, http)
+    yield Azure(box, clock, hypervisor, http)
     box.close()
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError, ServiceResponseError
 
 from chalicelib import catalog
 from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unreachable
@@ -25,7 +26,7 @@ from chalicelib.model import (
     Requirement,
 )
 from chalicelib.ports import Janitor
-from chalicelib.providers.azure import offers
+from chalicelib.providers.azure import arm, errors, offers
 from chalicelib.providers.azure.compute import AzureProvider
 from chalicelib.providers.azure.interruption import notice
 from chalicelib.providers.boot import AGENT_PORT, user_data
@@ -296,7 +297,17 @@ def test_a_regions_network_is_made_once(cloud: AzureCloud) -> None:
     cloud.provider.launch(launch_request(cloud.offer))
     cloud.another_process().launch(launch_request(cloud.offer))
     assert len(cloud.sent("virtualNetworks.createOrUpdate")) == 1
-    assert len(cloud.sent("virtualNetworks.get")) == 2  # one for each process
+    assert len(cloud.sent("networkSecurityGroups.createOrUpdate")) == 1
+
+
+@pytest.mark.parametrize("kind", ["networkSecurityGroups", "virtualNetworks"])
+def test_a_network_that_was_removed_is_made_again(cloud: AzureCloud, kind: str) -> None:
+    """Whichever half of it is missing, also to a provider that has seen it there."""
+    first = cloud.provider.launch(launch_request(cloud.offer))
+    cloud.provider.terminate(first.replica_id, first.id)
+    (missing,) = [each for each in cloud.provider.leftovers(frozenset()) if kind in each.id]
+    cloud.provider.remove(missing)
+    assert cloud.provider.launch(launch_request(cloud.offer)).status is InstanceStatus.RUNNING
 
 
 def test_a_network_half_made_is_completed(cloud: AzureCloud) -> None:
@@ -459,6 +470,48 @@ def test_a_quota_is_told_from_a_lack_of_capacity(cloud: AzureCloud) -> None:
     assert cloud.provider.list_instances() == ()
 
 
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        ("AllocationFailed", "", NoCapacity),
+        ("OverconstrainedAllocationRequest", "", NoCapacity),
+        ("OSProvisioningInternalError", "", NoCapacity),
+        ("QuotaExceeded", "", QuotaExceeded),
+        ("OperationNotAllowed", "exceeding approved standardNCASv3Family Cores quota", QuotaExceeded),
+    ],
+)
+def test_a_late_failure_is_never_the_orders_fault(code: str, message: str, kind: type[LaunchError]) -> None:
+    """Azure had taken it, so another place may do: it must not block the whole cloud."""
+    assert type(errors.late_refusal(code, message)) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (ClientAuthenticationError("DefaultAzureCredential found nothing"), LaunchRefused, "az login"),
+        (ServiceRequestError("connection refused"), Unreachable, "connection refused"),
+        (ServiceResponseError("read timed out"), Unreachable, "timed out"),
+    ],
+)
+def test_what_never_reached_azure_is_told_apart(error: AzureError, kind: type[Exception], told: str) -> None:
+    """No credentials to show is for a person to mend; a broken line is not known to have done nothing."""
+    with pytest.raises(kind, match=told), errors.launching():
+        raise error
+
+
+def test_a_call_gives_up_after_seconds() -> None:
+    """A cloud that hangs must not use up the pass; nothing is retried within a call."""
+    client = arm.client("subscription", "http://token@127.0.0.1:1")
+    timeouts = client._client._pipeline._transport.connection_config  # type: ignore[attr-defined]  # of requests' transport
+    assert (timeouts.timeout, timeouts.read_timeout) == (4, 10)
+
+
+def test_without_a_stand_in_it_is_azure_that_is_asked() -> None:
+    """Over TLS, as whoever `DefaultAzureCredential` finds."""
+    client = arm.client("subscription", None)
+    assert client._config.base_url == "https://management.azure.com"
+
+
 def test_a_region_that_does_not_sell_the_size_has_no_capacity(cloud: AzureCloud) -> None:
     """An old catalog must not block the whole cloud."""
     elsewhere = replace(cloud.offer, location=replace(cloud.offer.location, region="westindia"))
@@ -606,8 +659,7 @@ def test_what_all_machines_share_is_left_over_when_no_replica_lives(cloud: Azure
         cloud.provider.remove(leftover)
         cloud.provider.remove(leftover)
     assert cloud.provider.leftovers(frozenset()) == ()
-    fresh = cloud.another_process().launch(launch_request(cloud.offer))
-    assert fresh.status is InstanceStatus.RUNNING
+    assert cloud.provider.launch(launch_request(cloud.offer)).status is InstanceStatus.RUNNING
 
 
 def test_a_machine_that_nobody_wants_is_left_over_with_all_it_has(cloud: AzureCloud) -> None:

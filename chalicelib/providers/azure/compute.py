@@ -68,7 +68,6 @@ class AzureProvider:
         self._group = resource_group
         self._endpoint_url = endpoint_url
         self._pause = pause
-        self._regions: set[str] = set()  # whose network is known to be there
 
     def list_instances(self) -> tuple[Instance, ...]:
         with errors.reaching():
@@ -76,7 +75,7 @@ class AzureProvider:
             ours = [each for each in machines if each.deployment == self._deployment]
             addresses = self._addresses() if ours else {}
         now = self._clock.now()
-        return tuple(each.instance(now, addresses.get((each.vm.tags or {}).get(REPLICA, ""), "")) for each in ours)
+        return tuple(each.instance(now, addresses.get(each.replica_id, "")) for each in ours)
 
     def launch(self, request: LaunchRequest) -> Instance:
         unusable = offers.why_unusable(request.replica.offer.instance_type)
@@ -157,9 +156,7 @@ class AzureProvider:
         tagged = machine.tags(self._deployment, request)
         place = Network(self._group_id, self._deployment, replica.offer.location.region)
         wanted = machine.order(request, user_data(self.name, self._control_url, request), tagged, place)
-        if place.region not in self._regions:
-            place.ensure(self._client, {DEPLOYMENT: self._deployment})
-            self._regions.add(place.region)
+        place.ensure(self._client, {DEPLOYMENT: self._deployment})
         try:
             poller = self._client.virtual_machines.begin_create_or_update(
                 self._group,
@@ -184,7 +181,7 @@ class AzureProvider:
             )
         if found.failure:
             self._delete(name)
-            raise errors.refusal(*found.failure)
+            raise errors.late_refusal(*found.failure)
         if found.is_allocating:
             raise Unreachable(f"{name}: Azure took the order and is still looking for a host")
         return found.instance(self._clock.now())
