@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError, ServiceResponseError
+from azure.mgmt.compute.models import VirtualMachine
 
 from chalicelib import catalog
 from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unreachable
@@ -29,6 +30,7 @@ from chalicelib.ports import Janitor
 from chalicelib.providers.azure import arm, errors, offers
 from chalicelib.providers.azure.compute import AzureProvider
 from chalicelib.providers.azure.interruption import notice
+from chalicelib.providers.azure.machine import Reading
 from chalicelib.providers.boot import AGENT_PORT, user_data
 from tests.clouds.azure.box import AzureBox
 from tests.clouds.box import Fault, OnPaper
@@ -322,6 +324,14 @@ def test_a_network_half_made_is_completed(cloud: AzureCloud) -> None:
 # --- once, and not twice ----------------------------------------------------------------------------------------------
 
 
+def test_a_removal_does_not_wait_for_the_system_to_shut_down(cloud: AzureCloud) -> None:
+    """It has been drained before; while it shuts down it is billed."""
+    launched = cloud.provider.launch(launch_request(cloud.offer))
+    cloud.provider.terminate(launched.replica_id, launched.id)
+    (removal,) = [request for request in cloud.box.requests if request.operation == "virtualMachines.delete"]
+    assert removal.query["forceDeletion"] == "true"
+
+
 def test_ten_launches_at_once_start_one_machine(cloud: AzureCloud) -> None:
     """Whoever asks, however often: Azure makes it where there is none of its name."""
     request = launch_request(cloud.offer)
@@ -460,6 +470,29 @@ def test_an_order_that_failed_unseen_is_withdrawn_by_the_next_launch(cloud: Azur
         cloud.provider.launch(request)
     cloud.clock.advance(60.0)
     assert cloud.provider.list_instances() == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "codes", "allocating", "failure"),
+    [
+        ("Creating", ["ProvisioningState/creating"], True, None),
+        ("Creating", ["ProvisioningState/creating", "PowerState/creating"], True, None),
+        ("Creating", ["ProvisioningState/creating", "PowerState/running"], False, None),
+        ("Failed", ["ProvisioningState/failed/AllocationFailed"], False, ("AllocationFailed", "why")),
+        ("Failed", ["ProvisioningState/failed"], False, ("ProvisioningFailed", "why")),
+        ("Failed", [], False, ("ProvisioningFailed", "")),
+        ("Failed", ["ProvisioningState/failed/OSProvisioningTimedOut", "PowerState/running"], False, None),
+        ("Succeeded", ["ProvisioningState/succeeded", "PowerState/running"], False, None),
+    ],
+)
+def test_a_machine_is_read_by_its_host(
+    state: str, codes: list[str], allocating: bool, failure: tuple[str, str] | None
+) -> None:
+    """Azure says Creating until the system has reported back, and Failed when that takes long; with a host it may well work."""
+    statuses = [{"code": code, "message": "why"} for code in codes]
+    properties = {"provisioningState": state, "instanceView": {"statuses": statuses}}
+    reading = Reading(VirtualMachine({"location": REGION, "properties": properties}))
+    assert (reading.is_allocating, reading.failure) == (allocating, failure)
 
 
 def test_a_quota_is_told_from_a_lack_of_capacity(cloud: AzureCloud) -> None:

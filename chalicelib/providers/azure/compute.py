@@ -138,9 +138,7 @@ class AzureProvider:
     def _find(self, name: str) -> Reading | None:
         try:
             vm = self._client.virtual_machines.get(self._group, name, expand="instanceView")
-        except ResourceNotFoundError as error:
-            if error.error and error.error.code in ("ResourceGroupNotFound", "SubscriptionNotFound"):
-                raise
+        except ResourceNotFoundError:
             return None
         return Reading(vm)
 

@@ -26,12 +26,10 @@ _PASSING = {
     "AnotherOperationInProgress",
     "Conflict",
     "InUse",
-    "InternalServerError",
     "InvalidResourceReference",
     "OperationPreempted",
     "ReferencedResourceNotProvisioned",
     "RetryableError",
-    "TooManyRequests",
 }
 _WHAT_TO_DO = {
     "AuthorizationFailed": "Give the control plane's identity the role Contributor on the resource group.",
