@@ -70,9 +70,9 @@ class AzureCloud:
         """A provider without memory of this one."""
         return AzureProvider(
             deployment=deployment,
-            control_url=CONTROL_URL,
             clock=self.clock,
             **{
+                "control_url": CONTROL_URL,
                 "subscription": self.box.subscription,
                 "resource_group": self.box.group,
                 "endpoint_url": self.box.endpoint_url,
@@ -216,10 +216,9 @@ def test_an_image_that_is_none_of_azures_is_refused(cloud: AzureCloud, image_id:
 def test_what_is_too_long_for_azure_is_refused(cloud: AzureCloud) -> None:
     """Before Azure is asked for anything."""
     request = launch_request(cloud.offer)
-    cloud.provider = cloud.another_process()
-    cloud.provider._control_url = "https://" + "x" * 65_536
+    provider = cloud.another_process(control_url="https://" + "x" * 65_536)
     with pytest.raises(LaunchRefused, match="Azure takes 65535"):
-        cloud.provider.launch(request)
+        provider.launch(request)
     assert cloud.sent("virtualMachines.createOrUpdate") == []
 
 
