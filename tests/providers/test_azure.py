@@ -6,18 +6,31 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError, ServiceResponseError
+from azure.mgmt.compute.models import VirtualMachine
 
 from chalicelib import catalog
 from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unreachable
-from chalicelib.model import CapacityType, Instance, InstanceStatus, LaunchRequest, LeftoverKind, Offer, Requirement
+from chalicelib.model import (
+    CapacityType,
+    Instance,
+    InstanceStatus,
+    InterruptionNotice,
+    LaunchRequest,
+    LeftoverKind,
+    NoticeKind,
+    Offer,
+    Requirement,
+)
 from chalicelib.ports import Janitor
-from chalicelib.providers.azure import offers
+from chalicelib.providers.azure import arm, errors, offers
 from chalicelib.providers.azure.compute import AzureProvider
 from chalicelib.providers.azure.interruption import notice
+from chalicelib.providers.azure.machine import Reading
 from chalicelib.providers.boot import AGENT_PORT, user_data
 from tests.clouds.azure.box import AzureBox
 from tests.clouds.box import Fault, OnPaper
@@ -47,16 +60,19 @@ class AzureCloud:
     box: AzureBox
     hypervisor: OnPaper
     clock: FakeClock
-    provider: AzureProvider
     offer: Offer
+    provider: AzureProvider = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.provider = self.another_process()
 
     def another_process(self, deployment: str = "test", **settings: Any) -> AzureProvider:
         """A provider without memory of this one."""
         return AzureProvider(
             deployment=deployment,
-            control_url=CONTROL_URL,
             clock=self.clock,
             **{
+                "control_url": CONTROL_URL,
                 "subscription": self.box.subscription,
                 "resource_group": self.box.group,
                 "endpoint_url": self.box.endpoint_url,
@@ -87,9 +103,7 @@ class AzureCloud:
 def cloud() -> Iterator[AzureCloud]:
     clock, hypervisor = FakeClock(), OnPaper()
     box = AzureBox(hypervisor, clock)
-    azure = AzureCloud(box, hypervisor, clock, provider=None, offer=offer_of())  # type: ignore[arg-type]  # next line
-    azure.provider = azure.another_process()
-    yield azure
+    yield AzureCloud(box, hypervisor, clock, offer_of())
     box.close()
 
 
@@ -202,10 +216,9 @@ def test_an_image_that_is_none_of_azures_is_refused(cloud: AzureCloud, image_id:
 def test_what_is_too_long_for_azure_is_refused(cloud: AzureCloud) -> None:
     """Before Azure is asked for anything."""
     request = launch_request(cloud.offer)
-    cloud.provider = cloud.another_process()
-    cloud.provider._control_url = "https://" + "x" * 65_536
+    provider = cloud.another_process(control_url="https://" + "x" * 65_536)
     with pytest.raises(LaunchRefused, match="Azure takes 65535"):
-        cloud.provider.launch(request)
+        provider.launch(request)
     assert cloud.sent("virtualMachines.createOrUpdate") == []
 
 
@@ -285,7 +298,17 @@ def test_a_regions_network_is_made_once(cloud: AzureCloud) -> None:
     cloud.provider.launch(launch_request(cloud.offer))
     cloud.another_process().launch(launch_request(cloud.offer))
     assert len(cloud.sent("virtualNetworks.createOrUpdate")) == 1
-    assert len(cloud.sent("virtualNetworks.get")) == 2  # one for each process
+    assert len(cloud.sent("networkSecurityGroups.createOrUpdate")) == 1
+
+
+@pytest.mark.parametrize("kind", ["networkSecurityGroups", "virtualNetworks"])
+def test_a_network_that_was_removed_is_made_again(cloud: AzureCloud, kind: str) -> None:
+    """Whichever half of it is missing, also to a provider that has seen it there."""
+    first = cloud.provider.launch(launch_request(cloud.offer))
+    cloud.provider.terminate(first.replica_id, first.id)
+    (missing,) = [each for each in cloud.provider.leftovers(frozenset()) if kind in each.id]
+    cloud.provider.remove(missing)
+    assert cloud.provider.launch(launch_request(cloud.offer)).status is InstanceStatus.RUNNING
 
 
 def test_a_network_half_made_is_completed(cloud: AzureCloud) -> None:
@@ -298,6 +321,14 @@ def test_a_network_half_made_is_completed(cloud: AzureCloud) -> None:
 
 
 # --- once, and not twice ----------------------------------------------------------------------------------------------
+
+
+def test_a_removal_does_not_wait_for_the_system_to_shut_down(cloud: AzureCloud) -> None:
+    """It has been drained before; while it shuts down it is billed."""
+    launched = cloud.provider.launch(launch_request(cloud.offer))
+    cloud.provider.terminate(launched.replica_id, launched.id)
+    (removal,) = [request for request in cloud.box.requests if request.operation == "virtualMachines.delete"]
+    assert removal.query["forceDeletion"] == "true"
 
 
 def test_ten_launches_at_once_start_one_machine(cloud: AzureCloud) -> None:
@@ -440,12 +471,77 @@ def test_an_order_that_failed_unseen_is_withdrawn_by_the_next_launch(cloud: Azur
     assert cloud.provider.list_instances() == ()
 
 
+@pytest.mark.parametrize(
+    ("state", "codes", "allocating", "failure"),
+    [
+        ("Creating", ["ProvisioningState/creating"], True, None),
+        ("Creating", ["ProvisioningState/creating", "PowerState/creating"], True, None),
+        ("Creating", ["ProvisioningState/creating", "PowerState/running"], False, None),
+        ("Failed", ["ProvisioningState/failed/AllocationFailed"], False, ("AllocationFailed", "why")),
+        ("Failed", ["ProvisioningState/failed"], False, ("ProvisioningFailed", "why")),
+        ("Failed", [], False, ("ProvisioningFailed", "")),
+        ("Failed", ["ProvisioningState/failed/OSProvisioningTimedOut", "PowerState/running"], False, None),
+        ("Succeeded", ["ProvisioningState/succeeded", "PowerState/running"], False, None),
+    ],
+)
+def test_a_machine_is_read_by_its_host(
+    state: str, codes: list[str], allocating: bool, failure: tuple[str, str] | None
+) -> None:
+    """Azure says Creating until the system has reported back, and Failed when that takes long; with a host it may well work."""
+    statuses = [{"code": code, "message": "why"} for code in codes]
+    properties = {"provisioningState": state, "instanceView": {"statuses": statuses}}
+    reading = Reading(VirtualMachine({"location": REGION, "properties": properties}))
+    assert (reading.is_allocating, reading.failure) == (allocating, failure)
+
+
 def test_a_quota_is_told_from_a_lack_of_capacity(cloud: AzureCloud) -> None:
     """More cannot be had in this region, until a person asks Microsoft."""
     cloud.box.faults.quota[REGION] = 0
     with pytest.raises(QuotaExceeded, match="quota"):
         cloud.provider.launch(launch_request(cloud.offer))
     assert cloud.provider.list_instances() == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        ("AllocationFailed", "", NoCapacity),
+        ("OverconstrainedAllocationRequest", "", NoCapacity),
+        ("OSProvisioningInternalError", "", NoCapacity),
+        ("QuotaExceeded", "", QuotaExceeded),
+        ("OperationNotAllowed", "exceeding approved standardNCASv3Family Cores quota", QuotaExceeded),
+    ],
+)
+def test_a_late_failure_is_never_the_orders_fault(code: str, message: str, kind: type[LaunchError]) -> None:
+    """Azure had taken it, so another place may do: it must not block the whole cloud."""
+    assert type(errors.late_refusal(code, message)) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (ClientAuthenticationError("DefaultAzureCredential found nothing"), LaunchRefused, "az login"),
+        (ServiceRequestError("connection refused"), Unreachable, "connection refused"),
+        (ServiceResponseError("read timed out"), Unreachable, "timed out"),
+    ],
+)
+def test_what_never_reached_azure_is_told_apart(error: AzureError, kind: type[Exception], told: str) -> None:
+    """No credentials to show is for a person to mend; a broken line is not known to have done nothing."""
+    with pytest.raises(kind, match=told), errors.launching():
+        raise error
+
+
+def test_a_call_gives_up_after_seconds() -> None:
+    """A cloud that hangs must not use up the pass; nothing is retried within a call."""
+    client = arm.client("subscription", "http://token@127.0.0.1:1")
+    timeouts = client._client._pipeline._transport.connection_config  # type: ignore[attr-defined]  # of requests' transport
+    assert (timeouts.timeout, timeouts.read_timeout) == (4, 10)
+
+
+def test_without_a_stand_in_it_is_azure_that_is_asked() -> None:
+    """Over TLS, as whoever `DefaultAzureCredential` finds."""
+    client = arm.client("subscription", None)
+    assert client._config.base_url == "https://management.azure.com"
 
 
 def test_a_region_that_does_not_sell_the_size_has_no_capacity(cloud: AzureCloud) -> None:
@@ -546,46 +642,37 @@ def test_a_machine_that_switched_itself_off_is_still_there_to_be_removed(cloud: 
     assert cloud.provider.list_instances() == ()
 
 
-SCHEDULED = {
-    "DocumentIncarnation": 1,
-    "Events": [
-        {
-            "EventId": "602D9444-D2CD-49C7-8624-8643E7171297",
-            "EventStatus": "Scheduled",
-            "EventType": "Preempt",
-            "ResourceType": "VirtualMachine",
-            "Resources": ["hello-1a2b-0-1"],
-            "NotBefore": "Mon, 19 Sep 2016 18:29:47 GMT",
-            "Description": "",
-            "EventSource": "Platform",
-            "DurationInSeconds": -1,
-        }
-    ],
+EVENT = {
+    "EventId": "602D9444-D2CD-49C7-8624-8643E7171297",
+    "EventStatus": "Scheduled",
+    "EventType": "Preempt",
+    "ResourceType": "VirtualMachine",
+    "Resources": ["hello-1a2b-0-1"],
+    "NotBefore": "Mon, 19 Sep 2016 18:29:47 GMT",
+    "Description": "",
+    "EventSource": "Platform",
+    "DurationInSeconds": -1,
 }
+
+
+def scheduled(**changes: str) -> dict[str, Any]:
+    """The document that the metadata service gives, with one event."""
+    return {"DocumentIncarnation": 1, "Events": [{**EVENT, **changes}]}
 
 
 def test_a_scheduled_preemption_becomes_a_notice() -> None:
     """With the instant that Azure names, and with that of being seen once it has begun."""
-    told = notice("hello-1a2b-0-1", SCHEDULED, 5.0)
-    assert told is not None
-    assert (told.provider, told.kind, told.at, told.replica_id) == (
-        "azure",
-        "INTERRUPTION",
-        1474309787.0,
-        "hello-1a2b-0-1",
-    )
-    (event,) = SCHEDULED["Events"]  # type: ignore[misc]  # a list in a mapping of mixed values
-    begun = notice("hello-1a2b-0-1", {"Events": [{**event, "EventStatus": "Started", "NotBefore": ""}]}, 5.0)  # type: ignore[dict-item]
-    assert begun is not None
-    assert begun.at == 5.0
+    told = notice("hello-1a2b-0-1", scheduled(), 5.0)
+    assert told == InterruptionNotice("azure", NoticeKind.INTERRUPTION, 1474309787.0, replica_id="hello-1a2b-0-1")
+    begun = notice("hello-1a2b-0-1", scheduled(EventStatus="Started", NotBefore=""), 5.0)
+    assert begun == InterruptionNotice("azure", NoticeKind.INTERRUPTION, 5.0, replica_id="hello-1a2b-0-1")
 
 
 @pytest.mark.parametrize("kind", ["Freeze", "Reboot", "Redeploy", "Terminate"])
 def test_other_scheduled_events_are_no_interruption(kind: str) -> None:
     """Nor is one of another machine, nor none."""
-    (event,) = SCHEDULED["Events"]  # type: ignore[misc]
-    assert notice("hello-1a2b-0-1", {"Events": [{**event, "EventType": kind}]}, 5.0) is None  # type: ignore[dict-item]
-    assert notice("hello-1a2b-0-2", SCHEDULED, 5.0) is None
+    assert notice("hello-1a2b-0-1", scheduled(EventType=kind), 5.0) is None
+    assert notice("hello-1a2b-0-2", scheduled(), 5.0) is None
     assert notice("hello-1a2b-0-1", {"DocumentIncarnation": 0, "Events": []}, 5.0) is None
 
 
@@ -604,8 +691,7 @@ def test_what_all_machines_share_is_left_over_when_no_replica_lives(cloud: Azure
         cloud.provider.remove(leftover)
         cloud.provider.remove(leftover)
     assert cloud.provider.leftovers(frozenset()) == ()
-    fresh = cloud.another_process().launch(launch_request(cloud.offer))
-    assert fresh.status is InstanceStatus.RUNNING
+    assert cloud.provider.launch(launch_request(cloud.offer)).status is InstanceStatus.RUNNING
 
 
 def test_a_machine_that_nobody_wants_is_left_over_with_all_it_has(cloud: AzureCloud) -> None:

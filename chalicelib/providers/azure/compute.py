@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
@@ -67,7 +68,6 @@ class AzureProvider:
         self._group = resource_group
         self._endpoint_url = endpoint_url
         self._pause = pause
-        self._regions: set[str] = set()  # whose network is known to be there
 
     def list_instances(self) -> tuple[Instance, ...]:
         with errors.reaching():
@@ -75,7 +75,7 @@ class AzureProvider:
             ours = [each for each in machines if each.deployment == self._deployment]
             addresses = self._addresses() if ours else {}
         now = self._clock.now()
-        return tuple(each.instance(now, addresses.get((each.vm.tags or {}).get(REPLICA, ""), "")) for each in ours)
+        return tuple(each.instance(now, addresses.get(each.replica_id, "")) for each in ours)
 
     def launch(self, request: LaunchRequest) -> Instance:
         unusable = offers.why_unusable(request.replica.offer.instance_type)
@@ -117,21 +117,10 @@ class AzureProvider:
                 f"{self._group_id}/resources",
                 **{"api-version": _RESOURCES_API_VERSION, "$expand": "provisioningState"},
             )
-            ours = [each for each in listed if each.get("tags", {}).get(DEPLOYMENT) == self._deployment]
-        found = [
-            Leftover(
-                provider=self.name,
-                kind=_LEFT[each["type"].lower()][0],
-                id=each["id"],
-                region=each["location"],
-                why=_why_left(each["tags"].get(REPLICA, "")),
-                replica_id=each["tags"].get(REPLICA, ""),
-            )
-            for each in ours
-            if each["type"].lower() in _LEFT and each.get("provisioningState") != "Deleting"
-        ]
-        alive = live | {each.replica_id for each in found if each.kind is LeftoverKind.MACHINE}
-        return tuple(each for each in found if _is_left(each, live, alive))
+            ours = [each for each in listed if _is_ours(each, self._deployment)]
+        found = [(_leftover(each), each.get("provisioningState") == "Deleting") for each in ours]
+        alive = live | {each.replica_id for each, _ in found if each.kind is LeftoverKind.MACHINE}
+        return tuple(each for each, is_leaving in found if not is_leaving and _is_left(each, live, alive))
 
     def remove(self, leftover: Leftover) -> None:
         kind = "/".join(leftover.id.lower().split("/")[-3:-1])
@@ -149,9 +138,7 @@ class AzureProvider:
     def _find(self, name: str) -> Reading | None:
         try:
             vm = self._client.virtual_machines.get(self._group, name, expand="instanceView")
-        except ResourceNotFoundError as error:
-            if error.error and error.error.code in ("ResourceGroupNotFound", "SubscriptionNotFound"):
-                raise
+        except ResourceNotFoundError:
             return None
         return Reading(vm)
 
@@ -167,9 +154,7 @@ class AzureProvider:
         tagged = machine.tags(self._deployment, request)
         place = Network(self._group_id, self._deployment, replica.offer.location.region)
         wanted = machine.order(request, user_data(self.name, self._control_url, request), tagged, place)
-        if place.region not in self._regions:
-            place.ensure(self._client, {DEPLOYMENT: self._deployment})
-            self._regions.add(place.region)
+        place.ensure(self._client, {DEPLOYMENT: self._deployment})
         try:
             poller = self._client.virtual_machines.begin_create_or_update(
                 self._group,
@@ -194,7 +179,7 @@ class AzureProvider:
             )
         if found.failure:
             self._delete(name)
-            raise errors.refusal(*found.failure)
+            raise errors.late_refusal(*found.failure)
         if found.is_allocating:
             raise Unreachable(f"{name}: Azure took the order and is still looking for a host")
         return found.instance(self._clock.now())
@@ -209,8 +194,24 @@ class AzureProvider:
         """Public addresses by replica."""
         path = f"{self._group_id}/providers/Microsoft.Network/publicIPAddresses"
         listed = list(arm.pages(self._client, path, **{"api-version": API_VERSION}))
-        ours = [each for each in listed if each.get("tags", {}).get(DEPLOYMENT) == self._deployment]
+        ours = [each for each in listed if (each.get("tags") or {}).get(DEPLOYMENT) == self._deployment]
         return {each["tags"].get(REPLICA, ""): each["properties"].get("ipAddress", "") for each in ours}
+
+
+def _is_ours(resource: Mapping[str, Any], deployment: str) -> bool:
+    return resource["type"].lower() in _LEFT and (resource.get("tags") or {}).get(DEPLOYMENT) == deployment
+
+
+def _leftover(resource: Mapping[str, Any]) -> Leftover:
+    replica_id = resource["tags"].get(REPLICA, "")
+    return Leftover(
+        provider=AzureProvider.name,
+        kind=_LEFT[resource["type"].lower()][0],
+        id=resource["id"],
+        region=resource["location"],
+        why=f"replica {replica_id} is not wanted any more" if replica_id else "no replica is left that would use it",
+        replica_id=replica_id,
+    )
 
 
 def _is_left(leftover: Leftover, live: frozenset[str], alive: frozenset[str]) -> bool:
@@ -218,7 +219,3 @@ def _is_left(leftover: Leftover, live: frozenset[str], alive: frozenset[str]) ->
     if not leftover.replica_id:
         return not live
     return leftover.replica_id not in (live if leftover.kind is LeftoverKind.MACHINE else alive)
-
-
-def _why_left(replica_id: str) -> str:
-    return f"replica {replica_id} is not wanted any more" if replica_id else "no replica is left that would use it"

@@ -21,16 +21,15 @@ _NO_CAPACITY = {
     "SpotVmSkuNotAvailable",
     "ZonalAllocationFailed",
 }
-# Refusals that pass by themselves: the network or the machine of the same name is still changing.
+# Refusals that pass by themselves: the network or the machine of the same name is still changing, or was removed just now.
 _PASSING = {
     "AnotherOperationInProgress",
     "Conflict",
     "InUse",
-    "InternalServerError",
+    "InvalidResourceReference",
     "OperationPreempted",
     "ReferencedResourceNotProvisioned",
     "RetryableError",
-    "TooManyRequests",
 }
 _WHAT_TO_DO = {
     "AuthorizationFailed": "Give the control plane's identity the role Contributor on the resource group.",
@@ -64,8 +63,13 @@ def reaching() -> Iterator[None]:
         raise Unreachable(f"Azure: {_translated(error)}") from error
 
 
-def refusal(code: str, message: str) -> LaunchError | Unreachable:
-    """A refusal by its code: at once, or later in the machine's own state."""
+def late_refusal(code: str, message: str) -> LaunchError:
+    """Why a machine could not be made whose order had been taken: the order was good, so another place may do."""
+    error = _refusal(code, message)
+    return error if isinstance(error, QuotaExceeded) else NoCapacity(str(error))
+
+
+def _refusal(code: str, message: str) -> LaunchError | Unreachable:
     text = f"{code}: {message}"[:_LONGEST]
     if code in _NO_CAPACITY:
         return NoCapacity(text)
@@ -89,7 +93,7 @@ def _translated(error: AzureError) -> LaunchError | Unreachable:
         message = (error.error.message if error.error else None) or error.reason or ""
         if error.status_code in (408, 429) or error.status_code >= 500:
             return Unreachable(f"{code}: {message}"[:_LONGEST])
-        return refusal(code, message)
+        return _refusal(code, message)
     if isinstance(error, ClientAuthenticationError):  # there was nothing to show to Azure
         hint = _WHAT_TO_DO["InvalidAuthenticationToken"]
         return LaunchRefused(f"no credentials: {error.message[:_LONGEST]} {hint}")

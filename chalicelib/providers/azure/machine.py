@@ -49,7 +49,8 @@ def order(request: LaunchRequest, user_data: str, tagged: Mapping[str, str], pla
             "networkApiVersion": network.API_VERSION,
             "networkInterfaceConfigurations": [_interface(tagged, place, requirement)],
         },
-        # Azure keeps the console, for when the agent cannot be asked.
+        # Azure keeps the console, for when the agent cannot be asked. No Trusted Launch (`securityProfile`): with Secure
+        # Boot the image's GPU drivers are not loaded.
         "diagnosticsProfile": {"bootDiagnostics": {"enabled": True}},
     }
     if offer.capacity_type is CapacityType.SPOT:
@@ -142,6 +143,10 @@ class Reading:
         return (self.vm.tags or {}).get(DEPLOYMENT, "")
 
     @property
+    def replica_id(self) -> str:
+        return (self.vm.tags or {}).get(REPLICA, "")
+
+    @property
     def is_leaving(self) -> bool:
         return self._provisioning == "Deleting"
 
@@ -168,14 +173,14 @@ class Reading:
         RUNNING says that it exists and is billed: whether it works is its agent's to say, and one that switched itself
         off still costs.
         """
-        properties, tagged = self.vm.properties, self.vm.tags or {}
+        properties = self.vm.properties
         status = {"Creating": InstanceStatus.PENDING, "Deleting": InstanceStatus.STOPPING}
         created = properties.time_created if properties else None
         return Instance(
             provider="azure",
             id=(properties.vm_id if properties else None) or "",
-            replica_id=tagged.get(REPLICA, ""),
-            service=tagged.get(SERVICE, ""),
+            replica_id=self.replica_id,
+            service=(self.vm.tags or {}).get(SERVICE, ""),
             status=status.get(self._provisioning, InstanceStatus.RUNNING),
             created_at=created.timestamp() if created else now,
             url=agent_url(address),

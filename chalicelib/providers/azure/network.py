@@ -41,15 +41,11 @@ class Network:
         return f"{self.network}/subnets/{_SUBNET}"
 
     def ensure(self, client: ComputeManagementClient, tags: Mapping[str, str]) -> None:
-        """Make it unless it is there. The firewall comes first, so that a network is never without one."""
-        if arm.get(client, self.network, API_VERSION) is None:
-            arm.put(client, self.firewall, API_VERSION, self._resource(tags, {"securityRules": [_RULE]}))
-            subnet = {"name": _SUBNET, "properties": {"addressPrefix": _ADDRESSES}}
-            properties = {"addressSpace": {"addressPrefixes": [_ADDRESSES]}, "subnets": [subnet]}
-            arm.put(client, self.network, API_VERSION, self._resource(tags, properties))
-
-    def _resource(self, tags: Mapping[str, str], properties: Mapping[str, Any]) -> Mapping[str, Any]:
-        return {"location": self.region, "tags": dict(tags), "properties": properties}
+        """Make what is not there."""
+        for path, properties in ((self.firewall, _FIREWALL), (self.network, _NETWORK)):
+            if arm.get(client, path, API_VERSION) is None:
+                body = {"location": self.region, "tags": dict(tags), "properties": properties}
+                arm.put(client, path, API_VERSION, body)
 
     @property
     def _microsoft(self) -> str:
@@ -60,16 +56,18 @@ class Network:
         return f"sailplane-{self.deployment}-{self.region}"
 
 
-_RULE = {
-    "name": "agent",
-    "properties": {
-        "direction": "Inbound",
-        "access": "Allow",
-        "priority": 100,
-        "protocol": "Tcp",
-        "sourceAddressPrefix": "*",
-        "sourcePortRange": "*",
-        "destinationAddressPrefix": "*",
-        "destinationPortRange": str(AGENT_PORT),
-    },
+_AGENT = {
+    "direction": "Inbound",
+    "access": "Allow",
+    "priority": 100,
+    "protocol": "Tcp",
+    "sourceAddressPrefix": "*",
+    "sourcePortRange": "*",
+    "destinationAddressPrefix": "*",
+    "destinationPortRange": str(AGENT_PORT),
+}
+_FIREWALL: Mapping[str, Any] = {"securityRules": [{"name": "agent", "properties": _AGENT}]}
+_NETWORK: Mapping[str, Any] = {
+    "addressSpace": {"addressPrefixes": [_ADDRESSES]},
+    "subnets": [{"name": _SUBNET, "properties": {"addressPrefix": _ADDRESSES}}],
 }

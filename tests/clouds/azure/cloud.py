@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
+from functools import cache
 from threading import RLock
 
 from chalicelib import catalog
@@ -149,12 +150,6 @@ class Cloud:
     resources: dict[str, Resource] = field(default_factory=dict)  # all others, by id in lower case
     blob_key: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     lock: RLock = field(default_factory=RLock)
-
-    def __post_init__(self) -> None:
-        offers = catalog.offers(["azure"])
-        self._sold = {(offer.location.region, offer.instance_type.lower()) for offer in offers}
-        self._regions = {region for region, _ in self._sold}
-        self._sizes = {size for _, size in self._sold}
 
     # --- machines -----------------------------------------------------------------------------------------------------
 
@@ -333,16 +328,18 @@ class Cloud:
         _check_price(properties)
         self._check_network(body["location"], properties["networkProfile"])
 
-    def _check_size(self, region: str, size: str) -> None:
-        if region not in self._regions:
+    @staticmethod
+    def _check_size(region: str, size: str) -> None:
+        sold = _sold()
+        if region not in {place for place, _ in sold}:
             raise Refused(
                 400, "LocationNotAvailableForResourceType", f"The provided location '{region}' is not available."
             )
-        if size.lower() not in self._sizes:
+        if size.lower() not in {known for _, known in sold}:
             raise Refused(
                 400, "InvalidParameter", f"The value {size} provided for the VM size is not valid in location {region}."
             )
-        if (region, size.lower()) not in self._sold:
+        if (region, size.lower()) not in sold:
             raise Refused(
                 409, "SkuNotAvailable", f"The requested VM size {size} is not available in location '{region}'."
             )
@@ -375,6 +372,12 @@ class Cloud:
         found = self.resources.get(resource_id.lower())
         if found is None or found.location != region:
             raise Refused(400, "InvalidResourceReference", f"Resource {resource_id} was not found in {region}.")
+
+
+@cache
+def _sold() -> frozenset[tuple[str, str]]:
+    """Region and size, in lower case, of everything in the catalog."""
+    return frozenset((offer.location.region, offer.instance_type.lower()) for offer in catalog.offers(["azure"]))
 
 
 def _check_image(image: Json) -> None:
