@@ -229,3 +229,14 @@ def test_a_machine_younger_than_the_state_is_nobody_s_orphan(w: Clouds) -> None:
     assert (read.held, read.overdue) == (1, [])
     assert len(w.slow.machines) == 2
     assert w.store.events("slow", kind="orphan") == ()
+
+
+def test_one_lane_s_waiting_is_not_another_s() -> None:
+    """However many calls of one cloud hang, another cloud's call begins at once."""
+    spawn, gate = Threads(), Gate("hang")
+    hanging = [spawn("slow", lambda: gate("hang")) for _ in range(100)]
+    assert spawn("fast", lambda: "done").result(PATIENCE_S) == "done"
+    assert not any(call.done() for call in hanging)
+    gate.open()
+    for call in hanging:
+        call.result(PATIENCE_S)
