@@ -53,6 +53,7 @@ fmt: setup ## Format and fix what can be fixed
 bench: setup ## Run the benchmarks and print their tables
 	$(BIN)/python benchmarks/router_decision.py
 	$(BIN)/python benchmarks/path.py
+	$(BIN)/python -m benchmarks.slow_cloud
 
 clean: ## Remove everything that the other targets made
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .hypothesis dist

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from chalicelib.store.dynamodb import DynamoDBStore
 
 
-# The services that may wait for a slow cloud before one that does not has to wait for them; the calls that one cloud gets at
-# once. As many as the database's connections. A thread that waits costs some 100 KB.
-_THREADS_IN_A_LANE = 32
+# Services of which nearly all wait: one that waits for no slow cloud must not wait for those that do. A thread is made when
+# none is idle, and costs some 100 KB.
+_PASSES_AT_ONCE = 256
+# What one cloud gets to answer at once; more would be throttled. As many as the database's connections.
+_CALLS_AT_ONCE = 32
 
 T = TypeVar("T")
 
@@ -56,7 +58,8 @@ class Threads:
         with self._starting:
             pool = self._lanes.get(lane)
             if pool is None:
-                pool = self._lanes[lane] = ThreadPoolExecutor(_THREADS_IN_A_LANE, thread_name_prefix=lane)
+                size = _PASSES_AT_ONCE if lane == "passes" else _CALLS_AT_ONCE
+                pool = self._lanes[lane] = ThreadPoolExecutor(size, thread_name_prefix=lane)
         return pool.submit(work)
 
 

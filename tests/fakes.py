@@ -6,9 +6,10 @@ Nothing here decides anything; the code under test is the shipped one. Times are
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any, TypeVar
 
 from chalicelib import lifecycle, passes
@@ -123,6 +124,7 @@ class FakeCloud:
     down: bool = False
     machines: dict[str, Machine] = field(default_factory=dict)
     started: Counter[str] = field(default_factory=Counter)
+    numbers: Iterator[int] = field(default_factory=count)  # of machines; launches may come on several threads
 
     def list_instances(self) -> tuple[Instance, ...]:
         if self.down:
@@ -143,7 +145,7 @@ class FakeCloud:
         return self.machines[replica.id].instance
 
     def _start(self, replica: Replica) -> None:
-        number = sum(self.started.values())
+        number = next(self.numbers)
         instance = Instance(
             provider=self.name,
             id=f"i-{number:017x}",

@@ -44,7 +44,7 @@ def observe(runtime: Runtime, asked: Mapping[str, Asked], needed: Collection[str
     answered = {name: one for name, one in asked.items() if one.answer.done()}
     for name, one in answered.items():
         if runtime.asked.get(name) is one:
-            del runtime.asked[name]
+            runtime.asked.pop(name, None)  # the next service takes it at the same moment
     listed = {name: one for name, one in answered.items() if one.answer.exception() is None}
     return Observed(
         listed_at={name: one.at for name, one in listed.items()},

@@ -99,7 +99,7 @@ def preview(runtime: Runtime, name: str) -> tuple[str, ...]:
     state = runtime.store.load(name)
     if state is None:
         return ()
-    observed = _observe(runtime, state, asked)
+    observed = replace(listing.observe(runtime, asked, asked), probes=probe.observe(runtime, state))
     lines = [f"cloud: {failure}" for failure in listing.failures(runtime, asked)]
     for title, decide in PASSES:
         decision = decide(runtime, state, observed, runtime.clock.now())

@@ -42,6 +42,7 @@ def _section(title: str, entries: Sequence[str]) -> list[str]:
 def _refusal(refusal: Unavailable) -> str:
     scope = "/".join(part for part in (refusal.provider, refusal.region, refusal.zone) if part)
     kind = refusal.capacity_type.lower().replace("_", "-")
-    what = f"{refusal.instance_type or 'everything'} {kind}".strip() + f" in {scope}"
+    whom = " for this version" if refusal.fingerprint else ""
+    what = f"{refusal.instance_type or 'everything'} {kind}".strip() + f" in {scope}{whom}"
     row = f" (refusal {refusal.failures} in a row)" if refusal.failures > 1 else ""
     return f"{what} until {local_time(refusal.until)}: {refusal.reason}, {refusal.message}{row}"

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 
 import pytest
@@ -21,8 +22,10 @@ from chalicelib.errors import Conflict, LeaseHeld, NoCapacity, QuotaExceeded, Un
 from chalicelib.model import (
     Instance,
     InstanceStatus,
+    InterruptionNotice,
     LaunchRequest,
     Limits,
+    NoticeKind,
     Reason,
     Replica,
     ReplicaStatus,
@@ -229,6 +232,7 @@ class Storm:
     def misfortune(self) -> None:
         """Between two ticks."""
         now = self.clock.now()
+        notices = []
         for replica_id, machine in [*self.cloud.machines.items()]:
             if not self.chance(0.01):
                 continue
@@ -238,18 +242,30 @@ class Storm:
             if fault == "die":
                 self.cloud.take(replica_id)
             elif fault == "notice":
-                self.cloud.interrupt(replica_id, self.random.choice((5, 30, 120)))
+                notice_s = self.random.choice((5, 30, 120))
+                self.cloud.interrupt(replica_id, notice_s)
+                told = partial(InterruptionNotice, "local", NoticeKind.INTERRUPTION, now + notice_s)
+                either = (told(instance_id=machine.instance.id), told(replica_id=replica_id))
+                notices += [self.random.choice(either)] * self.random.choice((0, 1, 2))
             elif fault == "exit":
                 machine.exit_code = 1
             else:
                 machine.answers = fault != "silence"
                 machine.ready = False
                 self.silent_until[replica_id] = now + self.random.choice((3, 15, 60, math.inf))
+        for notice in notices:
+            self.tell(notice)
         self.misrule(now)
         for replica_id, machine in self.cloud.machines.items():
             if not machine.ready:
                 self.hurt.add(replica_id)
                 machine.ready = machine.answers and self.random.random() < 0.1
+
+    def tell(self, notice: InterruptionNotice) -> None:
+        """As the cloud's event bus or an agent would; a notice that is not taken is not repeated."""
+        self.note(f"told {notice}")
+        with suppress(Crash, Conflict, Unreachable):
+            passes.interrupt(self.runtime, (notice,), self.pass_time)
 
     def misrule(self, now: float) -> None:
         """What befalls the whole cloud, and the clients' whims."""
