@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from chalicelib import config
-from chalicelib.catalog import CatalogMarket
+from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
 from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Settings
 
@@ -58,7 +58,7 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         ids=ids,
         store=_store(config, clock, ids),
         providers={name: _provider(name, config, clock) for name in config.providers},
-        market=_market(config.providers),
+        market=_market(config),
         prober=HttpProber(settings.agent_key, clock, settings.pass_budget_s),
         settings=settings,
         poke=poke,
@@ -86,9 +86,10 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
     raise ConfigError(f"SAILPLANE_PROVIDERS: {name!r} is not a provider; known is `local`.")
 
 
-def _market(providers: Sequence[str]) -> Market:
-    if "local" in providers:
+def _market(config: Config) -> Market:
+    catalog = Catalog(config.catalog)
+    if "local" in config.providers:
         from chalicelib.providers.local.offers import offers  # noqa: PLC0415 same
 
-        return CatalogMarket({"local": offers})
-    return CatalogMarket({})
+        return CatalogMarket({"local": offers}, catalog)
+    return CatalogMarket({}, catalog)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -149,6 +151,38 @@ def table(directory: Path, provider: str) -> Table:
     """Read the prices and leave the quarantine. Raises `FileNotFoundError` for a cloud without a snapshot."""
     with gzip.open(path(directory, provider)) as lines:
         return Table(provider, json.loads(lines.readline()))
+
+
+class Corrupt(Exception):
+    """A snapshot that cannot be used; the message says which and why."""
+
+
+def checked_table(directory: Path, provider: str) -> Table:
+    """As `table`, of a file that others may have written. Raises `Corrupt` when anything in it is not as `write` makes it."""
+    try:
+        found = table(directory, provider)
+        prices = tuple(found.prices())
+        sound = prices and found.as_of and all(map(_is_sound, prices))
+        read(directory, provider)
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, IndexError) as error:
+        raise Corrupt(
+            f"{path(directory, provider)} cannot be read ({type(error).__name__}) and is not used."
+        ) from error
+    if not sound:
+        raise Corrupt(f"{path(directory, provider)} holds what is no price or no machine and is not used.")
+    return found
+
+
+def _is_sound(price: Price) -> bool:
+    """A wrong low price would win every plan, so whatever is not a number above zero condemns the file."""
+    shape = price.shape
+    numbers = (shape.vcpus, shape.memory_gib, *(usd for usd in (price.on_demand, price.spot) if usd is not None))
+    texts = (shape.instance_type, shape.accelerator, price.region, price.zone)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, int | float) and 0 < number < math.inf for number in numbers)
+        and len(numbers) > 2
+    )
 
 
 def quarantined(directory: Path, provider: str) -> tuple[Quarantined, ...]:

@@ -15,7 +15,7 @@ from chalicelib import catalog
 from chalicelib.catalog import PACKAGED, snapshot
 from chalicelib.catalog.snapshot import Price, Shape
 from chalicelib.errors import Invalid
-from sailplane.cli import output
+from sailplane.cli import connection, output
 from sailplane.cli.output import Output
 
 _SHOWN = ("CLOUD", "INSTANCE", "vCPUs", "Mem(GB)", "ACCELERATORS", "ON-DEMAND ($/h)", "IN", "SPOT ($/h)", "IN")
@@ -30,21 +30,23 @@ def command() -> None:
 @command.command()
 @click.argument("accelerator")
 @click.option("--all", "everything", is_flag=True, help="Show every place, not the cheapest of each machine type only.")
+@connection.offline
 @output.options
 def show(out: Output, *, accelerator: str, everything: bool) -> None:
     """List every machine with ACCELERATOR, such as L4, or A100-80GB:4 for so many of them."""
-    name, count = _named(accelerator)
+    prices = connection.prices()
+    name, count = _named(accelerator, prices.accelerators())
     found = [
         (provider, price)
         for provider in catalog.providers()
-        for price in snapshot.table(PACKAGED, provider).prices()
+        for price in snapshot.table(prices.directory(provider), provider).prices()
         if price.shape.accelerator == name and count in (0, price.shape.accelerator_count)
     ]
     rows = sorted(_rows(found, everything=everything), key=lambda row: (row[4], _usd(row[5]), _usd(row[7]), row))
     out.table(_SHOWN, rows, _SHOWN_RIGHT)
     if not everything:
         out.data(f"The cheapest place of each machine type; --all shows all {len(found)} places.")
-    stamps = {provider: catalog.as_of([provider]) for provider, _ in found}
+    stamps = {provider: prices.as_of([provider]) for provider, _ in found}
     dates = ", ".join(f"{provider} {as_of}" for provider, as_of in stamps.items())
     out.data(f"Prices as of: {dates}; a cloud may have changed them since.")
     out.document({"accelerator": name, "prices_as_of": stamps, "offers": [_document(*one) for one in found]})
@@ -52,21 +54,21 @@ def show(out: Output, *, accelerator: str, everything: bool) -> None:
 
 @command.command()
 @click.option("--all", "everything", is_flag=True, help="List every quarantined line.")
+@connection.offline
 @output.options
 def doctor(out: Output, *, everything: bool) -> None:
-    """Say what of the imported tables is not believed, and why."""
-    clouds = []
+    """Say what of the price tables in use is not believed, and why."""
+    clouds, prices = [], connection.prices()
     for provider in catalog.providers():
-        table, quarantined = snapshot.table(PACKAGED, provider), snapshot.quarantined(PACKAGED, provider)
+        table = snapshot.read(prices.directory(provider), provider)
+        quarantined = table.quarantined
         reasons = dict(sorted(Counter(entry.reason for entry in quarantined).items()))
-        offers = sum(1 for _ in table.offers())
-        source = table.document["source"]
         clouds.append(
             {
                 "provider": provider,
                 "prices_as_of": table.as_of,
-                "source": source,
-                "offers": offers,
+                "source": table.source,
+                "offers": table.offers,
                 "quarantined": reasons,
                 "lines": [
                     {name: getattr(entry, name) for name in ("line", "what", "price", "reason", "detail")}
@@ -74,13 +76,15 @@ def doctor(out: Output, *, everything: bool) -> None:
                 ],
             }
         )
-        out.data(f"{provider}: {offers} offers as of {table.as_of}, from {source}; {len(quarantined)} quarantined")
+        out.data(
+            f"{provider}: {table.offers} offers as of {table.as_of}, from {table.source}; {len(quarantined)} quarantined"
+        )
         for reason, count in reasons.items():
             out.data(f"  {count:6} {reason}")
             for entry in quarantined if everything else ():
                 if entry.reason == reason:
                     out.data(f"         line {entry.line}: {entry.what} ({entry.price}): {entry.detail}")
-    out.document({"clouds": clouds})
+    out.document({"clouds": clouds, "defects": list(prices.defects())})
 
 
 @command.command("import")
@@ -136,10 +140,10 @@ def import_(
     )
 
 
-def _named(text: str) -> tuple[str, int]:
+def _named(text: str, accelerators: Iterable[str]) -> tuple[str, int]:
     """Canonical name and number (0: any). Raises `Invalid` with the nearest known names."""
     name, _, count = text.partition(":")
-    known = {one.lower(): one for one in catalog.accelerators()}
+    known = {one.lower(): one for one in accelerators}
     if name.lower() not in known or (count and not count.isdecimal()):
         near = get_close_matches(name.lower(), known, cutoff=0.3) or sorted(known)
         raise Invalid(f"No machine of the catalog has {text!r}. Near it: {', '.join(known[one] for one in near)}.")

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 import click
 
 from chalicelib import catalog, optimizer, spec
+from chalicelib.catalog import Catalog
 from chalicelib.errors import NoFeasibleOffer
 from chalicelib.model import CapacityType, Offer, ServiceSpec
 from chalicelib.providers.local.offers import offers as local_offers
 from sailplane import plan as planning
-from sailplane.cli import inputs, output
+from sailplane.cli import connection, inputs, output
 
 _HEADING = ("CLOUD", "INSTANCE", "vCPUs", "Mem(GB)", "ACCELERATORS", "REGION/ZONE", "CAPACITY", "COST ($/h)", "CHOSEN")
 _FLUSH_RIGHT = ("vCPUs", "Mem(GB)", "COST ($/h)")
@@ -27,29 +28,31 @@ _CAPACITY = {CapacityType.SPOT: "spot", CapacityType.ON_DEMAND: "on-demand"}
 @click.option(
     "--providers", metavar="NAME,...", help="Plan for these only. [default: aws,azure,gcp and what FILE names]"
 )
+@connection.offline
 @output.options
 def command(out: output.Output, text: str, envs: dict[str, str], everything: bool, providers: str | None) -> None:
     """Show where the service in FILE would run, what it would cost, and what was left out and why.
 
     Nothing is started and no server is needed.
     """
-    parsed = spec.parse(text, env_overrides=envs, known_accelerators=catalog.accelerators())
-    plan = make(parsed, _known(providers.split(",")) if providers else _usual_providers(parsed.spec))
+    prices = connection.prices()
+    parsed = spec.parse(text, env_overrides=envs, known_accelerators=prices.accelerators())
+    plan = make(parsed, _known(providers.split(",")) if providers else _usual_providers(parsed.spec), prices)
     show(out, plan, everything=everything)
     out.document(planning.document(plan, everything=everything))
     out.next(shlex.join(["sailplane", "up", output.current().source, "-n", plan.name or "NAME"]))
 
 
-def make(parsed: spec.Parsed, providers: Sequence[str]) -> planning.Plan:
-    """Plan on packaged prices and this machine. Raises `NoFeasibleOffer`."""
+def make(parsed: spec.Parsed, providers: Sequence[str], prices: Catalog) -> planning.Plan:
+    """Plan on the catalog's prices and this machine. Raises `NoFeasibleOffer`."""
     clouds, resources = sorted({*_CLOUDS, *providers} - {"local"}), parsed.spec.resources
 
     def market(accelerators: frozenset[str] | None) -> Sequence[Offer]:
-        return (*local_offers(), *catalog.offers(clouds, accelerators))
+        return (*local_offers(), *prices.offers(clouds, accelerators))
 
     try:
         narrow = market(planning.accelerators(resources))
-        return planning.make(parsed, narrow, providers, catalog.as_of(providers), time.time())
+        return planning.make(parsed, narrow, providers, prices.as_of(providers), time.time())
     except NoFeasibleOffer as refusal:
         # Only to name the nearest that would do is the whole market wanted, at 30 ms more.
         nearest = optimizer.explain(resources, market(None), providers)

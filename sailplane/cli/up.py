@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from chalicelib import catalog, spec
+from chalicelib import spec
 from chalicelib.api.schemas import Service, valid_name
 from chalicelib.errors import Exists, Invalid, NotFound
 from chalicelib.model import ServiceStatus
@@ -33,12 +33,13 @@ def command(
     A relative `workdir` is taken from FILE's directory. Ctrl-C while waiting leaves the service starting. A service that
     fails ends the command with exit code 7 and the last lines of its log; it is tried again with growing pauses.
     """
-    parsed = spec.parse(text, env_overrides=envs, known_accelerators=catalog.accelerators())
+    prices = connection.prices()
+    parsed = spec.parse(text, env_overrides=envs, known_accelerators=prices.accelerators())
     name = name or parsed.name
     if not name:
         raise click.UsageError("The file gives no `name`: choose one with -n NAME.")
     _require_valid(name)
-    plan.show(out, plan.make(parsed, client.info().providers))
+    plan.show(out, plan.make(parsed, client.info().providers, prices))
     _require_free(client, name)
     if not yes and not out.confirm(f"Start service {name!r}?"):
         out.message("Nothing was started.")
