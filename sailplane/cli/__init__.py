@@ -23,7 +23,7 @@ COMMANDS = {
     "logs": "Show what a replica's engine wrote.",
     "events": "Show what happened to a service.",
     "why": "Explain the last decisions about a service.",
-    "catalog": "Show, check and import the packaged prices.",
+    "catalog": "Show, check and refresh the prices that plans are made on.",
     "replica": "Preempt, kill or drain one replica (local provider).",
 }
 

@@ -1,9 +1,10 @@
-"""`sailplane catalog`: the packaged prices, their defects, and how to replace them. Needs no server."""
+"""`sailplane catalog`: the prices in use, their defects, and how to get newer ones. Needs no server."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,9 +15,12 @@ import click
 from chalicelib import catalog
 from chalicelib.catalog import PACKAGED, snapshot
 from chalicelib.catalog.snapshot import Price, Shape
-from chalicelib.errors import Invalid
+from chalicelib.errors import Invalid, SailplaneError
+from sailplane.catalog.judging import Judged
+from sailplane.catalog.live.source import Endpoint, NoCredentials, SourceFailed
 from sailplane.cli import connection, output
 from sailplane.cli.output import Output
+from sailplane.local.home import Home
 
 _SHOWN = ("CLOUD", "INSTANCE", "vCPUs", "Mem(GB)", "ACCELERATORS", "ON-DEMAND ($/h)", "IN", "SPOT ($/h)", "IN")
 _SHOWN_RIGHT = ("vCPUs", "Mem(GB)", "ON-DEMAND ($/h)", "SPOT ($/h)")
@@ -24,7 +28,7 @@ _SHOWN_RIGHT = ("vCPUs", "Mem(GB)", "ON-DEMAND ($/h)", "SPOT ($/h)")
 
 @click.group("catalog")
 def command() -> None:
-    """Show the packaged prices, what is wrong with the tables they come from, and import newer ones."""
+    """Show the prices in use and what of their tables is not believed; get newer ones."""
 
 
 @command.command()
@@ -87,6 +91,61 @@ def doctor(out: Output, *, everything: bool) -> None:
     out.document({"clouds": clouds, "defects": list(prices.defects())})
 
 
+@command.command()
+@click.option(
+    "--provider",
+    "providers",
+    type=click.Choice(["aws", "azure", "gcp"]),
+    multiple=True,
+    help="Ask this cloud only; may be repeated. [default: all that need no credentials or have them]",
+)
+@click.option("--fresh", is_flag=True, help="Do not compare with the present prices: accept jumps and losses.")
+@click.option(
+    "--gcp-api-key",
+    envvar="SAILPLANE_GCP_API_KEY",
+    show_envvar=True,
+    default="",
+    help="Shown to the Google Cloud Billing catalog; better given by environment.",
+)
+@click.option(
+    "--endpoint", help="Ask this stand-in, http://KEY@HOST:PORT, instead of the one cloud that --provider names."
+)
+@connection.home
+@output.options
+def refresh(
+    out: Output, *, home: Home, providers: tuple[str, ...], fresh: bool, gcp_api_key: str, endpoint: str | None
+) -> None:
+    """Ask the clouds for today's prices and plan on them from then on.
+
+    They are kept in the home directory, beside the packaged ones, and used as long as they are the newer ones. What is not
+    credible is quarantined; prices that would lose more than a tenth of a cloud's offers are refused, and the present ones kept.
+    Of several clouds, each is refreshed that can be. AWS is asked with boto3's usual credentials.
+    """
+    from sailplane.catalog.live import refresh as live  # noqa: PLC0415 - `show` and `doctor` need none of it
+
+    home.make()
+    done: list[Judged] = []
+    failures: list[SailplaneError] = []
+    with out.progress("Asking the clouds for their prices") as told:
+        means = live.Means(time.time(), told, time.sleep, _key(gcp_api_key), _stand_in(endpoint, providers))
+        for provider in providers or live.PROVIDERS:
+            told(f"Asking {provider} for its prices")
+            try:
+                done.append(live.refresh(provider, home.catalog, means, fresh=fresh))
+            except NoCredentials as missing:
+                if providers:
+                    failures.append(missing)
+                else:
+                    out.message(f"{provider} is left as it is. {missing}")
+            except (SourceFailed, Invalid) as failure:
+                failures.append(failure)
+    _report(out, done)
+    for failure in failures[1:]:
+        out.message(str(failure))
+    if failures:
+        raise failures[0]
+
+
 @command.command("import")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--as-of", required=True, type=click.DateTime(["%Y-%m-%d"]), help="The day on which the tables held.")
@@ -118,7 +177,30 @@ def import_(
         raise click.BadParameter(message, param_hint="--provider")
     if not (providers or present):
         raise Invalid(f"{directory} holds none of {', '.join(f'{name}/vms.csv' for name in importing.PROVIDERS)}.")
-    done = importing.run(directory, target, providers or present, as_of.date().isoformat(), source, fresh=fresh)
+    _report(out, importing.run(directory, target, providers or present, as_of.date().isoformat(), source, fresh=fresh))
+
+
+def _key(text: str) -> str:
+    if not (text.isascii() and text.isprintable()):
+        # Refused here: the HTTP client's own refusal repeats it.
+        raise click.UsageError("--gcp-api-key has a character that no key has, such as the end of a line.")
+    return text
+
+
+def _stand_in(text: str | None, providers: Collection[str]) -> Endpoint | None:
+    if text is None:
+        return None
+    if len(providers) != 1:
+        raise click.UsageError("--endpoint stands for one cloud: name it with --provider.")
+    try:
+        return Endpoint.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--endpoint") from error
+
+
+def _report(out: Output, done: Iterable[Judged]) -> None:
+    """Each cloud's offers, and what of its table is not believed."""
+    done = list(done)
     for one in done:
         news = "unchanged" if one.unchanged else f"{one.before or 0} before"
         out.data(f"{one.snapshot.provider}: {one.snapshot.offers} offers ({news})")
