@@ -176,8 +176,12 @@ def checked_table(directory: Path, provider: str) -> Table:
 def _is_sound(price: Price) -> bool:
     """A wrong low price would win every plan, so whatever is not a number above zero condemns the file."""
     shape = price.shape
-    numbers = (shape.vcpus, shape.memory_gib, *(usd for usd in (price.on_demand, price.spot) if usd is not None))
-    texts = (shape.instance_type, shape.accelerator, price.region, price.zone)
+    numbers: tuple[Any, ...] = (
+        shape.vcpus,
+        shape.memory_gib,
+        *(usd for usd in (price.on_demand, price.spot) if usd is not None),
+    )
+    texts: tuple[Any, ...] = (shape.instance_type, shape.accelerator, price.region, price.zone)
     return (
         all(isinstance(text, str) for text in texts)
         and all(isinstance(number, int | float) and 0 < number < math.inf for number in numbers)

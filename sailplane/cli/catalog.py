@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,12 +14,10 @@ import click
 from chalicelib import catalog
 from chalicelib.catalog import PACKAGED, snapshot
 from chalicelib.catalog.snapshot import Price, Shape
-from chalicelib.errors import Invalid, SailplaneError
+from chalicelib.errors import Invalid
 from sailplane.catalog.judging import Judged
-from sailplane.catalog.live.source import Endpoint, NoCredentials, SourceFailed
-from sailplane.cli import connection, output
+from sailplane.cli import LazyCommand, output, prices
 from sailplane.cli.output import Output
-from sailplane.local.home import Home
 
 _SHOWN = ("CLOUD", "INSTANCE", "vCPUs", "Mem(GB)", "ACCELERATORS", "ON-DEMAND ($/h)", "IN", "SPOT ($/h)", "IN")
 _SHOWN_RIGHT = ("vCPUs", "Mem(GB)", "ON-DEMAND ($/h)", "SPOT ($/h)")
@@ -31,26 +28,29 @@ def command() -> None:
     """Show the prices in use and what of their tables is not believed; get newer ones."""
 
 
+command.add_command(LazyCommand("refresh", help="Ask the clouds for today's prices and plan on them from then on."))
+
+
 @command.command()
 @click.argument("accelerator")
 @click.option("--all", "everything", is_flag=True, help="Show every place, not the cheapest of each machine type only.")
-@connection.offline
+@prices.needed
 @output.options
 def show(out: Output, *, accelerator: str, everything: bool) -> None:
     """List every machine with ACCELERATOR, such as L4, or A100-80GB:4 for so many of them."""
-    prices = connection.prices()
-    name, count = _named(accelerator, prices.accelerators())
+    used = prices.current()
+    name, count = _named(accelerator, used.accelerators())
     found = [
         (provider, price)
         for provider in catalog.providers()
-        for price in snapshot.table(prices.directory(provider), provider).prices()
+        for price in snapshot.table(used.directory(provider), provider).prices()
         if price.shape.accelerator == name and count in (0, price.shape.accelerator_count)
     ]
     rows = sorted(_rows(found, everything=everything), key=lambda row: (row[4], _usd(row[5]), _usd(row[7]), row))
     out.table(_SHOWN, rows, _SHOWN_RIGHT)
     if not everything:
         out.data(f"The cheapest place of each machine type; --all shows all {len(found)} places.")
-    stamps = {provider: prices.as_of([provider]) for provider, _ in found}
+    stamps = {provider: used.as_of([provider]) for provider, _ in found}
     dates = ", ".join(f"{provider} {as_of}" for provider, as_of in stamps.items())
     out.data(f"Prices as of: {dates}; a cloud may have changed them since.")
     out.document({"accelerator": name, "prices_as_of": stamps, "offers": [_document(*one) for one in found]})
@@ -58,13 +58,13 @@ def show(out: Output, *, accelerator: str, everything: bool) -> None:
 
 @command.command()
 @click.option("--all", "everything", is_flag=True, help="List every quarantined line.")
-@connection.offline
+@prices.needed
 @output.options
 def doctor(out: Output, *, everything: bool) -> None:
     """Say what of the price tables in use is not believed, and why."""
-    clouds, prices = [], connection.prices()
+    clouds, used = [], prices.current()
     for provider in catalog.providers():
-        table = snapshot.read(prices.directory(provider), provider)
+        table = snapshot.read(used.directory(provider), provider)
         quarantined = table.quarantined
         reasons = dict(sorted(Counter(entry.reason for entry in quarantined).items()))
         clouds.append(
@@ -88,62 +88,7 @@ def doctor(out: Output, *, everything: bool) -> None:
             for entry in quarantined if everything else ():
                 if entry.reason == reason:
                     out.data(f"         line {entry.line}: {entry.what} ({entry.price}): {entry.detail}")
-    out.document({"clouds": clouds, "defects": list(prices.defects())})
-
-
-@command.command()
-@click.option(
-    "--provider",
-    "providers",
-    type=click.Choice(["aws", "azure", "gcp"]),
-    multiple=True,
-    help="Ask this cloud only; may be repeated. [default: all that need no credentials or have them]",
-)
-@click.option("--fresh", is_flag=True, help="Do not compare with the present prices: accept jumps and losses.")
-@click.option(
-    "--gcp-api-key",
-    envvar="SAILPLANE_GCP_API_KEY",
-    show_envvar=True,
-    default="",
-    help="Shown to the Google Cloud Billing catalog; better given by environment.",
-)
-@click.option(
-    "--endpoint", help="Ask this stand-in, http://KEY@HOST:PORT, instead of the one cloud that --provider names."
-)
-@connection.home
-@output.options
-def refresh(
-    out: Output, *, home: Home, providers: tuple[str, ...], fresh: bool, gcp_api_key: str, endpoint: str | None
-) -> None:
-    """Ask the clouds for today's prices and plan on them from then on.
-
-    They are kept in the home directory, beside the packaged ones, and used as long as they are the newer ones. What is not
-    credible is quarantined; prices that would lose more than a tenth of a cloud's offers are refused, and the present ones kept.
-    Of several clouds, each is refreshed that can be. AWS is asked with boto3's usual credentials.
-    """
-    from sailplane.catalog.live import refresh as live  # noqa: PLC0415 - `show` and `doctor` need none of it
-
-    home.make()
-    done: list[Judged] = []
-    failures: list[SailplaneError] = []
-    with out.progress("Asking the clouds for their prices") as told:
-        means = live.Means(time.time(), told, time.sleep, _key(gcp_api_key), _stand_in(endpoint, providers))
-        for provider in providers or live.PROVIDERS:
-            told(f"Asking {provider} for its prices")
-            try:
-                done.append(live.refresh(provider, home.catalog, means, fresh=fresh))
-            except NoCredentials as missing:
-                if providers:
-                    failures.append(missing)
-                else:
-                    out.message(f"{provider} is left as it is. {missing}")
-            except (SourceFailed, Invalid) as failure:
-                failures.append(failure)
-    _report(out, done)
-    for failure in failures[1:]:
-        out.message(str(failure))
-    if failures:
-        raise failures[0]
+    out.document({"clouds": clouds, "defects": list(used.defects())})
 
 
 @command.command("import")
@@ -177,28 +122,10 @@ def import_(
         raise click.BadParameter(message, param_hint="--provider")
     if not (providers or present):
         raise Invalid(f"{directory} holds none of {', '.join(f'{name}/vms.csv' for name in importing.PROVIDERS)}.")
-    _report(out, importing.run(directory, target, providers or present, as_of.date().isoformat(), source, fresh=fresh))
+    report(out, importing.run(directory, target, providers or present, as_of.date().isoformat(), source, fresh=fresh))
 
 
-def _key(text: str) -> str:
-    if not (text.isascii() and text.isprintable()):
-        # Refused here: the HTTP client's own refusal repeats it.
-        raise click.UsageError("--gcp-api-key has a character that no key has, such as the end of a line.")
-    return text
-
-
-def _stand_in(text: str | None, providers: Collection[str]) -> Endpoint | None:
-    if text is None:
-        return None
-    if len(providers) != 1:
-        raise click.UsageError("--endpoint stands for one cloud: name it with --provider.")
-    try:
-        return Endpoint.parse(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--endpoint") from error
-
-
-def _report(out: Output, done: Iterable[Judged]) -> None:
+def report(out: Output, done: Iterable[Judged]) -> None:
     """Each cloud's offers, and what of its table is not believed."""
     done = list(done)
     for one in done:
@@ -238,15 +165,15 @@ def _rows(found: Iterable[tuple[str, Price]], *, everything: bool) -> Iterator[t
     for provider, price in found:
         place = (price.region, price.zone) if everything else ("", "")
         groups.setdefault((provider, price.shape, *place), []).append(price)
-    for (provider, shape, _, _), prices in groups.items():
+    for (provider, shape, _, _), group in groups.items():
         yield (
             provider,
             shape.instance_type,
             f"{shape.vcpus:g}",
             f"{shape.memory_gib:g}",
             f"{shape.accelerator}:{shape.accelerator_count}",
-            *_cheapest((price.on_demand, price) for price in prices),
-            *_cheapest((price.spot, price) for price in prices),
+            *_cheapest((price.on_demand, price) for price in group),
+            *_cheapest((price.spot, price) for price in group),
         )
 
 

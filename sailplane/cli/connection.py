@@ -9,58 +9,23 @@ from typing import Any, TypeVar
 
 import click
 
-from chalicelib.catalog import Catalog
 from chalicelib.errors import Unreachable
-from sailplane.cli import output
+from sailplane.cli import prices
 from sailplane.cli.client import Client
 from sailplane.local.home import Home
 
 _R = TypeVar("_R")
 
-_ROOT = "sailplane.cli.connection.root"  # in click's context
-
-
-def _remember(ctx: click.Context, _parameter: click.Parameter, root: Path) -> Path:
-    ctx.meta[_ROOT] = root
-    return root
-
-
-_home_option = functools.partial(
-    click.option,
-    "--home",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=lambda: Path.home() / ".sailplane",
-    envvar="SAILPLANE_HOME",
-    show_envvar=True,
-    show_default="~/.sailplane",
-    callback=_remember,
-    help="Where the local stack keeps its things, and `catalog refresh` its prices.",
-)
-
 
 def home(command: Callable[..., _R]) -> Callable[..., _R]:
     """Give a command the argument `home`, the local stack's directory."""
 
-    @_home_option()
+    @prices.home_option()
     @functools.wraps(command)
     def with_home(*args: Any, root: Path, **others: Any) -> _R:
         return command(*args, home=_home_at(root), **others)
 
     return with_home
-
-
-def offline(command: Callable[..., _R]) -> Callable[..., _R]:
-    """Give a command that needs no control plane `--home`, for `prices`."""
-    return _home_option(expose_value=False)(command)
-
-
-def prices() -> Catalog:
-    """The prices that the running command plans on; those that cannot be read are told. It must have `--home`, as every command with a client has."""
-    found = Catalog(_home_at(click.get_current_context().meta[_ROOT]).catalog)
-    for defect in found.defects():
-        output.current().message(f"Warning: {defect}")
-    return found
 
 
 def client(command: Callable[..., _R]) -> Callable[..., _R]:
@@ -70,7 +35,7 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
         "--url", envvar="SAILPLANE_URL", show_envvar=True, help="Control plane to use instead of the local one."
     )
     @click.option("--key", envvar="SAILPLANE_KEY", show_envvar=True, help="Its admin key; better given by environment.")
-    @_home_option()
+    @prices.home_option()
     @functools.wraps(command)
     def with_client(*args: Any, url: str | None, key: str | None, root: Path, **others: Any) -> _R:
         if url and not key:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.parsers import ResponseParserError
 
 from chalicelib.catalog.snapshot import Quarantined
 from sailplane.catalog import facts
@@ -66,26 +67,29 @@ class Market:
         found: list[Row] = []
         unreadable: list[Quarantined] = []
         try:
-            regions = [region["RegionName"] for region in self._client("ec2", _HOME).describe_regions()["Regions"]]
-            pricing = self._client("pricing", _HOME)
+            regions = [region["RegionName"] for region in self._ec2(_HOME).describe_regions()["Regions"]]
+            pricing = self._pricing()
             for number, region in enumerate(sorted(regions), start=1):
                 self._told(f"Asking AWS: {region}, {number} of {len(regions)} regions")
                 found += self._region(region, pricing, now, unreadable, len(found))
         except NoCredentialsError as error:
             raise NoCredentials(f"AWS shows prices to customers only: {error}.") from error
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, ResponseParserError) as error:
             raise SourceFailed(f"AWS: {error}") from error
         except (KeyError, TypeError) as error:
             raise SourceFailed(f"AWS answers in another form ({type(error).__name__}: {error}).") from error
         return found, unreadable
 
-    def _client(self, service: str, region: str) -> Any:
-        return self._session.client(service, region_name=region, config=self._config, **self._options)
+    def _ec2(self, region: str) -> Any:
+        return self._session.client("ec2", region_name=region, config=self._config, **self._options)
+
+    def _pricing(self) -> Any:
+        return self._session.client("pricing", region_name=_HOME, config=self._config, **self._options)
 
     def _region(
         self, region: str, pricing: Any, now: datetime, unreadable: list[Quarantined], line: int
     ) -> Iterator[Row]:
-        ec2 = self._client("ec2", region)
+        ec2 = self._ec2(region)
         machines = list(_machines(_items(ec2, "describe_instance_types", "InstanceTypes"), unreadable))
         on_demand = _list_prices(_items(pricing, "get_products", "PriceList", **_priced_in(region)), unreadable)
         spot = _spot_prices(ec2, now, unreadable)
@@ -97,7 +101,8 @@ class Market:
             zones[offering["InstanceType"]].append(offering["Location"])
         for machine in machines:
             for zone in zones[machine.name]:
-                for usd in sorted(on_demand.get(machine.name, ())) or [None]:
+                stated: Sequence[float | None] = sorted(on_demand.get(machine.name, ())) or [None]
+                for usd in stated:
                     line += 1
                     yield Row(
                         line,

@@ -13,7 +13,7 @@ from typing import Any
 from chalicelib.catalog.snapshot import Price, Quarantined, Shape
 from sailplane.catalog import facts
 from sailplane.catalog.live.source import MAX_PAGES, Source, SourceFailed
-from sailplane.catalog.quarantine import Reason, Row
+from sailplane.catalog.quarantine import KINDS, Reason, Row
 
 URL = "https://prices.azure.com"
 _PATH = "/api/retail/prices"
@@ -90,9 +90,15 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _stated(
+    newest: Mapping[tuple[str, str], tuple[str, list[float]]], region: str, kind: str
+) -> Sequence[float | None]:
+    return newest[region, kind][1] if (region, kind) in newest else [None]
+
+
 def _rows(shape: Shape, newest: Mapping[tuple[str, str], tuple[str, list[float]]], line: int) -> Iterator[Row]:
     for region in sorted({region for region, _ in newest}):
-        on_demand, spot = (newest.get((region, kind), ("", []))[1] or [None] for kind in ("on-demand", "spot"))
+        on_demand, spot = (_stated(newest, region, kind) for kind in KINDS)
         for each, other in ((a, b) for a in on_demand for b in spot):
             line += 1
             yield Row(

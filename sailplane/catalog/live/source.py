@@ -15,7 +15,7 @@ from chalicelib.errors import SailplaneError
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 ATTEMPTS = 5
 MAX_WAIT_S = 30.0  # whatever Retry-After says
-MAX_PAGES = 2000  # Microsoft's list of every virtual machine has some hundred
+MAX_PAGES = 100  # Google's list has ten, Microsoft's of one machine type one or two
 
 
 class SourceFailed(SailplaneError):
