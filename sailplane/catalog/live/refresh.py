@@ -92,5 +92,6 @@ def _ask(
 
 def _source(url: str, means: Means, headers: dict[str, str]) -> Source:
     if means.endpoint:
-        return Source(means.endpoint.url, means.told, means.sleep, {"Authorization": f"Bearer {means.endpoint.key}"})
+        shown = {"Authorization": f"Bearer {means.endpoint.key}"} if means.endpoint.key else {}
+        return Source(means.endpoint.url, means.told, means.sleep, shown)
     return Source(url, means.told, means.sleep, headers)
