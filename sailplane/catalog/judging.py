@@ -56,7 +56,7 @@ def judge(table: Table, former: Snapshot | None, *, fresh: bool = False) -> Judg
     now = _epoch_s(table.as_of)
     compared = former if former and not fresh and now - _epoch_s(former.as_of) <= PAST_COUNTS_S else None
     past = {_key(price): (price.on_demand, price.spot) for price in compared.prices} if compared else {}
-    suspects = {_suspect_key(one): one for one in compared.suspects} if compared else {}
+    suspects = {suspect_key(one): one for one in compared.suspects} if compared else {}
     steady, flapping, still_suspect = quarantine.steady(offers, past, suspects, now)
     if not steady:
         raise Invalid("it holds no offer that could be used")
@@ -93,7 +93,8 @@ def _key(price: Price) -> Key:
     return (shape.instance_type, shape.accelerator, shape.accelerator_count), price.region, price.zone
 
 
-def _suspect_key(one: Suspect) -> tuple[Key, str]:
+def suspect_key(one: Suspect) -> tuple[Key, str]:
+    """How `quarantine.steady` wants suspects to be found."""
     return ((one.instance_type, one.accelerator, one.accelerator_count), one.region, one.zone), one.price
 
 
