@@ -6,12 +6,12 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from chalicelib import config
-from chalicelib.catalog import CatalogMarket
+from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
 from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Settings
 
@@ -90,7 +90,7 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         ids=ids,
         store=_store(config, clock, ids),
         providers={name: _provider(name, config, clock) for name in config.providers},
-        market=_market(config.providers),
+        market=_market(config),
         prober=HttpProber(settings.agent_key, clock, settings.pass_budget_s),
         settings=settings,
         poke=poke,
@@ -164,9 +164,10 @@ def _cloud(name: str, config: Config, clock: Clock) -> Provider:
     )
 
 
-def _market(providers: Sequence[str]) -> Market:
-    if "local" in providers:
+def _market(config: Config) -> Market:
+    catalog = Catalog(config.catalog)
+    if "local" in config.providers:
         from chalicelib.providers.local.offers import offers  # noqa: PLC0415 same
 
-        return CatalogMarket({"local": offers})
-    return CatalogMarket({})
+        return CatalogMarket({"local": offers}, catalog)
+    return CatalogMarket({}, catalog)

@@ -34,6 +34,7 @@ class Config:
     dynamodb_endpoint: str | None = field(default=None, repr=False)  # a local stand-in for DynamoDB, with its key
     control_url: str = ""  # how the clouds' machines reach the control API
     local_root: Path | None = None  # where the local provider keeps its replicas
+    catalog: Path | None = None  # where newer prices than the packaged ones may lie
     # A cloud's endpoint is set only for a stand-in: http://<key>@host:port, the key being what a client must show.
     aws_regions: tuple[str, ...] = ()  # empty = all that the catalog knows
     aws_endpoint: str | None = field(default=None, repr=False)
@@ -57,9 +58,6 @@ def from_env(env: Mapping[str, str]) -> Config:
         ConfigError: a variable is missing or wrong. Its value is not repeated: it may be a key put in the wrong place.
     """
     _required(env, "SAILPLANE_PROVIDERS", "e.g. `aws,gcp`")
-    root = env.get("SAILPLANE_LOCAL_ROOT", "")
-    if root and not Path(root).is_absolute():
-        raise ConfigError("SAILPLANE_LOCAL_ROOT: expected the absolute path of a directory.")
     return Config(
         table=_required(env, "SAILPLANE_TABLE", "the name of the DynamoDB table"),
         region=_required(env, "AWS_REGION", "the table's region, e.g. `us-east-1`"),
@@ -71,7 +69,8 @@ def from_env(env: Mapping[str, str]) -> Config:
         deployment=env.get("SAILPLANE_DEPLOYMENT", "sailplane"),
         dynamodb_endpoint=_optional_url(env, "SAILPLANE_DYNAMODB_ENDPOINT"),
         control_url=_optional_url(env, "SAILPLANE_CONTROL_URL") or "",
-        local_root=Path(root) if root else None,
+        local_root=_optional_directory(env, "SAILPLANE_LOCAL_ROOT"),
+        catalog=_optional_directory(env, "SAILPLANE_CATALOG"),
         aws_regions=_list(env, "SAILPLANE_AWS_REGIONS"),
         aws_endpoint=_optional_url(env, "SAILPLANE_AWS_ENDPOINT"),
         gcp_project=env.get("SAILPLANE_GCP_PROJECT", ""),
@@ -92,6 +91,13 @@ def _required(env: Mapping[str, str], name: str, expected: str) -> str:
 
 def _list(env: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(part for each in env.get(name, "").split(",") if (part := each.strip()))
+
+
+def _optional_directory(env: Mapping[str, str], name: str) -> Path | None:
+    value = env.get(name, "")
+    if value and not Path(value).is_absolute():
+        raise ConfigError(f"{name}: expected the absolute path of a directory.")
+    return Path(value) if value else None
 
 
 def _optional_url(env: Mapping[str, str], name: str) -> str | None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from chalicelib import optimizer
-from chalicelib.errors import NoFeasibleOffer
+from chalicelib.errors import NoFeasibleOffer, SpecError
 from chalicelib.model import CapacityType, Offer, Rejected, ResourceRequest, ScalingSpec, ServiceSpec
-from chalicelib.spec import Parsed
+from chalicelib.spec import Parsed, require_reachable_workdir
 
 HOURS_PER_MONTH = 730  # 365 * 24 / 12
 
@@ -25,10 +26,21 @@ class Plan:
     left_out: tuple[Rejected, ...]
     not_acted_on: tuple[str, ...]
     prices_as_of: str
+    prices_age_s: float
 
     @property
     def chosen(self) -> Offer:
         return self.candidates[0]
+
+    @property
+    def dearest(self) -> Offer:
+        """What is bought when everything else is sold out."""
+        return max(self.candidates, key=lambda offer: offer.price_usd_per_hour)
+
+    @property
+    def providers(self) -> frozenset[str]:
+        """Where the service may be placed."""
+        return frozenset(offer.location.provider for offer in self.candidates)
 
     @property
     def best_of_each(self) -> tuple[Offer, ...]:
@@ -40,9 +52,9 @@ class Plan:
             )
         return tuple(best.values())
 
-    def usd_per_hour(self, replicas: int) -> float:
-        """What so many replicas cost at the chosen offer."""
-        return replicas * self.spec.engine.num_nodes * self.chosen.price_usd_per_hour
+    def usd_per_hour(self, replicas: int, offer: Offer | None = None) -> float:
+        """What the machines of so many replicas cost at the chosen offer, or at another."""
+        return replicas * self.spec.engine.num_nodes * (offer or self.chosen).price_usd_per_hour
 
 
 def make(parsed: Parsed, market: Sequence[Offer], providers: Sequence[str], prices_as_of: str, now: float) -> Plan:
@@ -52,7 +64,7 @@ def make(parsed: Parsed, market: Sequence[Offer], providers: Sequence[str], pric
         parsed: the service file.
         market: offers; those of providers that are not enabled serve for suggestions only.
         providers: the enabled ones.
-        prices_as_of: ISO date of the oldest price in `market`.
+        prices_as_of: ISO 8601 date or instant of the oldest price in `market`, empty when none has one.
         now: epoch seconds.
 
     Raises:
@@ -68,10 +80,36 @@ def make(parsed: Parsed, market: Sequence[Offer], providers: Sequence[str], pric
         spec=parsed.spec,
         candidates=placement.ranked,
         why=placement.why,
-        left_out=placement.rejected,
-        not_acted_on=parsed.not_acted_on,
+        left_out=(*placement.rejected, *_lacking(resources, market, providers)),
+        not_acted_on=(*parsed.not_acted_on, *_workdir(parsed.spec, placement.ranked)),
         prices_as_of=prices_as_of,
+        prices_age_s=max(0.0, now - _epoch_s(prices_as_of)) if prices_as_of else 0.0,
     )
+
+
+def _lacking(resources: ResourceRequest, market: Sequence[Offer], providers: Sequence[str]) -> Iterator[Rejected]:
+    """Accelerators asked for by name that some of the clouds in question have, and others do not."""
+    wishes = [(pair, wish.provider) for group in resources.groups for wish in group for pair in wish.accelerators]
+    having: dict[tuple[str, int], set[str]] = {}
+    for offer in market:
+        having.setdefault((offer.accelerator, offer.accelerator_count), set()).add(offer.location.provider)
+    for pair in dict.fromkeys(pair for pair, _ in wishes):
+        named = {provider for wanted, provider in wishes if wanted == pair}
+        asked = {name for name in providers if name != "local" and ("" in named or name in named)}
+        if asked & having.get(pair, set()) and (without := sorted(asked - having[pair])):
+            yield Rejected(f"{pair[0]}:{pair[1]}", f"{', '.join(without)} has none in the catalog")
+
+
+def _workdir(service: ServiceSpec, candidates: Sequence[Offer]) -> Iterator[str]:
+    try:
+        require_reachable_workdir(service, {offer.location.provider for offer in candidates})
+    except SpecError as refusal:
+        yield from (f"{problem}; `up` refuses it" for problem in refusal.problems)
+
+
+def _epoch_s(as_of: str) -> float:
+    instant = datetime.fromisoformat(as_of)
+    return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
 
 
 def accelerators(resources: ResourceRequest) -> frozenset[str] | None:
@@ -95,6 +133,7 @@ def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
     """The plan as one JSON object. Candidates are the best place of each machine type, or `everything`."""
     probe, scaling = plan.spec.probe, plan.spec.scaling
     most = plan.usd_per_hour(scaling.max_replicas)
+    worst = plan.usd_per_hour(scaling.max_replicas, plan.dearest)
     return {
         "name": plan.name,
         "probe_method": probe.method,
@@ -124,8 +163,11 @@ def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
         "left_out": [{"what": rejected.what, "why": rejected.why} for rejected in plan.left_out],
         "not_acted_on": list(plan.not_acted_on),
         "min_usd_per_hour": round(plan.usd_per_hour(scaling.min_replicas), 6),
-        "worst_case_usd_per_hour": round(most, 6),
-        "worst_case_usd_per_month": round(most * HOURS_PER_MONTH, 2),
+        "max_usd_per_hour": round(most, 6),
+        "max_usd_per_month": round(most * HOURS_PER_MONTH, 2),
+        "worst_case_usd_per_hour": round(worst, 6),
+        "worst_case_usd_per_month": round(worst * HOURS_PER_MONTH, 2),
+        "costs_include": "machines",
         "prices_as_of": plan.prices_as_of,
     }
 

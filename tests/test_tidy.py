@@ -127,6 +127,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "edge_router": {"edge_router"},
     "replica_agent": {"replica_agent", "aiohttp", "multidict", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
+    "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
     "sailplane": {
         "sailplane",
         "chalicelib",

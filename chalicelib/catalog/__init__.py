@@ -1,6 +1,8 @@
-"""What the clouds charge, packaged: machine types and prices, good without a network.
+"""What the clouds charge: machine types and prices, good without a network.
 
-`prices/` holds a file for each cloud, made by `sailplane catalog import` (docs/catalog.md); nothing in it was typed by hand.
+`prices/` holds a packaged file for each cloud, made by `sailplane catalog import` (docs/catalog.md); nothing in it was typed by
+hand. `sailplane catalog refresh` makes newer ones outside the package, which a `Catalog` is told of. The functions of this module
+know the packaged ones only.
 AWS zones are zone ids (the same place for every account). GCP bills host and accelerator separately; an offer holds their sum.
 Accelerator memory is the nominal one (an A10G has 24).
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from chalicelib.catalog import snapshot
@@ -18,14 +20,67 @@ from chalicelib.model import Offer
 PACKAGED = Path(__file__).with_name("prices")
 
 
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Packaged prices and, of the clouds that have newer ones in the directory `refreshed`, those.
+
+    A file in `refreshed` that cannot be read counts as not there; `defects` names it.
+    """
+
+    refreshed: Path | None = None
+
+    def offers(self, providers: Sequence[str], accelerators: frozenset[str] | None = None) -> tuple[Offer, ...]:
+        """The offers of the named clouds, of certain accelerators only if wanted (`""`: machines without any)."""
+        tables = self._tables(providers)
+        return tuple(offer for table in tables for offer in table.offers(accelerators))
+
+    def accelerators(self) -> tuple[str, ...]:
+        """Canonical names of all known accelerators, e.g. `A100-80GB`, sorted."""
+        packaged = (_packaged(name).accelerators for name in _names())
+        known = (table.accelerators for table in self._tables(_names()))
+        return tuple(sorted(frozenset[str]().union(*packaged, *known)))
+
+    def as_of(self, providers: Sequence[str]) -> str:
+        """When (ISO 8601) the oldest prices among the named clouds held; empty when none of them is known."""
+        return min((table.as_of for table in self._tables(providers)), default="")
+
+    def directory(self, provider: str) -> Path:
+        """Where the cloud's snapshot lies that is in use."""
+        table = self._refreshed(provider)
+        return self.refreshed if self.refreshed and isinstance(table, snapshot.Table) else PACKAGED
+
+    def defects(self) -> tuple[str, ...]:
+        """What is wrong with refreshed files, and that they are not used."""
+        return tuple(str(found) for name in _names() if isinstance(found := self._refreshed(name), snapshot.Corrupt))
+
+    def _tables(self, providers: Sequence[str]) -> list[snapshot.Table]:
+        known = [name for name in providers if name in _names()]
+        return [
+            table if isinstance(table := self._refreshed(name), snapshot.Table) else _packaged(name) for name in known
+        ]
+
+    def _refreshed(self, provider: str) -> snapshot.Table | snapshot.Corrupt | None:
+        """The newer table, what is wrong with it, or None when there is none or the packaged one is newer."""
+        if self.refreshed is None:
+            return None
+        try:
+            changed_ns = snapshot.path(self.refreshed, provider).stat().st_mtime_ns
+        except OSError:
+            return None
+        found = _table(self.refreshed, provider, changed_ns)
+        if isinstance(found, snapshot.Table) and found.as_of < _packaged(provider).as_of:
+            return None
+        return found
+
+
 def offers(providers: Sequence[str], accelerators: frozenset[str] | None = None) -> tuple[Offer, ...]:
-    """The packaged offers of the named clouds, of certain accelerators only if wanted (`""`: machines without any)."""
-    return tuple(offer for name in providers if name in _names() for offer in _table(name).offers(accelerators))
+    """As `Catalog.offers`, of the packaged prices."""
+    return Catalog().offers(providers, accelerators)
 
 
 def accelerators() -> tuple[str, ...]:
-    """Canonical names of all known accelerators, e.g. `A100-80GB`, sorted."""
-    return tuple(sorted(frozenset[str]().union(*(_table(name).accelerators for name in _names()))))
+    """As `Catalog.accelerators`, of the packaged prices."""
+    return Catalog().accelerators()
 
 
 def providers() -> tuple[str, ...]:
@@ -34,8 +89,8 @@ def providers() -> tuple[str, ...]:
 
 
 def as_of(providers: Sequence[str]) -> str:
-    """The date (ISO 8601) of the oldest prices among the named clouds; empty when the catalog knows none of them."""
-    return min((_table(name).as_of for name in providers if name in _names()), default="")
+    """As `Catalog.as_of`, of the packaged prices."""
+    return Catalog().as_of(providers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +98,12 @@ class CatalogMarket:
     """The catalog as a `ports.Market`, beside the offers of providers that know their own (`local`)."""
 
     own: Mapping[str, Callable[[], Sequence[Offer]]]
+    catalog: Catalog = Catalog()
 
     def offers(self, providers: Sequence[str]) -> Sequence[Offer]:
         """Every offer of the named providers."""
         own = [offer for provider in providers if provider in self.own for offer in self.own[provider]()]
-        return (*own, *offers([provider for provider in providers if provider not in self.own]))
+        return (*own, *self.catalog.offers([provider for provider in providers if provider not in self.own]))
 
 
 @cache
@@ -56,5 +112,14 @@ def _names() -> tuple[str, ...]:
 
 
 @cache
-def _table(provider: str) -> snapshot.Table:
+def _packaged(provider: str) -> snapshot.Table:
     return snapshot.table(PACKAGED, provider)
+
+
+@lru_cache(maxsize=8)  # a control plane that lives on sees files replaced
+def _table(directory: Path, provider: str, changed_ns: int) -> snapshot.Table | snapshot.Corrupt:
+    del changed_ns  # a part of the cache's key
+    try:
+        return snapshot.checked_table(directory, provider)
+    except snapshot.Corrupt as defect:
+        return defect

@@ -1,15 +1,18 @@
-"""The catalog's own format: one gzip file for each cloud, two lines of JSON.
+"""The catalog's own format: one gzip file for each cloud, three lines of JSON.
 
 The first line holds what planning needs: `as_of` (ISO date of the prices), `source`, `digest` (SHA-256 of what was imported),
 `shapes` (machine types), `places` (region, zone) and `prices`, each `[shape, place, on-demand $/h, spot $/h]` with indices into
 the former two and null for what is not offered. The second line, which only `sailplane catalog doctor` reads, lists what was
-quarantined. Equal content makes equal bytes: everything is sorted and no time of writing is kept.
+quarantined, the third the prices that wait to be confirmed. Equal content makes equal bytes: everything is sorted and no time of
+writing is kept.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import math
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -54,9 +57,24 @@ class Quarantined:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Suspect:
+    """A price that has jumped and waits to be confirmed. `price` as in `Quarantined`; `since` in epoch seconds."""
+
+    instance_type: str
+    accelerator: str
+    accelerator_count: int
+    region: str
+    zone: str
+    price: str
+    believed: float
+    said: float
+    since: float
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The prices of one cloud on a day."""
+    """The prices of one cloud at an instant: `as_of` is an ISO 8601 date, or a time of day with its zone as well."""
 
     provider: str
     as_of: str
@@ -64,6 +82,7 @@ class Snapshot:
     digest: str
     prices: tuple[Price, ...]
     quarantined: tuple[Quarantined, ...] = ()
+    suspects: tuple[Suspect, ...] = ()
 
     @property
     def offers(self) -> int:
@@ -134,11 +153,59 @@ def table(directory: Path, provider: str) -> Table:
         return Table(provider, json.loads(lines.readline()))
 
 
+class Corrupt(Exception):
+    """A snapshot that cannot be used; the message says which and why."""
+
+
+def checked_table(directory: Path, provider: str) -> Table:
+    """As `table`, of a file that others may have written. Raises `Corrupt` when anything in it is not as `write` makes it."""
+    try:
+        found = table(directory, provider)
+        prices = tuple(found.prices())
+        sound = prices and found.as_of and all(map(_is_sound, prices))
+        read(directory, provider)
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, IndexError) as error:
+        raise Corrupt(
+            f"{path(directory, provider)} cannot be read ({type(error).__name__}) and is not used."
+        ) from error
+    if not sound:
+        raise Corrupt(f"{path(directory, provider)} holds what is no price or no machine and is not used.")
+    return found
+
+
+def _is_sound(price: Price) -> bool:
+    """A wrong low price would win every plan, so whatever is not a number above zero condemns the file."""
+    shape = price.shape
+    numbers: tuple[Any, ...] = (
+        shape.vcpus,
+        shape.memory_gib,
+        *(usd for usd in (price.on_demand, price.spot) if usd is not None),
+    )
+    texts: tuple[Any, ...] = (shape.instance_type, shape.accelerator, price.region, price.zone)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(number, int | float) and 0 < number < math.inf for number in numbers)
+        and len(numbers) > 2
+    )
+
+
 def quarantined(directory: Path, provider: str) -> tuple[Quarantined, ...]:
     """Read the quarantine. Raises `FileNotFoundError` for a cloud without a snapshot."""
+    return read(directory, provider).quarantined
+
+
+def read(directory: Path, provider: str) -> Snapshot:
+    """Read everything. Raises `FileNotFoundError` for a cloud without a snapshot."""
     with gzip.open(path(directory, provider)) as lines:
-        lines.readline()
-        return tuple(Quarantined(*entry) for entry in json.loads(lines.readline()))
+        document, entries, suspects = (json.loads(lines.readline() or "[]") for _ in range(3))
+    stamp = {name: str(document[name]) for name in ("as_of", "source", "digest")}
+    return Snapshot(
+        provider,
+        prices=tuple(Table(provider, document).prices()),
+        quarantined=tuple(Quarantined(*entry) for entry in entries),
+        suspects=tuple(Suspect(*one) for one in suspects),
+        **stamp,
+    )
 
 
 def write(directory: Path, snapshot: Snapshot) -> None:
@@ -168,5 +235,7 @@ def encode(snapshot: Snapshot) -> bytes:
         "prices": sorted(prices, key=lambda price: price[:2]),
     }
     quarantined = [astuple(entry) for entry in sorted(snapshot.quarantined)]
-    lines = [json.dumps(part, separators=(",", ":"), ensure_ascii=False) + "\n" for part in (document, quarantined)]
+    suspects = [astuple(one) for one in sorted(snapshot.suspects)]
+    parts = (document, quarantined, suspects)
+    lines = [json.dumps(part, separators=(",", ":"), ensure_ascii=False) + "\n" for part in parts]
     return gzip.compress("".join(lines).encode(), mtime=0)

@@ -25,7 +25,7 @@ from chalicelib.spec import document, environment, explain, translate
 from chalicelib.spec.environment import parse_env_file
 from chalicelib.spec.schema import ServiceFile
 
-__all__ = ["Parsed", "json_schema", "parse", "parse_env_file"]
+__all__ = ["Parsed", "json_schema", "parse", "parse_env_file", "require_reachable_workdir"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,17 @@ def parse(
     if problems:
         raise _refusal(problems)
     return Parsed(translate.service_spec(file, envs), file.name or "", translate.not_acted_on(file))
+
+
+def require_reachable_workdir(service: ServiceSpec, providers: Iterable[str]) -> None:
+    """Refuse a `workdir` on this machine when the service may be placed in a cloud, whose machines cannot read it.
+
+    `providers` are those of the service's feasible offers. Raises `SpecError`.
+    """
+    clouds = sorted({*providers} - {"local"})
+    if service.engine.workdir and clouds:
+        hint = "add resources.infra: local, bring the files in an image (image_id: docker:IMAGE), or git clone them in setup"
+        raise SpecError((Problem("workdir", f"is not copied to machines of {', '.join(clouds)} yet", hint),))
 
 
 def _refusal(problems: Iterable[Problem]) -> SpecError:

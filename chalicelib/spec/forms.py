@@ -24,6 +24,10 @@ _BY_MEMORY = re.compile(r"(?P<memory>\d{1,6}(?:\.\d{1,3})?[MGT]B\+?)(?::(?P<coun
 _BY_NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9 ._-]*)(?::(?P<count>\d{1,4}))?")
 _PORTS = re.compile(r"([1-9]\d{0,4})(?:-([1-9]\d{0,4}))?")
 
+# The smallest holds a system; the largest is what the largest disk of AWS (io2) and GCP has. A cloud may refuse less.
+MIN_DISK_GIB = 10
+MAX_DISK_GIB = 65536
+
 _MAX_PORT_RANGES = 100  # 4,500 of 65,535 ports each take half a minute
 
 _CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
@@ -72,6 +76,8 @@ def disk_size(value: int | str) -> int:
     size = memory(value)
     if size.at_least or size.number < 1 or not size.number.is_integer():
         raise ValueError(f"must be a whole number of gigabytes such as 256, 256GB or 1TB, not {value!r}")
+    if not MIN_DISK_GIB <= size.number <= MAX_DISK_GIB:
+        raise ValueError(f"must lie between {MIN_DISK_GIB} and {MAX_DISK_GIB} GiB, which clouds can do, not {value!r}")
     return int(size.number)
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from chalicelib.model import ProbeSpec, ScalingSpec
 from chalicelib.spec import forms
 from chalicelib.spec.values import (
+    MAX_LABELS,
     AcceleratorCounts,
     AcceleratorText,
     AnyCase,
@@ -25,7 +26,10 @@ from chalicelib.spec.values import (
     Count,
     HeaderName,
     HeaderValue,
+    ImageId,
     Infra,
+    LabelKey,
+    LabelValue,
     NonEmpty,
     Positive,
     PositiveSeconds,
@@ -305,19 +309,23 @@ class Candidate(Section):
     use_spot: bool = False
     max_hourly_cost: Positive | None = Field(default=None, description="US dollars an hour for one replica")
     ports: Annotated[int | str | NonEmpty[int | str], checked(forms.ports)] | None = None
-    disk_size: Annotated[
-        Annotated[int | str, checked(forms.disk_size)] | None, Later("machines get their default disk")
-    ] = None
-    disk_tier: Annotated[
-        Literal["low", "medium", "high", "ultra", "best"] | None, AnyCase, Later("machines get their default disk")
-    ] = None
+    disk_size: Annotated[int | str, checked(forms.disk_size)] | None = Field(
+        default=None, description="GiB of the boot disk, or with a unit"
+    )
+    disk_tier: Annotated[Literal["low", "medium", "high", "ultra", "best", "none"] | None, AnyCase] = Field(
+        default=None, description="none: whatever the cloud gives"
+    )
     network_tier: Annotated[
         Literal["standard", "best"] | None, AnyCase, Later("machines get their default network")
     ] = None
-    image_id: Annotated[Text | dict[str, Text] | None, Later("replicas run on the default image, not in this one")] = (
-        None
-    )
-    labels: Annotated[dict[str, str], Later("machines carry Sailplane's own tags only")] = {}
+    image_id: Annotated[
+        ImageId | Annotated[dict[Text, ImageId], Field(min_length=1)] | None,
+        Later(
+            "an image for each region is not told apart yet; the default image is used",
+            lambda ids: isinstance(ids, dict),
+        ),
+    ] = Field(default=None, description="The cloud's name of an image, or docker:IMAGE")
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=MAX_LABELS)] = {}
     autostop: Annotated[
         bool | int | str | AutostopDetails | None, Later("replicas come and go by load, not by autostop")
     ] = None

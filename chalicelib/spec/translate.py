@@ -160,7 +160,7 @@ def _requirement(candidate: Candidate) -> Requirement:
         use_spot=candidate.use_spot,
         max_usd_per_hour=candidate.max_hourly_cost or 0.0,
         disk_size_gib=0 if candidate.disk_size is None else forms.disk_size(candidate.disk_size),
-        disk_tier=candidate.disk_tier or "",
+        disk_tier="" if candidate.disk_tier in (None, "none") else candidate.disk_tier,
         network_tier=candidate.network_tier or "",
         image_id=candidate.image_id if isinstance(candidate.image_id, str) else "",
         labels=tuple(sorted(candidate.labels.items())),

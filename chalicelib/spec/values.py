@@ -91,6 +91,43 @@ def _header_value(value: str) -> str:
     return value
 
 
+def _image_id(text: str) -> str:
+    if not text.isprintable() or " " in text or text == "docker:":
+        raise broken(
+            "is not an image's name", "e.g. docker:vllm/vllm-openai:v0.11.0, or the cloud's own name of an image"
+        )
+    return text
+
+
+ImageId = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_image_id)]
+
+# What AWS tags, Azure tags and GCP labels all take; GCP is the strictest. Its 64 labels include Sailplane's three.
+# https://cloud.google.com/compute/docs/labeling-resources#requirements
+MAX_LABELS = 40
+_LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
+_OUR_LABELS = "sailplane-"
+
+
+def _label_key(key: str) -> str:
+    if key.startswith(_OUR_LABELS):
+        raise broken(f"has a label {key!r}, but labels that begin with {_OUR_LABELS} are Sailplane's own")
+    if key.isprintable() and not _LABEL_KEY.fullmatch(key):  # of other characters the document has told already
+        hint = "a lower-case letter, then at most 62 of a-z, 0-9, _ and -"
+        raise broken(f"has a label {key[:80]!r}, which not every cloud takes", hint)
+    return key
+
+
+def _label_value(value: str) -> str:
+    if not _LABEL_VALUE.fullmatch(value):
+        raise broken("is a value that not every cloud takes", "at most 63 of a-z, 0-9, _ and -")
+    return value
+
+
+LabelKey = Annotated[str, AfterValidator(_label_key)]
+LabelValue = Annotated[str, AfterValidator(_label_value)]
+
+
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
 

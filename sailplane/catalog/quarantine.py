@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median_high
 
+from chalicelib.catalog.snapshot import Suspect
+
 MAX_USD_PER_HOUR = 1000.0  # the dearest machine for rent, 8 newest GPUs in the dearest region, costs a fifth of it
 MAX_VCPUS = 2048.0
 MAX_MEMORY_GIB = 65536.0
@@ -28,6 +30,7 @@ MAX_ON_DEMAND_CHANGE = (
     1.1  # times, from one snapshot to the next; Azure's flips that were reverted within hours: 1.1 to 1.8
 )
 MAX_SPOT_CHANGE = 2.0
+CONFIRM_S = 86400.0  # how long a jump must last to be believed; the longest of Azure's flips took 5.4 hours to revert
 
 
 class Reason(StrEnum):
@@ -46,6 +49,9 @@ class Reason(StrEnum):
     SPOT_EQUALS_ON_DEMAND = "spot equals on-demand"
     OUTLIER = "outlier"
     FLAPPING = "flapping"
+
+
+Key = tuple[tuple[str, str, int], str, str]  # instance type, accelerator and how many of it; region; zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ class Row:
         return self.instance_type, self.accelerator, self.accelerator_count
 
     @property
-    def key(self) -> tuple[tuple[str, str, int], str, str]:
+    def key(self) -> Key:
         """What may have one price only."""
         return self.kind, self.region, self.zone
 
@@ -92,7 +98,8 @@ class Verdict:
 
 
 Rule = Callable[[Sequence[Row]], Iterator[Verdict]]
-Prices = tuple[float | None, float | None]  # on-demand, spot
+KINDS = ("on-demand", "spot")
+Prices = tuple[float | None, float | None]  # of KINDS
 
 
 def sift(rows: Iterable[Row]) -> tuple[tuple[Row, ...], tuple[Verdict, ...]]:
@@ -101,22 +108,51 @@ def sift(rows: Iterable[Row]) -> tuple[tuple[Row, ...], tuple[Verdict, ...]]:
 
 
 def steady(
-    rows: Iterable[Row], previous: Mapping[tuple[tuple[str, str, int], str, str], Prices]
-) -> tuple[tuple[Row, ...], tuple[Verdict, ...]]:
-    """Disbelieve prices that have jumped since the previous snapshot, by `Row.key`.
+    rows: Iterable[Row], past: Mapping[Key, Prices], suspects: Mapping[tuple[Key, str], Suspect], now: float
+) -> tuple[tuple[Row, ...], tuple[Verdict, ...], tuple[Suspect, ...]]:
+    """Disbelieve prices that have jumped since the former snapshot until they have stayed where they are for a day.
 
-    A price left out is not in the next snapshot's past, so the next import that still says the same is believed.
+    Args:
+        rows: sound otherwise.
+        past: what was believed, by `Row.key`.
+        suspects: what was not, by `Row.key` and `on-demand` or `spot`.
+        now: epoch seconds of this table.
+
+    Returns:
+        The rows without what is not believed, the verdicts, and the suspects for the next table.
     """
+    left: dict[tuple[Key, str], Suspect] = {}
 
     def jumped(rows: Sequence[Row]) -> Iterator[Verdict]:
         for row in rows:
-            on_demand, spot = previous.get(row.key, (None, None))
-            if _changed(on_demand, row.on_demand, MAX_ON_DEMAND_CHANGE):
-                yield Verdict(row, "on-demand", Reason.FLAPPING, f"${row.on_demand:g} after ${on_demand:g}")
-            if _changed(spot, row.spot, MAX_SPOT_CHANGE):
-                yield Verdict(row, "spot", Reason.FLAPPING, f"${row.spot:g} after ${spot:g}")
+            believed = past.get(row.key, (None, None))
+            for kind, usd, former in zip(KINDS, (row.on_demand, row.spot), believed, strict=True):
+                before = suspects.get((row.key, kind)) or _believed(row, kind, former, now)
+                found = _jump(before, usd, now) if before and usd is not None else None
+                if found:
+                    left[row.key, kind] = found
+                    yield Verdict(row, kind, Reason.FLAPPING, f"${found.said:g} after ${found.believed:g}")
 
-    return _apply((jumped,), rows)
+    table = tuple(rows)
+    sound, found = _apply((jumped,), table)
+    listed = {row.key for row in table}
+    gone = (one for (key, _), one in suspects.items() if key not in listed and now - one.since < CONFIRM_S)
+    return sound, found, tuple(sorted((*left.values(), *gone)))
+
+
+def _believed(row: Row, kind: str, usd: float | None, now: float) -> Suspect | None:
+    """What was believed of a price, None when nothing was."""
+    (instance_type, accelerator, count), region, zone = row.key
+    return Suspect(instance_type, accelerator, count, region, zone, kind, usd, usd, now) if usd else None
+
+
+def _jump(before: Suspect, usd: float, now: float) -> Suspect | None:
+    """The price as a suspect; None when it is near what was believed last, or has stayed where it is for long enough."""
+    most = MAX_SPOT_CHANGE if before.price == "spot" else MAX_ON_DEMAND_CHANGE
+    since = now if _changed(before.said, usd, most) else before.since
+    if not _changed(before.believed, usd, most) or now - since >= CONFIRM_S:
+        return None
+    return replace(before, said=usd, since=since)
 
 
 def _apply(rules: Iterable[Rule], rows: Iterable[Row]) -> tuple[tuple[Row, ...], tuple[Verdict, ...]]:
@@ -263,8 +299,8 @@ def _outlier_in_region(rows: Sequence[Row]) -> Iterator[Verdict]:
                 yield Verdict(row, "on-demand", Reason.OUTLIER, detail)
 
 
-def _changed(old: float | None, new: float | None, most: float) -> bool:
-    return old is not None and new is not None and not old / most <= new <= old * most
+def _changed(old: float, new: float, most: float) -> bool:
+    return not old / most <= new <= old * most
 
 
 def _grouped(rows: Iterable[Row], by: Callable[[Row], object]) -> Iterable[list[Row]]:

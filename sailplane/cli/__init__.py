@@ -24,7 +24,7 @@ COMMANDS = {
     "events": "Show what happened to a service.",
     "why": "Explain the last decisions about a service.",
     "doctor": "Find what the clouds still hold that no replica needs; remove it with --fix.",
-    "catalog": "Show, check and import the packaged prices.",
+    "catalog": "Show, check and refresh the prices that plans are made on.",
     "replica": "Preempt, kill or drain one replica.",
 }
 

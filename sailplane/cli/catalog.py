@@ -1,4 +1,4 @@
-"""`sailplane catalog`: the packaged prices, their defects, and how to replace them. Needs no server."""
+"""`sailplane catalog`: the prices in use, their defects, and how to get newer ones. Needs no server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from chalicelib import catalog
 from chalicelib.catalog import PACKAGED, snapshot
 from chalicelib.catalog.snapshot import Price, Shape
 from chalicelib.errors import Invalid
-from sailplane.cli import output
+from sailplane.catalog.judging import Judged
+from sailplane.cli import LazyCommand, output, prices
 from sailplane.cli.output import Output
 
 _SHOWN = ("CLOUD", "INSTANCE", "vCPUs", "Mem(GB)", "ACCELERATORS", "ON-DEMAND ($/h)", "IN", "SPOT ($/h)", "IN")
@@ -24,27 +25,32 @@ _SHOWN_RIGHT = ("vCPUs", "Mem(GB)", "ON-DEMAND ($/h)", "SPOT ($/h)")
 
 @click.group("catalog")
 def command() -> None:
-    """Show the packaged prices, what is wrong with the tables they come from, and import newer ones."""
+    """Show the prices in use and what of their tables is not believed; get newer ones."""
+
+
+command.add_command(LazyCommand("refresh", help="Ask the clouds for today's prices and plan on them from then on."))
 
 
 @command.command()
 @click.argument("accelerator")
 @click.option("--all", "everything", is_flag=True, help="Show every place, not the cheapest of each machine type only.")
+@prices.needed
 @output.options
 def show(out: Output, *, accelerator: str, everything: bool) -> None:
     """List every machine with ACCELERATOR, such as L4, or A100-80GB:4 for so many of them."""
-    name, count = _named(accelerator)
+    used = prices.current()
+    name, count = _named(accelerator, used.accelerators())
     found = [
         (provider, price)
         for provider in catalog.providers()
-        for price in snapshot.table(PACKAGED, provider).prices()
+        for price in snapshot.table(used.directory(provider), provider).prices()
         if price.shape.accelerator == name and count in (0, price.shape.accelerator_count)
     ]
     rows = sorted(_rows(found, everything=everything), key=lambda row: (row[4], _usd(row[5]), _usd(row[7]), row))
     out.table(_SHOWN, rows, _SHOWN_RIGHT)
     if not everything:
         out.data(f"The cheapest place of each machine type; --all shows all {len(found)} places.")
-    stamps = {provider: catalog.as_of([provider]) for provider, _ in found}
+    stamps = {provider: used.as_of([provider]) for provider, _ in found}
     dates = ", ".join(f"{provider} {as_of}" for provider, as_of in stamps.items())
     out.data(f"Prices as of: {dates}; a cloud may have changed them since.")
     out.document({"accelerator": name, "prices_as_of": stamps, "offers": [_document(*one) for one in found]})
@@ -52,21 +58,21 @@ def show(out: Output, *, accelerator: str, everything: bool) -> None:
 
 @command.command()
 @click.option("--all", "everything", is_flag=True, help="List every quarantined line.")
+@prices.needed
 @output.options
 def doctor(out: Output, *, everything: bool) -> None:
-    """Say what of the imported tables is not believed, and why."""
-    clouds = []
+    """Say what of the price tables in use is not believed, and why."""
+    clouds, used = [], prices.current()
     for provider in catalog.providers():
-        table, quarantined = snapshot.table(PACKAGED, provider), snapshot.quarantined(PACKAGED, provider)
+        table = snapshot.read(used.directory(provider), provider)
+        quarantined = table.quarantined
         reasons = dict(sorted(Counter(entry.reason for entry in quarantined).items()))
-        offers = sum(1 for _ in table.offers())
-        source = table.document["source"]
         clouds.append(
             {
                 "provider": provider,
                 "prices_as_of": table.as_of,
-                "source": source,
-                "offers": offers,
+                "source": table.source,
+                "offers": table.offers,
                 "quarantined": reasons,
                 "lines": [
                     {name: getattr(entry, name) for name in ("line", "what", "price", "reason", "detail")}
@@ -74,13 +80,15 @@ def doctor(out: Output, *, everything: bool) -> None:
                 ],
             }
         )
-        out.data(f"{provider}: {offers} offers as of {table.as_of}, from {source}; {len(quarantined)} quarantined")
+        out.data(
+            f"{provider}: {table.offers} offers as of {table.as_of}, from {table.source}; {len(quarantined)} quarantined"
+        )
         for reason, count in reasons.items():
             out.data(f"  {count:6} {reason}")
             for entry in quarantined if everything else ():
                 if entry.reason == reason:
                     out.data(f"         line {entry.line}: {entry.what} ({entry.price}): {entry.detail}")
-    out.document({"clouds": clouds})
+    out.document({"clouds": clouds, "defects": list(used.defects())})
 
 
 @command.command("import")
@@ -114,7 +122,12 @@ def import_(
         raise click.BadParameter(message, param_hint="--provider")
     if not (providers or present):
         raise Invalid(f"{directory} holds none of {', '.join(f'{name}/vms.csv' for name in importing.PROVIDERS)}.")
-    done = importing.run(directory, target, providers or present, as_of.date().isoformat(), source, fresh=fresh)
+    report(out, importing.run(directory, target, providers or present, as_of.date().isoformat(), source, fresh=fresh))
+
+
+def report(out: Output, done: Iterable[Judged]) -> None:
+    """Each cloud's offers, and what of its table is not believed."""
+    done = list(done)
     for one in done:
         news = "unchanged" if one.unchanged else f"{one.before or 0} before"
         out.data(f"{one.snapshot.provider}: {one.snapshot.offers} offers ({news})")
@@ -136,10 +149,10 @@ def import_(
     )
 
 
-def _named(text: str) -> tuple[str, int]:
+def _named(text: str, accelerators: Iterable[str]) -> tuple[str, int]:
     """Canonical name and number (0: any). Raises `Invalid` with the nearest known names."""
     name, _, count = text.partition(":")
-    known = {one.lower(): one for one in catalog.accelerators()}
+    known = {one.lower(): one for one in accelerators}
     if name.lower() not in known or (count and not count.isdecimal()):
         near = get_close_matches(name.lower(), known, cutoff=0.3) or sorted(known)
         raise Invalid(f"No machine of the catalog has {text!r}. Near it: {', '.join(known[one] for one in near)}.")
@@ -152,15 +165,15 @@ def _rows(found: Iterable[tuple[str, Price]], *, everything: bool) -> Iterator[t
     for provider, price in found:
         place = (price.region, price.zone) if everything else ("", "")
         groups.setdefault((provider, price.shape, *place), []).append(price)
-    for (provider, shape, _, _), prices in groups.items():
+    for (provider, shape, _, _), group in groups.items():
         yield (
             provider,
             shape.instance_type,
             f"{shape.vcpus:g}",
             f"{shape.memory_gib:g}",
             f"{shape.accelerator}:{shape.accelerator_count}",
-            *_cheapest((price.on_demand, price) for price in prices),
-            *_cheapest((price.spot, price) for price in prices),
+            *_cheapest((price.on_demand, price) for price in group),
+            *_cheapest((price.spot, price) for price in group),
         )
 
 

@@ -10,27 +10,17 @@ from typing import Any, TypeVar
 import click
 
 from chalicelib.errors import Unreachable
+from sailplane.cli import prices
 from sailplane.cli.client import Client
 from sailplane.local.home import Home
 
 _R = TypeVar("_R")
 
-_home_option = click.option(
-    "--home",
-    "root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=lambda: Path.home() / ".sailplane",
-    envvar="SAILPLANE_HOME",
-    show_envvar=True,
-    show_default="~/.sailplane",
-    help="Where the local stack keeps its things.",
-)
-
 
 def home(command: Callable[..., _R]) -> Callable[..., _R]:
     """Give a command the argument `home`, the local stack's directory."""
 
-    @_home_option
+    @prices.home_option()
     @functools.wraps(command)
     def with_home(*args: Any, root: Path, **others: Any) -> _R:
         return command(*args, home=_home_at(root), **others)
@@ -45,7 +35,7 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
         "--url", envvar="SAILPLANE_URL", show_envvar=True, help="Control plane to use instead of the local one."
     )
     @click.option("--key", envvar="SAILPLANE_KEY", show_envvar=True, help="Its admin key; better given by environment.")
-    @_home_option
+    @prices.home_option()
     @functools.wraps(command)
     def with_client(*args: Any, url: str | None, key: str | None, root: Path, **others: Any) -> _R:
         if url and not key:

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 import click
 
 from chalicelib import catalog, optimizer, spec
+from chalicelib.catalog import Catalog
 from chalicelib.errors import NoFeasibleOffer
 from chalicelib.model import CapacityType, Offer, ServiceSpec
 from chalicelib.providers.local.offers import offers as local_offers
 from sailplane import plan as planning
-from sailplane.cli import inputs, output
+from sailplane.cli import inputs, output, prices
 
 _HEADING = ("CLOUD", "INSTANCE", "vCPUs", "Mem(GB)", "ACCELERATORS", "REGION/ZONE", "CAPACITY", "COST ($/h)", "CHOSEN")
 _FLUSH_RIGHT = ("vCPUs", "Mem(GB)", "COST ($/h)")
@@ -27,29 +28,31 @@ _CAPACITY = {CapacityType.SPOT: "spot", CapacityType.ON_DEMAND: "on-demand"}
 @click.option(
     "--providers", metavar="NAME,...", help="Plan for these only. [default: aws,azure,gcp and what FILE names]"
 )
+@prices.needed
 @output.options
 def command(out: output.Output, text: str, envs: dict[str, str], everything: bool, providers: str | None) -> None:
     """Show where the service in FILE would run, what it would cost, and what was left out and why.
 
     Nothing is started and no server is needed.
     """
-    parsed = spec.parse(text, env_overrides=envs, known_accelerators=catalog.accelerators())
-    plan = make(parsed, _known(providers.split(",")) if providers else _usual_providers(parsed.spec))
+    used = prices.current()
+    parsed = spec.parse(text, env_overrides=envs, known_accelerators=used.accelerators())
+    plan = make(parsed, _known(providers.split(",")) if providers else _usual_providers(parsed.spec), used)
     show(out, plan, everything=everything)
     out.document(planning.document(plan, everything=everything))
     out.next(shlex.join(["sailplane", "up", output.current().source, "-n", plan.name or "NAME"]))
 
 
-def make(parsed: spec.Parsed, providers: Sequence[str]) -> planning.Plan:
-    """Plan on packaged prices and this machine. Raises `NoFeasibleOffer`."""
+def make(parsed: spec.Parsed, providers: Sequence[str], used: Catalog) -> planning.Plan:
+    """Plan on the catalog's prices and this machine. Raises `NoFeasibleOffer`."""
     clouds, resources = sorted({*_CLOUDS, *providers} - {"local"}), parsed.spec.resources
 
     def market(accelerators: frozenset[str] | None) -> Sequence[Offer]:
-        return (*local_offers(), *catalog.offers(clouds, accelerators))
+        return (*local_offers(), *used.offers(clouds, accelerators))
 
     try:
         narrow = market(planning.accelerators(resources))
-        return planning.make(parsed, narrow, providers, catalog.as_of(providers), time.time())
+        return planning.make(parsed, narrow, providers, used.as_of(providers), time.time())
     except NoFeasibleOffer as refusal:
         # Only to name the nearest that would do is the whole market wanted, at 30 ms more.
         nearest = optimizer.explain(resources, market(None), providers)
@@ -68,6 +71,9 @@ def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -
         (f"Cost of {replicas} replica{'s' * (replicas != 1)}:", _cost(plan.usd_per_hour(replicas)))
         for replicas in sorted({scaling.min_replicas, scaling.max_replicas})
     ]
+    if plan.dearest.price_usd_per_hour > plan.chosen.price_usd_per_hour:
+        worst = plan.usd_per_hour(scaling.max_replicas, plan.dearest)
+        facts.append(("Worst case, all cheaper offers sold out:", _cost(worst)))
     out.data("\n".join([*output.aligned(facts, (False, False)), ""]))
     shown = plan.candidates if everything else plan.best_of_each
     out.table(_HEADING, [_row(offer, chosen=offer is plan.chosen) for offer in shown], _FLUSH_RIGHT)
@@ -77,7 +83,11 @@ def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -
     _list(out, "Left out:", (f"{rejected.what}: {rejected.why}" for rejected in plan.left_out))
     _list(out, "Not acted on yet:", plan.not_acted_on)
     if plan.chosen.price_usd_per_hour:
-        out.data(f"Prices as of {plan.prices_as_of}; a cloud may have changed them since.")
+        days = int(plan.prices_age_s // 86400)
+        out.data(
+            f"Prices as of {plan.prices_as_of}{f' ({days} days old)' if days else ''}, of machines only: disks, addresses and "
+            "traffic come on top. A cloud may have changed them since; `sailplane catalog refresh` asks it."
+        )
 
 
 def _all_providers() -> tuple[str, ...]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from chalicelib import catalog, spec
+from chalicelib import spec
 from chalicelib.api.schemas import Service, Version
 from chalicelib.errors import Conflict
 from chalicelib.model import ReplicaStatus, ServiceSpec, ServiceStatus
-from sailplane.cli import connection, inputs, output, plan, workdir
+from sailplane.cli import connection, inputs, output, plan, prices, workdir
 from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
 from sailplane.cli.failures import ServiceFailed
@@ -34,8 +34,9 @@ def command(
     Replicas are replaced one after the other, or not at all when only policy changes. A replica of the old version goes
     when one of the new version is ready, so a broken new version ends the command with exit code 7 and the old one serves on.
     """
+    catalog = prices.current()
     parsed = spec.parse(text, env_overrides=envs, known_accelerators=catalog.accelerators())
-    plan.make(parsed, client.info().providers)
+    spec.require_reachable_workdir(parsed.spec, plan.make(parsed, client.info().providers, catalog).providers)
     text = workdir.made_absolute(text, Path(output.current().source).parent)
     current = client.versions(name)[-1]
     # Read once more as the control plane will: replicas are made of the absolute `workdir`.

@@ -157,6 +157,7 @@ def _configuration(home: Home, database_url: str, api_url: str, edge_url: str, b
             "SAILPLANE_DYNAMODB_ENDPOINT": database_url,
             "SAILPLANE_EDGE_URL": edge_url,
             "SAILPLANE_LOCAL_ROOT": str(home.replicas),
+            "SAILPLANE_CATALOG": str(home.catalog),
             "SAILPLANE_ADMIN_KEY": keys.admin_key,
             "SAILPLANE_ROUTER_TOKEN": keys.router_token,
             "SAILPLANE_AGENT_KEY": keys.agent_key,

@@ -1,4 +1,4 @@
-"""What the local stack keeps on disk, in $SAILPLANE_HOME/local: its secrets, who is running, and the log."""
+"""What is kept on disk in $SAILPLANE_HOME: refreshed prices, and the local stack's secrets, who is running, and the log."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class Home:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.local = root / "local"
+        self.catalog = root / "catalog"
         self.log = self.local / "daemon.log"
         self.database = self.local / "ministack"
         self.replicas = self.local / "replicas"
@@ -53,7 +54,7 @@ class Home:
     def make(self) -> None:
         """See to it that the directory is there. Raises `Invalid` when it cannot be."""
         try:
-            for directory in (self.root, self.local):  # parents get the umask's mode, not the given one
+            for directory in (self.root, self.local, self.catalog):  # parents get the umask's mode, not the given one
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             advice = "Choose another directory with --home or SAILPLANE_HOME."

@@ -93,8 +93,8 @@ def test_market_asks_a_provider_that_knows_its_own_offers() -> None:
 def test_the_tables_are_read_on_first_use_only() -> None:
     """Importing the catalog costs nothing until a price is wanted, and then only the clouds in question."""
     code = (
-        "from chalicelib import catalog; assert catalog._table.cache_info().currsize == 0; catalog.offers(['gcp']);"
-        "assert catalog._table.cache_info().currsize == 1"
+        "from chalicelib import catalog; assert catalog._packaged.cache_info().currsize == 0; catalog.offers(['gcp']);"
+        "assert catalog._packaged.cache_info().currsize == 1"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 0
 

@@ -11,7 +11,7 @@ import pytest
 from chalicelib.catalog import PACKAGED, snapshot
 from chalicelib.errors import Invalid
 from sailplane.catalog import importing
-from sailplane.catalog.importing import Imported
+from sailplane.catalog.judging import Judged
 
 AWS = (
     "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,AvailabilityZone,Arch"
@@ -29,11 +29,11 @@ def text(header: str, *lines: str) -> bytes:
     return "\n".join([header, *lines, ""]).encode()
 
 
-def judged(provider: str, content: bytes, former: snapshot.Snapshot | None = None) -> Imported:
-    return importing.judge(provider, content, former, "2026-01-01", "a test")
+def judged(provider: str, content: bytes, former: snapshot.Snapshot | None = None, as_of: str = "2026-01-01") -> Judged:
+    return importing.judge(provider, content, former, as_of, "a test")
 
 
-def found(imported: Imported) -> list[tuple[str, str, int, float | None, float | None]]:
+def found(imported: Judged) -> list[tuple[str, str, int, float | None, float | None]]:
     return [
         (one.shape.instance_type, one.shape.accelerator, one.shape.accelerator_count, one.on_demand, one.spot)
         for one in imported.snapshot.prices
@@ -45,7 +45,7 @@ def put(directory: Path, provider: str, content: bytes) -> None:
     (directory / provider / "vms.csv").write_bytes(content)
 
 
-def run(source: Path, target: Path, *providers: str, fresh: bool = False) -> list[Imported]:
+def run(source: Path, target: Path, *providers: str, fresh: bool = False) -> list[Judged]:
     return importing.run(source, target, providers, "2026-01-01", "a test", fresh=fresh)
 
 
@@ -179,6 +179,25 @@ def test_a_price_that_flips_and_reverts_never_wins() -> None:
     assert {price.on_demand for price in flipped.snapshot.prices} == {1.0, None}
     back = judged("aws", text(AWS, *aws()), flipped.snapshot)
     assert set(back.snapshot.prices) == set(normal.prices)
+    assert back.snapshot.suspects == ()
+
+
+def test_a_jump_is_believed_when_the_same_table_says_so_a_day_later() -> None:
+    """Hours later it is still left out, however often it is imported; a day later it is believed."""
+    normal = judged("aws", text(AWS, *aws())).snapshot
+    content = text(AWS, *aws(price=1.5, zones=ZONES[:1]), *aws(zones=ZONES[1:]))
+    kept = normal
+    for hour in (1, 5, 23):
+        kept = judged("aws", content, kept, f"2026-01-01T{hour:02}:00Z").snapshot
+        assert {price.on_demand for price in kept.prices} == {1.0, None}
+    confirmed = judged("aws", content, kept, "2026-01-02T02:00Z").snapshot
+    assert {price.on_demand for price in confirmed.prices} == {1.0, 1.5}
+
+
+def test_a_long_past_price_is_no_measure() -> None:
+    """A price list of half a year ago does not make today's jump a flip."""
+    old = judged("aws", text(AWS, *aws(price=1.5, spot=0.6)), as_of="2025-06-01").snapshot
+    assert judged("aws", text(AWS, *aws()), old).reasons == {}
 
 
 @pytest.mark.public_catalog

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sailplane.catalog.quarantine import Reason, Row, Verdict, sift, steady
+from chalicelib.catalog.snapshot import Suspect
+from sailplane.catalog.quarantine import CONFIRM_S, Reason, Row, Verdict, sift, steady
 
 ROW = Row(2, "g6.xlarge", 4, 16, "L4", 1, "r1", "r1-a", 0.8, 0.3)
 ELSEWHERE = [replace(ROW, line=10 + n, region=f"e{n}", zone=f"e{n}-a", on_demand=0.8 + n / 100) for n in range(4)]
@@ -99,15 +100,36 @@ def test_a_slice_that_is_listed_as_a_whole_accelerator_is_seen() -> None:
     assert verdicts(ROW, replace(whole, on_demand=1.3, spot=0.5)) == []
 
 
+def flapped(row: Row, suspects: tuple[Suspect, ...] = (), now: float = 0.0) -> tuple[list[str], tuple[Suspect, ...]]:
+    """Which of the row's prices are not believed beside $0.8 and $0.3, and the suspects for the next table."""
+    known = {(row.key, one.price): one for one in suspects}
+    _, found, left = steady([row], {ROW.key: (0.8, 0.3)}, known, now)
+    assert {one.reason for one in found} <= {Reason.FLAPPING}
+    return [one.price for one in found], left
+
+
 def test_a_flapping_price_is_left_out_until_it_is_confirmed() -> None:
-    """A list price that jumped by half is left out beside its spot price; the next import that repeats it is believed."""
+    """A list price that jumped by half is left out beside its spot price until it has been the same for a day."""
     jumped = replace(ROW, on_demand=1.2)
-    sound, found = steady([jumped], {ROW.key: (0.8, 0.3)})
-    assert [(one.price, one.reason) for one in found] == [("on-demand", Reason.FLAPPING)]
+    sound, _, _ = steady([jumped], {ROW.key: (0.8, 0.3)}, {}, 0.0)
     assert sound == (replace(jumped, on_demand=None),)
-    assert steady([jumped], {row.key: (row.on_demand, row.spot) for row in sound}) == ((jumped,), ())
-    assert steady([replace(ROW, spot=0.9)], {ROW.key: (0.8, 0.3)})[1][0].price == "spot"
-    assert steady([replace(ROW, on_demand=0.82, spot=0.5)], {ROW.key: (0.8, 0.3)})[1] == ()
+    kinds, suspects = flapped(jumped)
+    assert kinds == ["on-demand"]
+    kinds, suspects = flapped(jumped, suspects, 5 * 3600.0)
+    assert (kinds, [one.since for one in suspects]) == (["on-demand"], [0.0])
+    assert flapped(jumped, suspects, CONFIRM_S) == ([], ())
+    assert flapped(replace(ROW, spot=0.9))[0] == ["spot"]
+    assert flapped(replace(ROW, on_demand=0.82, spot=0.5)) == ([], ())
+
+
+def test_a_price_that_goes_on_jumping_stays_left_out() -> None:
+    """Every jump begins the day anew, also after a table that did not list the price; what reverts is believed at once."""
+    _, suspects = flapped(replace(ROW, on_demand=1.2))
+    _, suspects = flapped(replace(ROW, on_demand=0.5), suspects, CONFIRM_S)
+    assert [(one.believed, one.said, one.since) for one in suspects] == [(0.8, 0.5, CONFIRM_S)]
+    _, _, unlisted = steady([], {}, {(ROW.key, "on-demand"): suspects[0]}, CONFIRM_S + 1)
+    assert unlisted == suspects
+    assert flapped(ROW, suspects, CONFIRM_S + 3600) == ([], ())
 
 
 prices = st.one_of(st.none(), st.sampled_from((-1.0, 0.0, 0.01, 0.3, 0.5, 0.8, 0.80001, 1.6, 9.0, 5000.0)))

@@ -25,6 +25,7 @@ envs: {TOKEN: null}
 resources:
   ports: 8080
   disk_size: 1024
+  network_tier: best
   accelerators: {L4:8, a10g:8, A10:8, A100-80GB:2}
 run: serve
 """
@@ -43,7 +44,9 @@ CANDIDATE_KEYS = {
 
 
 def plan(text: str, *args: str) -> Result:
-    return CliRunner().invoke(cli, ["plan", "-", "--env", "TOKEN=x", *args], input=text)
+    # A home that is nowhere: the packaged prices, whatever this machine's user has refreshed.
+    env = {"SAILPLANE_HOME": "/nowhere"}
+    return CliRunner().invoke(cli, ["plan", "-", "--env", "TOKEN=x", *args], input=text, env=env)
 
 
 def planned(text: str, *args: str) -> dict[str, Any]:
@@ -86,7 +89,9 @@ def test_the_summary_says_what_was_understood_and_what_it_costs() -> None:
         "1800",
         "0 to 10 replicas, requests/s per replica: 2.5",
         "$73.46 an hour, at most $53,625.80 a month",
+        "Worst case, all cheaper offers sold out:  $",
         "Prices as of 20",
+        "of machines only",
     ):
         assert fact in text
 
@@ -103,10 +108,11 @@ def test_nothing_is_silently_ignored() -> None:
     """What no cloud has, what was not wanted and what Sailplane does not act on yet are all listed."""
     text = plan(MIXTRAL).stdout
     assert "  A10:8: no enabled provider offers it; A10 comes in 1, 2\n" in text
-    assert "Not acted on yet:\n  resources.disk_size: " in text
+    assert "  A10G:8: azure, gcp has none in the catalog\n" in text
+    assert "Not acted on yet:\n  resources.network_tier: " in text
     document = planned(MIXTRAL)
     assert any(entry["what"] == "A10:8" for entry in document["left_out"])
-    assert any(entry.startswith("resources.disk_size") for entry in document["not_acted_on"])
+    assert any(entry.startswith("resources.network_tier") for entry in document["not_acted_on"])
 
 
 def test_json_is_one_object_with_stable_keys() -> None:
@@ -115,7 +121,9 @@ def test_json_is_one_object_with_stable_keys() -> None:
     assert all(set(candidate) == CANDIDATE_KEYS for candidate in document["candidates"])
     assert [candidate["chosen"] for candidate in document["candidates"]].index(True) == 0
     assert sum(candidate["chosen"] for candidate in document["candidates"]) == 1
-    assert document["worst_case_usd_per_hour"] == pytest.approx(10 * document["candidates"][0]["price_usd_per_hour"])
+    prices = [candidate["price_usd_per_hour"] for candidate in planned(MIXTRAL, "--all")["candidates"]]
+    assert document["max_usd_per_hour"] == pytest.approx(10 * prices[0])
+    assert document["worst_case_usd_per_hour"] == pytest.approx(10 * max(prices))
     assert document["worst_case_usd_per_month"] == pytest.approx(730 * document["worst_case_usd_per_hour"])
     assert document["min_usd_per_hour"] == 0
     assert {candidate["accelerators"] for candidate in document["candidates"]} == {"L4:8", "A10G:8", "A100-80GB:2"}
@@ -153,6 +161,33 @@ def test_a_file_that_names_this_machine_is_planned_for_it() -> None:
     assert local["worst_case_usd_per_month"] == 0
     clouds = planned(text % "")
     assert "local" not in {candidate["provider"] for candidate in clouds["candidates"]}
+
+
+def test_spot_and_on_demand_side_by_side() -> None:
+    """`any_of` may mix both ways of buying: both are ranked, and the worst case is at the on-demand price."""
+    text = MIXTRAL.replace(
+        "{L4:8, a10g:8, A10:8, A100-80GB:2}", "L4:8\n  any_of: [{use_spot: true}, {use_spot: false}]"
+    )
+    document = planned(text, "--all")
+    kinds = {candidate["capacity_type"]: candidate["price_usd_per_hour"] for candidate in document["candidates"]}
+    assert set(kinds) == {"SPOT", "ON_DEMAND"}
+    assert document["candidates"][0]["capacity_type"] == "SPOT"
+    assert document["worst_case_usd_per_hour"] == pytest.approx(10 * max(kinds.values()))
+
+
+def test_a_cloud_that_lacks_the_accelerator_is_named() -> None:
+    """T4 on GCP and Azure, and said of AWS, whose packaged prices have none; nothing is said of clouds not asked."""
+    text = MIXTRAL.replace("{L4:8, a10g:8, A10:8, A100-80GB:2}", "T4")
+    assert "  T4:1: aws has none in the catalog\n" in plan(text).stdout
+    assert {candidate["provider"] for candidate in planned(text)["candidates"]} == {"azure", "gcp"}
+    assert "has none" not in plan(text.replace("ports", "infra: gcp\n  ports")).stdout
+
+
+def test_a_working_directory_in_a_cloud_is_said_not_to_work() -> None:
+    """Files of this machine do not reach a cloud's; the plan says so and what to do instead."""
+    said = plan(f"workdir: .\n{MIXTRAL}").stdout
+    assert "  workdir: is not copied to machines of aws, azure, gcp yet" in said
+    assert "image_id: docker:IMAGE" in said
 
 
 def test_no_feasible_accelerator_ends_with_suggestions() -> None:

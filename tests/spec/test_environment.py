@@ -78,7 +78,7 @@ def test_only_the_sections_that_allow_it_are_substituted() -> None:
         name: $DIR
         envs: {DIR: data}
         service: {readiness_probe: "/${DIR}"}
-        resources: {ports: 80, labels: {a: $DIR}}
+        resources: {ports: 80, image_id: $DIR}
         workdir: ./$DIR
         setup: echo $DIR
         run: serve ${DIR}
@@ -87,7 +87,7 @@ def test_only_the_sections_that_allow_it_are_substituted() -> None:
     engine = parsed.spec.engine
     assert (parsed.spec.probe.path, engine.workdir) == ("/data", "./data")
     assert (engine.setup, engine.run, parsed.name) == ("echo $DIR", "serve ${DIR}", "$DIR")
-    assert parsed.spec.resources.groups[0][0].labels == (("a", "$DIR"),)
+    assert parsed.spec.resources.groups[0][0].image_id == "$DIR"
 
 
 def test_file_mounts_are_substituted_in_names_and_values() -> None:

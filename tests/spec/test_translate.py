@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib import spec
+from chalicelib.errors import SpecError
 from chalicelib.model import ProbeSpec, Requirement, ScalingSpec, ServiceSpec
 
 EVERYTHING = Path(__file__).with_name("corpus") / "everything.yaml"
@@ -82,8 +83,7 @@ def test_nothing_given_is_silently_ignored() -> None:
     assert sorted(named) == sorted(
         [
             *("file_mounts", "secrets", "service.access.keys", "service.budget", "service.load_balancing_policy"),
-            *(f"resources.{name}" for name in ("disk_size", "disk_tier", "image_id", "labels", "network_tier")),
-            "resources.any_of[2].labels",
+            "resources.network_tier",
             *(
                 f"{policy}.{name}"
                 for name in ("target_qps_per_replica", "num_overprovision", "schedule", "spot_placer")
@@ -111,6 +111,37 @@ def test_what_is_as_it_would_be_anyway_is_not_reported(given: str) -> None:
     if "service:" not in text:
         text += "\nservice: {readiness_probe: /, ports: 80}"
     assert spec.parse(text).not_acted_on == ()
+
+
+def test_the_machines_disk_image_and_labels_are_acted_on() -> None:
+    """Whoever gives them is told nothing; they reach the requirement, `disk_tier: none` as no wish."""
+    text = (
+        "service: {readiness_probe: /, ports: 80}\n"
+        "resources: {disk_size: 1TB, disk_tier: NONE, image_id: 'docker:vllm/vllm-openai:v1', labels: {team: a-b_1}}"
+    )
+    parsed = spec.parse(text)
+    assert parsed.not_acted_on == ()
+    ((requirement,),) = parsed.spec.resources.groups
+    assert (requirement.disk_size_gib, requirement.disk_tier) == (1024, "")
+    assert (requirement.image_id, requirement.labels) == ("docker:vllm/vllm-openai:v1", (("team", "a-b_1"),))
+
+
+def test_an_image_for_each_region_is_reported() -> None:
+    """SkyServe's map of images is read and not told apart yet."""
+    text = "service: {readiness_probe: /, ports: 80}\nresources: {image_id: {us-east-1: ami-1}}"
+    assert [line.split(": ")[0] for line in spec.parse(text).not_acted_on] == ["resources.image_id"]
+
+
+def test_a_working_directory_stays_on_this_machine() -> None:
+    """A path is refused where a cloud is among the candidates, with what to do instead; a file without one never is."""
+    here = spec.parse("service: {readiness_probe: /, ports: 80}\nworkdir: ./engine").spec
+    spec.require_reachable_workdir(here, ["local"])
+    with pytest.raises(SpecError) as refusal:
+        spec.require_reachable_workdir(here, ["local", "gcp", "aws"])
+    (problem,) = refusal.value.problems
+    assert (problem.path, problem.reason) == ("workdir", "is not copied to machines of aws, gcp yet")
+    assert all(way in problem.hint for way in ("infra: local", "image_id: docker:", "git clone"))
+    spec.require_reachable_workdir(parsed(), ["aws"])
 
 
 def test_other_metrics_and_git_and_nodes_are_reported() -> None:
@@ -221,6 +252,10 @@ REPLICA = [
     ("", "accelerators: L4", ""),
     ("", "use_spot: true", ""),
     ("", "image_id: {us-east-1: ami-1}", ""),
+    ("", "image_id: docker:engine", ""),
+    ("", "disk_size: 100", ""),
+    ("", "disk_tier: high", ""),
+    ("", "labels: {team: a}", ""),
     ("", "max_hourly_cost: 1", ""),
 ]
 
