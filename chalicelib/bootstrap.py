@@ -166,8 +166,9 @@ def _cloud(name: str, config: Config, clock: Clock) -> Provider:
 
 def _market(config: Config) -> Market:
     catalog = Catalog(config.catalog)
+    regions = {"aws": frozenset(config.aws_regions)} if config.aws_regions else {}
     if "local" in config.providers:
         from chalicelib.providers.local.offers import offers  # noqa: PLC0415 same
 
-        return CatalogMarket({"local": offers}, catalog)
-    return CatalogMarket({}, catalog)
+        return CatalogMarket({"local": offers}, catalog, regions)
+    return CatalogMarket({}, catalog, regions)

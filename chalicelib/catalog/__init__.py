@@ -10,12 +10,12 @@ Accelerator memory is the nominal one (an A10G has 24).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
 
 from chalicelib.catalog import snapshot
-from chalicelib.model import Offer
+from chalicelib.model import Location, Offer
 
 PACKAGED = Path(__file__).with_name("prices")
 
@@ -99,11 +99,16 @@ class CatalogMarket:
 
     own: Mapping[str, Callable[[], Sequence[Offer]]]
     catalog: Catalog = Catalog()
+    regions: Mapping[str, frozenset[str]] = field(default_factory=dict)  # of a provider that may use some only
 
     def offers(self, providers: Sequence[str]) -> Sequence[Offer]:
         """Every offer of the named providers."""
         own = [offer for provider in providers if provider in self.own for offer in self.own[provider]()]
-        return (*own, *self.catalog.offers([provider for provider in providers if provider not in self.own]))
+        listed = self.catalog.offers([provider for provider in providers if provider not in self.own])
+        return (*own, *(offer for offer in listed if self._is_allowed(offer.location)))
+
+    def _is_allowed(self, place: Location) -> bool:
+        return place.provider not in self.regions or place.region in self.regions[place.provider]
 
 
 @cache

@@ -139,11 +139,9 @@ class _Case:
         return self._fail(Reason.ENGINE_EXITED, f"the engine exited with code {probe.exit_code}{tail}")
 
     def _interrupted(self) -> Drain | None:
-        notices = (self.replica, self._instance, self._probe)
-        times = [notice.interruption_at for notice in notices if notice and notice.interruption_at is not None]
-        if not times:
+        if self._interruption_at is None:
             return None
-        left_s = max(0.0, min(times) - self.now)
+        left_s = max(0.0, self._interruption_at - self.now)
         return Drain(
             self.replica, Reason.INTERRUPTED, f"{self.replica.id}: the cloud takes the machine in {left_s:.0f} s"
         )
@@ -177,7 +175,9 @@ class _Case:
             return self._remove("it never served")
         if self._age_s > self.spec.drain_timeout_s:
             return self._remove(f"drained for {self.spec.drain_timeout_s:g} s, its time is up")
-        # Silence proves nothing about its requests, nor does an answer from before the routers had settled.
+        if self._is_taken:
+            return self._remove("the cloud took it, as it had announced")
+        # Silence by itself proves nothing about its requests, nor does an answer from before the routers had settled.
         probe, settled_at = self._probe, self.replica.status_since + self.limits.routers_settle_s
         if probe and probe.identified and probe.at > settled_at and probe.in_flight == 0:
             return self._remove("drained")
@@ -202,6 +202,18 @@ class _Case:
     @property
     def _probe(self) -> ProbeResult | None:
         return self.observed.probes.get(self.replica.id)
+
+    @property
+    def _interruption_at(self) -> float | None:
+        """The earliest instant that anybody has named."""
+        notices = (self.replica, self._instance, self._probe)
+        return min((one.interruption_at for one in notices if one and one.interruption_at is not None), default=None)
+
+    @property
+    def _is_taken(self) -> bool:
+        """The instant that the cloud has named is past, and the agent was asked and is silent."""
+        at, probe = self._interruption_at, self._probe
+        return at is not None and at <= self.now and probe is not None and not probe.identified
 
     @property
     def _instance(self) -> Instance | None:

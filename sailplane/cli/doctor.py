@@ -13,7 +13,7 @@ from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
 from sailplane.cli.output import Output
 
-_HEADING = ("CLOUD", "WHAT", "REGION", "ID", "USD/MONTH", "WHY")
+_HEADING = ("CLOUD", "WHAT", "REGION", "USD/MONTH", "WHY", "ID")
 # A disk goes after its machine, a network after its addresses: each round removes what the last one freed.
 ROUNDS_TIMEOUT_S = 120.0
 ROUND_S = 3.0
@@ -52,7 +52,7 @@ def _show(out: Output, seen: Leftovers) -> None:
     if not seen.leftovers:
         out.data("Nothing is left over." if not seen.unreachable else "Nothing is left over where it could be asked.")
         return
-    rows = [(one.provider, one.kind, one.region, one.id, _price(one.usd_per_month), one.why) for one in seen.leftovers]
+    rows = [(one.provider, one.kind, one.region, _price(one.usd_per_month), one.why, one.id) for one in seen.leftovers]
     out.table(_HEADING, rows, right=("USD/MONTH",))
 
 

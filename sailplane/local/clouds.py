@@ -85,6 +85,7 @@ class Clouds:
     def environment(self) -> dict[str, str]:
         """What tells the control plane where they are."""
         invented = {
+            "SAILPLANE_AWS_REGIONS": "us-east-1,us-east-2,us-west-2",  # every region is asked in every pass
             "SAILPLANE_GCP_PROJECT": "sailplane-local",
             "SAILPLANE_AZURE_SUBSCRIPTION": "00000000-0000-0000-0000-000000000001",
             "SAILPLANE_AZURE_RESOURCE_GROUP": "sailplane",

@@ -162,8 +162,9 @@ class _MetadataHandler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {**answered, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # a machine that is killed does not wait for its answer
+            self.end_headers()
+            self.wfile.write(body)
 
     do_PUT = do_POST = do_GET  # noqa: N815 - the base class names them so
 

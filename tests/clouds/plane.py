@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -41,7 +41,7 @@ class CloudPlane(World):
         super().__init__(clock=clock, store=MemoryStore(clock))
         self.name = name
         self.box = box
-        self.happens = lambda _call: None
+        self.happens: Callable[[str], None] = lambda _call: None
         self.provider = provider_of(box, clock, regions=_BOUGHT[name][0])
         interposed: Any = Interposed(self.provider, lambda call: self.happens(call))  # noqa: PLW0108 which function that is changes
         interposed.name, interposed.listing_lag_s = name, self.provider.listing_lag_s

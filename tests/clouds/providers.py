@@ -12,15 +12,23 @@ from tests.fakes import FakeClock
 
 def provider_of(box: Box, clock: FakeClock, deployment: str = "test", regions: tuple[str, ...] = ()) -> Provider:
     """Made as `bootstrap` makes it."""
-    told = {"deployment": deployment, "control_url": "https://control.example"}
+    url = "https://control.example"
     if box.name == "aws":
-        return AwsProvider(**told, clock=clock, endpoint_url=box.endpoint_url, regions=regions)
+        return AwsProvider(
+            deployment=deployment, control_url=url, clock=clock, endpoint_url=box.endpoint_url, regions=regions
+        )
     if box.name == "gcp":
         return GcpProvider(
-            **told, clock=clock, endpoint_url=box.endpoint_url, project="sailplane-local", pause=clock.advance
+            deployment=deployment,
+            control_url=url,
+            clock=clock,
+            endpoint_url=box.endpoint_url,
+            project="sailplane-local",
+            pause=clock.advance,
         )
     return AzureProvider(
-        **told,
+        deployment=deployment,
+        control_url=url,
         clock=clock,
         endpoint_url=box.endpoint_url,
         subscription="00000000-0000-0000-0000-000000000001",

@@ -85,14 +85,10 @@ def test_a_service_on_a_cloud_answers_through_the_router(stack: Laptop, cloud: s
     assert address.startswith("127.")
     assert address != "127.0.0.1"
     endpoint = stack.json("status", cloud, "--endpoint")["endpoint"]
-    answer = until(lambda: _answer(endpoint))
+    until(lambda: httpx.get(f"{endpoint}/v1/models", follow_redirects=True).is_success)
+    answer = httpx.get(f"{endpoint}/v1/models", follow_redirects=True)
     assert answer.json()["data"][0]["id"] == "hello"
     assert [httpx.URL(hop.headers["location"]).host for hop in answer.history] == [address]
-
-
-def _answer(endpoint: str) -> httpx.Response | None:
-    answer = httpx.get(f"{endpoint}/v1/models", follow_redirects=True)
-    return answer if answer.is_success else None
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)

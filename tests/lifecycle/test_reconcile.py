@@ -239,6 +239,17 @@ def test_a_drain_begins_when_the_routers_are_told() -> None:
     assert anew.reason is Reason.REPLACED
 
 
+def test_a_machine_that_was_taken_as_announced_is_not_drained_on() -> None:
+    """Past the instant that the cloud named a silent agent is gone; before it, or while it answers, the drain goes on."""
+    one = replica(ReplicaStatus.DRAINING, age_s=30, reason=Reason.INTERRUPTED, ready_at=START, interruption_at=NOW)
+    silent, busy = answer(one, identified=False), answer(one, in_flight=1)
+    (gone,) = decide(service(0), [one], [instance(one)], [silent])
+    assert isinstance(gone, Terminate)
+    assert gone.reason is Reason.INTERRUPTED
+    assert decide(service(0), [one], [instance(one)], [busy]) == ()
+    assert decide(service(0), [replace(one, interruption_at=NOW + 1)], [instance(one)], [silent]) == ()
+
+
 def test_who_never_served_has_nothing_to_drain() -> None:
     """A machine drained before it was ever ready is removed at once, whatever its agent says."""
     one = replica(ReplicaStatus.DRAINING, reason=Reason.USER)

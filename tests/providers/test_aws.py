@@ -346,7 +346,7 @@ def test_a_group_that_was_removed_is_made_again(cloud: AwsCloud) -> None:
     cloud.provider.terminate(first.replica_id, first.id)
     cloud.ec2().delete_security_group(GroupName="sailplane-test")
     request = launch_request(cloud.offer)
-    with pytest.raises(Unreachable, match="security group .* does not exist"):
+    with pytest.raises(Unreachable, match=r"security group .* does not exist"):
         cloud.provider.launch(request)
     assert cloud.provider.launch(request).replica_id == request.replica.id
 
