@@ -311,6 +311,19 @@ def test_routers_never_wait_for_a_cloud_or_an_agent() -> None:
     assert "launch" in {name for name, _ in routed_then}
 
 
+def test_a_large_service_is_recorded_in_transactions_that_fit() -> None:
+    """70 launches decided at once: recorded before the first one is asked for, at most 32 in a transaction, and all there."""
+    w = world()
+    w.create(wanted=spec(min_replicas=70, max_replicas=70))
+    recorded: list[int] = []
+    cloud = Interposed(w.cloud, lambda call: recorded.append(len(w.replicas())) if call == "before launch" else None)
+    w.runtime = replace(w.runtime, providers={"local": cloud})
+    w.tick(4)
+    assert recorded == [70] * 70
+    assert len(w.routed()) == 70
+    assert {replica.generation for replica in w.replicas()} == set(range(1, 71))
+
+
 def test_a_pass_that_outlives_its_lease_launches_nothing_more() -> None:
     """A cloud that takes longer than the lease to answer: the rest is left to the next pass, which finds it all recorded."""
     w = world()
