@@ -63,7 +63,7 @@ class Execution:
         self._runtime = runtime
         self.lease = lease
         self._farewells: list[tuple[str, Callable[[], str]]] = []  # whom they wait for, and what there is to say
-        self._refusals: Sequence[Unavailable] | None = None
+        self._known: Sequence[Unavailable] | None = None  # refusals
 
     def execute(self, decision: Decision) -> None:
         """Carry out every action in order; launches come last, all together.
@@ -74,7 +74,8 @@ class Execution:
             Unreachable: the store did not answer.
         """
         for action in decision.actions:
-            self._do(action)
+            if not isinstance(action, Launch):
+                self._do(action)
         self._launch([action for action in decision.actions if isinstance(action, Launch)])
 
     def finish(self) -> None:
@@ -87,8 +88,6 @@ class Execution:
 
     def _do(self, action: Action) -> None:
         match action:
-            case Launch():
-                pass  # with the others
             case Save(replica=replica):
                 events = self._events(f"replica.{replica.status.lower()}", action.why, replica.id)
                 self._write(Commit(replicas=(replica,), events=events))
@@ -151,32 +150,36 @@ class Execution:
         started = replace(replica, instance_id=instance.id, url=instance.url)
         started = moved(started, ReplicaStatus.PROVISIONING, now)
         why = f"{replica.id}: {replica.offer.location} gave {replica.offer.instance_type} ({instance.id})"
-        ended = disproved(replica, self._known_refusals(now))
+        ended = disproved(replica, self._refusals(now))
         events = self._events("replica.provisioning", why, replica.id)
         self._write(Commit(replicas=(started,), disproved=ended, events=events))
 
     def _refused(self, replica: Replica, error: LaunchError) -> None:
         now = self._runtime.clock.now()
         ended = moved(replica, ReplicaStatus.TERMINATED, now, reason=error.reason, error=str(error))
-        known = self._known_refusals(now)
-        refused = refusal(replica, error.reason, str(error), known, now, is_of_cloud=isinstance(error, Unauthorized))
+        is_of_cloud = isinstance(error, Unauthorized)
+        refused = refusal(replica, error.reason, str(error), self._refusals(now), now, is_of_cloud=is_of_cloud)
         what = _described(refused)
         why = f"{replica.id}: {replica.offer.location}: {error.reason}: {error}; {what} for {refused.until - now:.0f} s"
         events = self._events("replica.terminated", why, replica.id)
-        self._write(Commit(replicas=(ended,), unavailable=(refused,), events=events))
+        self._write(Commit(replicas=(ended,), unavailable=self._news(refused), events=events))
 
-    def _known_refusals(self, now: float) -> Sequence[Unavailable]:
-        """Read once a pass, when the first launch has its outcome."""
-        if self._refusals is None:
-            self._refusals = self._runtime.store.refusals(now)
-        return self._refusals
+    def _refusals(self, now: float) -> Sequence[Unavailable]:
+        """Read once a pass, and only when a launch has its outcome or a machine was taken."""
+        if self._known is None:
+            self._known = self._runtime.store.refusals(now)
+        return self._known
 
     def _taken(self, replica: Replica, reason: Reason, why: str) -> tuple[Unavailable, ...]:
         """Where the cloud has just taken a spot machine back, it will take the next one too."""
         if not is_worth_avoiding(replica, reason):
             return ()
         now = self._runtime.clock.now()
-        return (refusal(replica, reason, why, self._known_refusals(now), now),)
+        return self._news(refusal(replica, reason, why, self._refusals(now), now))
+
+    def _news(self, refused: Unavailable) -> tuple[Unavailable, ...]:
+        """Nothing to write when it is remembered already: all services would write to the same item."""
+        return () if refused in self._refusals(refused.since) else (refused,)
 
     def _drain(self, action: Drain) -> None:
         draining = moved(action.replica, ReplicaStatus.DRAINING, self._runtime.clock.now(), reason=action.reason)
@@ -213,9 +216,9 @@ class Execution:
     def _write(self, commit: Commit) -> None:
         self._runtime.store.commit(self.lease.service, self.lease, commit)
         self.state = _applied(self.state, commit)
-        if self._refusals is not None:
+        if self._known is not None:
             changed = {one.scope for one in (*commit.unavailable, *commit.disproved)}
-            self._refusals = [one for one in self._refusals if one.scope not in changed] + [*commit.unavailable]
+            self._known = [*(one for one in self._known if one.scope not in changed), *commit.unavailable]
 
     def _request(self, replica: Replica) -> LaunchRequest:
         spec = self._spec(replica)

@@ -47,7 +47,7 @@ class Ids(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One atomic write: all of it happens or none.
+    """One atomic write: all of it happens or none. 100 items at the most, new and TERMINATED replicas counting as two.
 
     Services and replicas are written under their `version`: 0 means "must not exist yet", any other value must equal
     what is stored. The stored version becomes `version + 1`.

@@ -41,7 +41,7 @@ def refusal(
     """What to remember when `replica` was refused, or taken, for `reason`.
 
     Each refusal in a row doubles the time that the next one is remembered. Launches that were under way together are
-    refused together: what comes while an earlier refusal holds counts as the same one. `known` are the refusals that are
+    refused together: while an earlier refusal holds, that one is returned. `known` are the refusals that are
     remembered (see `ports.Store.refusals`); `is_of_cloud` says that the cloud refuses us and not this request.
     """
     place, is_of_zone = replica.offer.location, reason is Reason.NO_CAPACITY or reason in _TAKEN
@@ -58,7 +58,9 @@ def refusal(
         until=now,
     )
     last = next((one for one in known if one.scope == found.scope), None)
-    failures = 1 if last is None else last.failures + (now >= last.until)
+    if last is not None and now < last.until:
+        return last
+    failures = last.failures + 1 if last else 1
     # The exponent is bounded so that months of refusals do not overflow a float.
     held_s = min(_CAP_S, _FIRST_S[reason] * 2.0 ** min(failures - 1, 30))
     return replace(found, failures=failures, until=now + held_s)

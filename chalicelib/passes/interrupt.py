@@ -25,7 +25,7 @@ def interrupt(
     """Note on its replica that a machine will be taken, and run the passes over the services concerned.
 
     An INTERRUPTION is durable before anything else happens, so that a pass that dies or is not let in loses nothing of it.
-    ENDED is looked at in a fresh list; REBALANCE is told as an event and no more. What is said about a machine of somebody
+    ENDED is looked up in the cloud's list; REBALANCE is told as an event and no more. What is said about a machine of somebody
     else's (a cloud's event bus tells of all in the account), twice, or too late, changes nothing.
 
     Raises:

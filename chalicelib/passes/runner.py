@@ -57,7 +57,9 @@ def tick(
     try:
         names = runtime.store.service_names()
     except Unreachable as error:
-        return (Report("", (f"store: {error}",), acted=False, next_at=started + 1.0),)
+        nothing_done = Report("", (f"store: {error}",), acted=False, next_at=started + 1.0)
+        told(nothing_done)
+        return (nothing_done,)
 
     def look_at(name: str) -> Report:
         if runtime.clock.now() - started > runtime.settings.pass_budget_s:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib import passes
-from chalicelib.errors import LaunchRefused, NoCapacity, QuotaExceeded, Unauthorized
+from chalicelib.errors import LaunchRefused, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 from chalicelib.lifecycle import moved, service_status
 from chalicelib.model import (
     Instance,
@@ -309,6 +309,41 @@ def test_routers_never_wait_for_a_cloud_or_an_agent() -> None:
     w.tick()
     assert not any(dead in routed for _, routed in routed_then)
     assert "launch" in {name for name, _ in routed_then}
+
+
+def test_every_report_is_told_as_well_as_returned() -> None:
+    """Each service's, the deployment's, and that the store is away: the laptop's loop lives on what it is told."""
+    w = world()
+    w.create("a")
+    w.create("b")
+    told: list[passes.Report] = []
+    w.cloud.down = True
+    returned = passes.tick(w.runtime, None, told.append)
+    assert sorted(report.service for report in told) == ["", "a", "b"]
+    assert tuple(told[-3:]) == returned
+
+    def lose(call: str) -> None:
+        if call == "before service_names":
+            raise Unreachable("no route to host")
+
+    w.runtime = replace(w.runtime, store=Interposed(w.store, lose))
+    told.clear()
+    (report,) = passes.tick(w.runtime, frozenset({"a"}), told.append)
+    assert told == [report]
+    assert report.failures == ("store: no route to host",)
+
+
+def test_a_large_service_is_recorded_in_transactions_that_fit() -> None:
+    """70 launches decided at once: recorded before the first one is asked for, at most 32 in a transaction, and all there."""
+    w = world()
+    w.create(wanted=spec(min_replicas=70, max_replicas=70))
+    recorded: list[int] = []
+    cloud = Interposed(w.cloud, lambda call: recorded.append(len(w.replicas())) if call == "before launch" else None)
+    w.runtime = replace(w.runtime, providers={"local": cloud})
+    w.tick(4)
+    assert recorded == [70] * 70
+    assert len(w.routed()) == 70
+    assert {replica.generation for replica in w.replicas()} == set(range(1, 71))
 
 
 def test_a_pass_that_outlives_its_lease_launches_nothing_more() -> None:

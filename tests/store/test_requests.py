@@ -25,7 +25,7 @@ def with_30_replicas(database: Database) -> None:
 
 
 def test_reading_a_steady_service_is_one_query(database: Database) -> None:
-    """Record, 30 replicas, history, load and lease come in one strongly consistent Query."""
+    """Record, 30 replicas, load and lease come in one strongly consistent Query."""
     with_30_replicas(database)
     state = database.store.load("hello")
     assert state is not None
