@@ -237,6 +237,16 @@ class TestOneMachine:
         assert cloud.provider_of("test").launch(request).status is InstanceStatus.RUNNING
         assert cloud.running() == [request.replica.id]
 
+    @pytest.mark.parametrize("call", ["instances.get", "zoneOperations.get"])
+    def test_what_may_have_started_is_not_refused(self, cloud: GcpCloud, call: str) -> None:
+        """Credentials that end between the request and its outcome: "nothing was started" would be a lie."""
+        request = launch_request(cloud.offer)
+        cloud.box.faults.once(call, Fault.UNAUTHORIZED)
+        with pytest.raises(Unreachable, match="credentials"):
+            cloud.provider.launch(request)
+        cloud.provider.launch(request)
+        assert cloud.running() == [request.replica.id]
+
     @pytest.mark.parametrize("call", ["launch", "firewalls.insert"])
     def test_a_launch_delivered_twice_starts_one_machine(self, cloud: GcpCloud, call: str) -> None:
         """The request's id makes them one, and a rule that is there is as good as one made."""
