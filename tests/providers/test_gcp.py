@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +39,7 @@ from chalicelib.providers.gcp import errors, interruption, offers
 from chalicelib.providers.gcp.compute import GcpProvider
 from tests.clouds.box import Fault, OnPaper
 from tests.clouds.gcp.box import PROJECT, GcpBox
+from tests.clouds.gcp.contract import Contract
 from tests.fakes import FakeClock
 from tests.providers.contract import FIRST, LAST, ProviderContract, launch_request
 
@@ -607,6 +610,21 @@ class TestFacts:
         )
         run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.public_contracts
+def test_another_copy_of_the_contract_accepts_all_that_is_sent(cloud: GcpCloud) -> None:
+    """Google's document as others published it, besides the box's; SAILPLANE_PUBLIC_CONTRACTS names the directory."""
+    path = Path(os.environ["SAILPLANE_PUBLIC_CONTRACTS"]) / "gcp" / "compute.v1.min.json"
+    public = Contract(json.loads(path.read_text()))
+    for offer in (SPOT_L4, CPU, sold("n1-standard-16", "us-central1-a")):
+        _, launched = cloud.launched(offer)
+        cloud.provider.list_instances()
+        cloud.provider.read_log(launched.replica_id, launched.id, 1)
+        cloud.provider.terminate(launched.replica_id, launched.id)
+    seen = [(method, each) for each in cloud.box.requests if (method := public.find(each.http_method, each.path))]
+    assert len(seen) == len(cloud.box.requests)
+    assert [fault for method, each in seen for fault in public.faults(method, each.query, each.body)] == []
 
 
 def test_locations_are_the_catalogs() -> None:
