@@ -136,6 +136,8 @@ def test_what_the_contract_does_not_know_is_refused(
 @pytest.mark.parametrize(
     ("change", "status", "message"),
     [
+        (lambda machine: machine.pop("name"), 400, "resource.name': ''. It is required"),
+        (lambda machine: machine.pop("disks"), 400, "resource.disks': ''. It is required"),
         (_rename("Upper"), 400, "resource.name"),
         (_rename("x" * 64), 400, "resource.name"),
         (lambda machine: machine["labels"].update(team="Red Team"), 400, "resource.labels"),

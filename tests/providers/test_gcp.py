@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +39,7 @@ from chalicelib.providers.gcp import errors, interruption, offers
 from chalicelib.providers.gcp.compute import GcpProvider
 from tests.clouds.box import Fault, OnPaper
 from tests.clouds.gcp.box import PROJECT, GcpBox
+from tests.clouds.gcp.contract import Contract
 from tests.fakes import FakeClock
 from tests.providers.contract import FIRST, LAST, ProviderContract, launch_request
 
@@ -215,9 +218,9 @@ class TestOneMachine:
     """However often, however badly: one machine for a replica."""
 
     def test_ten_launches_at_once_start_one_machine(self, cloud: GcpCloud) -> None:
-        """And one firewall rule."""
+        """By one control plane and by several; and one firewall rule."""
         request = launch_request(cloud.offer)
-        providers = [cloud.provider_of("test") for _ in range(10)]
+        providers = [cloud.provider] * 5 + [cloud.provider_of("test") for _ in range(5)]
         with ThreadPoolExecutor(10) as pool:
             instances = list(pool.map(lambda provider: provider.launch(request), providers))
         assert len({each.id for each in instances}) == 1
@@ -235,6 +238,16 @@ class TestOneMachine:
         with pytest.raises(Unreachable):
             cloud.provider.launch(request)
         assert cloud.provider_of("test").launch(request).status is InstanceStatus.RUNNING
+        assert cloud.running() == [request.replica.id]
+
+    @pytest.mark.parametrize("call", ["instances.get", "zoneOperations.get"])
+    def test_what_may_have_started_is_not_refused(self, cloud: GcpCloud, call: str) -> None:
+        """Credentials that end between the request and its outcome: "nothing was started" would be a lie."""
+        request = launch_request(cloud.offer)
+        cloud.box.faults.once(call, Fault.UNAUTHORIZED)
+        with pytest.raises(Unreachable, match="credentials"):
+            cloud.provider.launch(request)
+        cloud.provider.launch(request)
         assert cloud.running() == [request.replica.id]
 
     @pytest.mark.parametrize("call", ["launch", "firewalls.insert"])
@@ -597,6 +610,21 @@ class TestFacts:
         )
         run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.public_contracts
+def test_another_copy_of_the_contract_accepts_all_that_is_sent(cloud: GcpCloud) -> None:
+    """Google's document as others published it, besides the box's; SAILPLANE_PUBLIC_CONTRACTS names the directory."""
+    path = Path(os.environ["SAILPLANE_PUBLIC_CONTRACTS"]) / "gcp" / "compute.v1.min.json"
+    public = Contract(json.loads(path.read_text()))
+    for offer in (SPOT_L4, CPU, sold("n1-standard-16", "us-central1-a")):
+        _, launched = cloud.launched(offer)
+        cloud.provider.list_instances()
+        cloud.provider.read_log(launched.replica_id, launched.id, 1)
+        cloud.provider.terminate(launched.replica_id, launched.id)
+    seen = [(method, each) for each in cloud.box.requests if (method := public.find(each.http_method, each.path))]
+    assert len(seen) == len(cloud.box.requests)
+    assert [fault for method, each in seen for fault in public.faults(method, each.query, each.body)] == []
 
 
 def test_locations_are_the_catalogs() -> None:

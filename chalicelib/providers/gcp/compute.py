@@ -89,7 +89,7 @@ class GcpProvider:
         self._project = project
         self._endpoint_url = endpoint_url
         self._pause = pause
-        # The SDK's own kind of timeout is one figure for both.
+        # A number would be the time to connect and, again, the time to answer.
         timeout = ConstantTimeout(timeouts_s)  # type: ignore[no-untyped-call]  # Google's
         self._call: dict[str, Any] = {"timeout": timeout, "retry": None}
         self._firewall_name = f"sailplane-{deployment}"  # also the network tag of the machines it is for
@@ -117,8 +117,10 @@ class GcpProvider:
             try:
                 operation = self._instances.insert_unary(insert, **self._call)
             except Conflict:
-                return self._made(replica)
-            return self._answered(replica, operation)
+                operation = None
+        # From here on the machine may exist: what goes wrong with asking for it refuses nothing.
+        with errors.reaching():
+            return self._made(replica) if operation is None else self._answered(replica, operation)
 
     def terminate(self, replica_id: str, instance_id: str) -> None:
         with errors.reaching():

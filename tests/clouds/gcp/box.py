@@ -39,6 +39,7 @@ _IMAGES = frozenset(
 )
 _ACCELERATORS = {"nvidia-tesla-t4", "nvidia-tesla-p4", "nvidia-tesla-p100", "nvidia-tesla-v100"}
 _DISK_TYPES = {"pd-standard", "pd-balanced", "pd-ssd", "pd-extreme", "hyperdisk-balanced"}
+_REQUIRED = {"name", "machineType", "disks", "networkInterfaces"}
 _ON = ("STAGING", "RUNNING", "STOPPING")  # statuses of a machine that holds resources
 
 
@@ -61,7 +62,12 @@ class _Machine:
 
     @property
     def is_spot(self) -> bool:
-        return bool(self.body["scheduling"].get("provisioningModel") == "SPOT")
+        return bool(self.body.get("scheduling", {}).get("provisioningModel") == "SPOT")
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What Google calls the machine's custom metadata."""
+        return {item["key"]: item["value"] for item in self.body.get("metadata", {}).get("items", [])}
 
 
 @dataclass
@@ -184,8 +190,9 @@ class GcpBox:
         earlier = self._by_request_id.get(query.get("requestId", ""))
         if earlier is not None:
             return self._shown(earlier)
-        zone, name = path["zone"], body["name"]
+        zone = path["zone"]
         self._admit(zone, body)
+        name = body["name"]
         machine = _Machine(next(self._numbers), zone, name, body, self._clock.now(), MetadataServer(dict))
         machine.metadata = MetadataServer(partial(_metadata, machine))
         self._machines.append(machine)
@@ -281,6 +288,8 @@ class GcpBox:
         """Refuse at once what Google refuses at once."""
         if zone not in {zone for _, zone in _sold()}:
             raise invalid("zone", zone, "Unknown zone.")
+        for field_name in _REQUIRED - body.keys():
+            raise Refusal(400, "required", f"Invalid value for field 'resource.{field_name}': ''. It is required.")
         name, machine_type = body["name"], body["machineType"].rpartition("/")[2]
         if not _NAME.fullmatch(name):
             raise invalid("resource.name", name, "Must be a match of regex '(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)'")
@@ -350,7 +359,7 @@ class GcpBox:
         else:
             self._turn(machine, "PROVISIONING", "STAGING")
             machine.was_on = True
-            script = {item["key"]: item["value"] for item in machine.body["metadata"]["items"]}["startup-script"]
+            script = machine.attributes.get("startup-script", "")
             machine.address = self._hypervisor.boot(machine.name, script, machine.metadata)
             user = f"projects/{PROJECT}/zones/{machine.zone}/instances/{machine.name}"
             labels = machine.body["disks"][0]["initializeParams"].get("labels", {})
@@ -448,7 +457,6 @@ def _resource(machine: _Machine) -> dict[str, Any]:
 
 
 def _metadata(machine: _Machine) -> dict[str, str]:
-    attributes = {item["key"]: item["value"] for item in machine.body["metadata"]["items"]}
     return {
         "instance/name": machine.name,
         "instance/id": str(machine.number),
@@ -458,7 +466,7 @@ def _metadata(machine: _Machine) -> dict[str, str]:
         "instance/network-interfaces/0/access-configs/0/external-ip": machine.address,
         "instance/scheduling/preemptible": str(machine.is_spot).upper(),
         "project/project-id": PROJECT,
-        **{f"instance/attributes/{key}": value for key, value in attributes.items()},
+        **{f"instance/attributes/{key}": value for key, value in machine.attributes.items()},
     }
 
 
