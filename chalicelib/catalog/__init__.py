@@ -18,6 +18,8 @@ from chalicelib.catalog import snapshot
 from chalicelib.model import Location, Offer
 
 PACKAGED = Path(__file__).with_name("prices")
+# A name that is right though the packaged tables have no price for it: a plan says that nobody offers it, not that it is misspelt.
+_WITHOUT_PRICE = frozenset({"L40S"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Catalog:
         """Canonical names of all known accelerators, e.g. `A100-80GB`, sorted."""
         packaged = (_packaged(name).accelerators for name in _names())
         known = (table.accelerators for table in self._tables(_names()))
-        return tuple(sorted(frozenset[str]().union(*packaged, *known)))
+        return tuple(sorted(_WITHOUT_PRICE.union(*packaged, *known)))
 
     def as_of(self, providers: Sequence[str]) -> str:
         """When (ISO 8601) the oldest prices among the named clouds held; empty when none of them is known."""

@@ -46,6 +46,8 @@ def show(out: Output, *, accelerator: str, everything: bool) -> None:
         for price in snapshot.table(used.directory(provider), provider).prices()
         if price.shape.accelerator == name and count in (0, price.shape.accelerator_count)
     ]
+    if not found:
+        raise Invalid(f"None of the prices in use is for {accelerator}; `sailplane catalog refresh` may bring some.")
     rows = sorted(_rows(found, everything=everything), key=lambda row: (row[4], _usd(row[5]), _usd(row[7]), row))
     out.table(_SHOWN, rows, _SHOWN_RIGHT)
     if not everything:

@@ -14,7 +14,7 @@ from chalicelib.model import Event, Reason, Service, SpecVersion, Unavailable
 from chalicelib.ports import Commit
 from chalicelib.store.memory import MemoryStore
 from tests.api.conftest import YAML, Api, assert_problem
-from tests.fakes import START, World
+from tests.fakes import START, FakeMarket, World, offer
 
 NEW = {"name": "hello", "yaml": YAML}
 
@@ -152,6 +152,19 @@ def test_what_nobody_offers_is_refused_with_what_is_offered(api: Api) -> None:
     document = assert_problem(api.post("/v1/services", {**NEW, "yaml": yaml}), 422)
     assert document["type"] == "urn:sailplane:problem:no-feasible-offer"
     assert document["suggestions"]
+    assert api.world.store.service_names() == ()
+
+
+def test_a_working_directory_is_refused_where_a_cloud_could_be_chosen(api: Api) -> None:
+    """A cloud's machine cannot read the owner's files: nothing is created, and the problem names the field."""
+    yaml = f"{YAML}\nworkdir: /srv/engine\n"
+    prices = (offer("gcp"), offer("local", usd=0.5))
+    world = api.world
+    world.runtime = replace(
+        world.runtime, market=FakeMarket(prices), providers={"gcp": world.cloud, "local": world.cloud}
+    )
+    document = assert_problem(api.post("/v1/services", {**NEW, "yaml": yaml}), 422)
+    assert [problem["path"] for problem in document["problems"]] == ["workdir"]
     assert api.world.store.service_names() == ()
 
 

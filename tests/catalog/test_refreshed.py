@@ -127,7 +127,9 @@ def test_a_file_that_is_broken_is_told_of_and_not_used(tmp_path: Path, content: 
 
 def test_a_refresh_brings_what_the_package_lacks(tmp_path: Path, aws: tuple[PriceListAws, Recorded]) -> None:
     """L40S is not in the packaged prices of any cloud; after a refresh `plan`, `show` and `doctor` know it, with its date."""
-    assert "L40S" in run(tmp_path, "plan", "-", text=SPEC.format("L40S")).stderr
+    before = run(tmp_path, "plan", "-", text=SPEC.format("L40S"))
+    assert "No enabled provider (aws, azure, gcp) has an offer with L40S:1." in before.stderr
+    assert "`sailplane catalog refresh` may bring some" in run(tmp_path, "catalog", "show", "L40S").stderr
     done = run(
         tmp_path, "catalog", "refresh", "--provider", "aws", "--endpoint", aws[1].url.replace("//", "//AKID@"), "--json"
     )
