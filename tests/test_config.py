@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib import bootstrap
+from chalicelib.catalog import PACKAGED, snapshot
 from chalicelib.config import ConfigError, from_env
 from chalicelib.ports import FaultInjector
 from chalicelib.store.dynamodb import DynamoDBStore
@@ -43,6 +44,7 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("SAILPLANE_EDGE_URL", "http://edge/?a=b"),
         ("SAILPLANE_DYNAMODB_ENDPOINT", "localhost"),
         ("SAILPLANE_LOCAL_ROOT", "relative/path"),
+        ("SAILPLANE_CATALOG", "relative/path"),
     ],
 )
 def test_a_wrong_value_is_refused_and_not_repeated(name: str, value: str) -> None:
@@ -57,6 +59,17 @@ def test_keys_do_not_show(tmp_path: Path) -> None:
     config = replace(from_env(ENV), local_root=tmp_path)
     shown = repr(config) + repr(bootstrap.build(config).settings)
     assert not any(key in shown for key in ("a" * 32, "r" * 32, "k" * 32))
+
+
+def test_the_market_has_the_prices_of_the_configured_directory(tmp_path: Path) -> None:
+    """A control plane that is told of refreshed prices decides on them."""
+    packaged = snapshot.read(PACKAGED, "azure")
+    newer = replace(packaged, as_of="2026-11-20", prices=packaged.prices[:1])
+    snapshot.write(tmp_path, newer)
+    market = bootstrap.build(
+        from_env({**ENV, "SAILPLANE_CATALOG": str(tmp_path), "SAILPLANE_LOCAL_ROOT": "/srv"})
+    ).market
+    assert len(market.offers(["azure"])) == newer.offers
 
 
 def test_a_runtime_is_built_from_the_environment_alone(tmp_path: Path) -> None:
