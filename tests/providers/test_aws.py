@@ -241,6 +241,8 @@ def test_every_type_is_given_its_own_architecture() -> None:
     ]
     assert len(INSTANCE_TYPES) > 1000
     assert wrong == []
+    assert is_arm("p6e-gb200.36xlarge")  # newer than moto's list: Grace beside Blackwell
+    assert not is_arm("p6-b200.48xlarge")
 
 
 @pytest.mark.parametrize("tier", ["", "low", "medium", "high", "ultra", "best"])
@@ -346,7 +348,7 @@ def test_a_group_that_was_removed_is_made_again(cloud: AwsCloud) -> None:
     cloud.provider.terminate(first.replica_id, first.id)
     cloud.ec2().delete_security_group(GroupName="sailplane-test")
     request = launch_request(cloud.offer)
-    with pytest.raises(Unreachable, match="security group .* does not exist"):
+    with pytest.raises(Unreachable, match=r"security group .* does not exist"):
         cloud.provider.launch(request)
     assert cloud.provider.launch(request).replica_id == request.replica.id
 
