@@ -205,13 +205,14 @@ def test_a_preemption_is_told_inside_and_outside(world: World) -> None:
 
 
 def test_a_machine_that_shuts_itself_down_is_seen_to_be_over(world: World) -> None:
-    """As one whose owner said so, not the cloud."""
+    """As one whose owner said so, not the cloud; its network interface ends with it."""
     machine_id = world.run()
     world.paper.destroy(machine_id)
     [reservation] = world.ec2().describe_instances()["Reservations"]
     [machine] = reservation["Instances"]
     assert machine["State"]["Name"] == "terminated"
     assert machine["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
+    assert world.ec2().describe_network_interfaces()["NetworkInterfaces"] == []
 
 
 def test_two_boxes_are_two_accounts(world: World) -> None:

@@ -241,6 +241,8 @@ def test_every_type_is_given_its_own_architecture() -> None:
     ]
     assert len(INSTANCE_TYPES) > 1000
     assert wrong == []
+    assert is_arm("p6e-gb200.36xlarge")  # newer than moto's list: Grace beside Blackwell
+    assert not is_arm("p6-b200.48xlarge")
 
 
 @pytest.mark.parametrize("tier", ["", "low", "medium", "high", "ultra", "best"])

@@ -37,6 +37,7 @@ from tests.clouds.box import Booked, Fault, Faults, Hypervisor
 _WORDS = {"RunInstances": "launch", "DescribeInstances": "list", "TerminateInstances": "terminate"}
 _STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48}
 _IOPS_PER_GIB = {"gp3": 500, "io1": 50, "io2": 1000}
+_HISTORY_S = 90 * 86400.0  # of spot prices, for who names no instant
 _SHOWN_S = 3600.0  # how long a terminated machine stays in lists
 _USER_DATA_BYTES = 16384
 _DEAD = ("shutting-down", "terminated")
@@ -342,7 +343,7 @@ class AwsBox:
 
     def _prices(self, region: str, _form: dict[str, str], read: dict[str, Any]) -> Answer:
         now = self._clock.now()
-        start, end = (_instant(read.get(name), now) for name in ("StartTime", "EndTime"))
+        start, end = _instant(read.get("StartTime"), now - _HISTORY_S), _instant(read.get("EndTime"), now)
         zones = {each.zone_id: each.name for each in ec2_backends[self._account][region].describe_availability_zones()}
         history = (
             price
