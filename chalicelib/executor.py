@@ -171,7 +171,7 @@ class Execution:
         return self._known
 
     def _taken(self, replica: Replica, reason: Reason, why: str) -> tuple[Unavailable, ...]:
-        """Where the cloud has just taken a spot machine back, it will take the next one too."""
+        """Where the cloud has just taken a spot machine back, or never answered, the next one will fare no better."""
         if not is_worth_avoiding(replica, reason):
             return ()
         now = self._runtime.clock.now()

@@ -582,7 +582,9 @@ class Observed:
 class Limits:
     """How long each state may last, in seconds. Every state has a deadline, so that no replica waits for ever."""
 
-    pending_s: float = 600.0  # from intent to the cloud's answer
+    # From intent to the cloud's answer. GCP and Azure may look for capacity for a minute or two; a cloud that says nothing
+    # for longer is down, and then another one has to do.
+    pending_s: float = 180.0
     provisioning_s: float = 900.0  # from the cloud's answer to the agent's
     routers_settle_s: float = 5.0  # how long a router may still use its previous table
     orphan_grace_s: float = 60.0  # how old a machine without a record must be before it is removed

@@ -118,6 +118,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.catalog",
         "chalicelib.identity",
         "chalicelib.providers.boot",
+        "chalicelib.providers.aws.interruption",
         "chalice",
         "pydantic",
     },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from chalice.app import CloudWatchEvent
@@ -11,8 +10,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from chalicelib import passes
 from chalicelib.errors import Invalid, SailplaneError
-from chalicelib.model import InterruptionNotice, NoticeKind
 from chalicelib.ports import Runtime
+from chalicelib.providers.aws.interruption import notice as notice_of
 
 EVERY_MINUTE: Final = "rate(1 minute)"  # EventBridge knows no finer one
 
@@ -23,9 +22,6 @@ STATE_CHANGE: Final = "EC2 Instance State-change Notification"
 # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide: "Spot Instance interruption notices", "EC2 instance rebalance
 # recommendations" and "State change events for your instances".
 EC2_EVENTS: Final[Mapping[str, Any]] = {"source": ["aws.ec2"], "detail-type": [SPOT_WARNING, REBALANCE, STATE_CHANGE]}
-
-# "Spot Instance interruption notices": two minutes before.
-_SPOT_NOTICE_S = 120.0
 
 Handler = Callable[[CloudWatchEvent], None]
 
@@ -50,7 +46,8 @@ def on_ec2_event(runtime: Callable[[], Runtime]) -> Handler:
     """
 
     def interrupt(event: CloudWatchEvent) -> None:
-        notice = _notice(_parsed(event))
+        seen = _parsed(event)
+        notice = notice_of(seen.kind, seen.detail.model_dump(by_alias=True), seen.time.timestamp())
         if notice is not None:
             _report(passes.interrupt(runtime(), (notice,)))
 
@@ -97,19 +94,6 @@ class _StateChange(_Event):
 
 _Ec2Event = _SpotWarning | _Rebalance | _StateChange
 _ec2_event: TypeAdapter[_Ec2Event] = TypeAdapter(Annotated[_Ec2Event, Field(discriminator="kind")])
-
-
-def _notice(event: _Ec2Event) -> InterruptionNotice | None:
-    """What the event means; None for a machine that comes, which says so itself through its agent."""
-    notice = partial(InterruptionNotice, "aws", instance_id=event.detail.instance_id)
-    at = event.time.timestamp()
-    match event:
-        case _SpotWarning():
-            return notice(kind=NoticeKind.INTERRUPTION, at=at + _SPOT_NOTICE_S)
-        case _Rebalance():
-            return notice(kind=NoticeKind.REBALANCE, at=at)
-        case _StateChange(detail=detail):
-            return None if detail.state in ("pending", "running") else notice(kind=NoticeKind.ENDED, at=at)
 
 
 def _parsed(event: CloudWatchEvent) -> _Ec2Event:

@@ -296,11 +296,10 @@ def _backoff(state: State, actions: Sequence[Action], limits: Limits, now: float
     """
     service = state.service
     faults = [
-        action.replica
+        action
         for action in actions
-        if isinstance(action, Terminate)
-        and action.reason.blames_user_code
-        and action.replica.status is not ReplicaStatus.TERMINATING
+        if isinstance(action, Drain | Terminate)
+        and _is_fault(action)
         and action.replica.fingerprint == service.spec.fingerprint
     ]
     if faults:
@@ -308,7 +307,8 @@ def _backoff(state: State, actions: Sequence[Action], limits: Limits, now: float
         # The exponent is bounded so that months of failures do not overflow a float.
         delay_s = min(limits.backoff_cap_s, limits.backoff_base_s * 2.0 ** min(failures - 1, 30))
         why = f"failure {failures} in a row: the next launch in {delay_s:g} s"
-        return [SaveService(replace(service, backoff=Backoff(failures, now + delay_s, faults[0].error)), why)]
+        error = faults[0].replica.error or faults[0].why
+        return [SaveService(replace(service, backoff=Backoff(failures, now + delay_s, error)), why)]
     forgiven_at = service.backoff.retry_at + limits.backoff_forgiven_after_s
     steady = service.scaler.target == 0 or any(
         replica.status is ReplicaStatus.READY
@@ -320,3 +320,16 @@ def _backoff(state: State, actions: Sequence[Action], limits: Limits, now: float
         why = f"no failure for {limits.backoff_forgiven_after_s:g} s: earlier ones forgiven"
         return [SaveService(replace(service, backoff=Backoff()), why)]
     return []
+
+
+def _is_fault(action: Drain | Terminate) -> bool:
+    """Whether the service's own making is the likely cause, so that the next machine will probably end the same way.
+
+    So is a machine that goes, without the cloud's notice, before its agent has ever answered: an image that cannot boot
+    into a replica switches itself off, and would be bought again every minute.
+    """
+    replica = action.replica
+    never_came = replica.status is ReplicaStatus.PROVISIONING and replica.interruption_at is None
+    is_gone = action.reason in (Reason.LOST, Reason.PREEMPTED, Reason.INTERRUPTED)
+    blamed = action.reason.blames_user_code and replica.status is not ReplicaStatus.TERMINATING
+    return blamed or (never_came and is_gone)

@@ -3,7 +3,7 @@
 Capacity is a matter of a type in a zone, and so is a spot machine that was taken back; quota is one of a region; both differ
 between spot and on-demand. Refused credentials shut a whole cloud. A request that is unacceptable as such (a field, an image,
 which lives in a region) says nothing about other services: it shuts the region to replicas of the same fingerprint only, until
-their owner changes the file.
+their owner changes the file. A launch that was never answered speaks against the region.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chalicelib.model import CapacityType, Reason, Replica, Unavailable
+from chalicelib.model import CapacityType, Reason, Replica, ReplicaStatus, Unavailable
 
-# Spot capacity comes and goes within minutes. Quota and credentials need a person, who wants to see the change taken up
+# Spot capacity comes and goes within minutes, and a region that does not answer comes back within the hour. Quota and credentials need a person, who wants to see the change taken up
 # within minutes as well.
 _FIRST_S = {
     Reason.NO_CAPACITY: 60.0,
@@ -21,6 +21,7 @@ _FIRST_S = {
     Reason.PREEMPTED: 60.0,
     Reason.QUOTA: 600.0,
     Reason.LAUNCH_REFUSED: 600.0,
+    Reason.LOST: 300.0,
 }
 # Doubling ends here: one refused call an hour for each scope costs nothing, while what has become available is used within
 # the hour, however long it was not. After 60 s that is the seventh refusal in a row, after 600 s the fourth.
@@ -67,8 +68,13 @@ def refusal(
 
 
 def is_worth_avoiding(replica: Replica, reason: Reason) -> bool:
-    """Whether a replica that leaves for `reason` shows that spot machines like its own are being taken, told once a replica."""
-    return reason in _TAKEN and replica.reason is None and replica.offer.capacity_type is CapacityType.SPOT
+    """Whether a replica that leaves for `reason` speaks against its place, told once a replica.
+
+    Spot machines like its own are being taken, or the cloud never said what became of its launch.
+    """
+    is_taken = reason in _TAKEN and replica.offer.capacity_type is CapacityType.SPOT
+    is_unanswered = reason is Reason.LOST and replica.status is ReplicaStatus.PENDING
+    return replica.reason is None and (is_taken or is_unanswered)
 
 
 def disproved(replica: Replica, known: Sequence[Unavailable]) -> tuple[Unavailable, ...]:

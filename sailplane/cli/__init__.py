@@ -23,7 +23,7 @@ COMMANDS = {
     "logs": "Show what a replica's engine wrote.",
     "events": "Show what happened to a service.",
     "why": "Explain the last decisions about a service.",
-    "doctor": "Find what the clouds still hold that no replica needs; remove it with --fix.",
+    "doctor": "Show, and remove, what clouds hold that no replica needs.",
     "catalog": "Show, check and refresh the prices that plans are made on.",
     "replica": "Preempt, kill or drain one replica.",
 }

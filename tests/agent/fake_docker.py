@@ -39,10 +39,16 @@ def run(arguments: list[str]) -> int:
     container.mkdir(parents=True)
     (container / "arguments").write_text("\n".join(arguments))
     (container / "workdir").write_text(told.workdir)
+    # The container is the daemon's, not this command's, whose death it sees as the end of its input.
+    daemon = [sys.executable, __file__, "contain", told.name, told.entrypoint, *told.command]
+    return subprocess.run(daemon, check=False, env=_image_env(), cwd=told.workdir, start_new_session=True).returncode
+
+
+def contain(name: str, command: list[str]) -> int:
+    """What docker's daemon does: run the container's first process, and end everything in it with that one."""
+    container = CONTAINERS / name
     try:
-        return subprocess.run(
-            [told.entrypoint, *told.command], check=False, env=_image_env(), cwd=told.workdir
-        ).returncode
+        return subprocess.run(command, check=False).returncode
     finally:
         _signal(container, signal.SIGKILL)
         container.rename(container.with_suffix(".removed"))
@@ -73,5 +79,7 @@ def _signal(container: Path, number: signal.Signals) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "run":
         sys.exit(run(sys.argv[2:]))
+    if sys.argv[1] == "contain":
+        sys.exit(contain(sys.argv[2], sys.argv[3:]))
     assert sys.argv[1] == "exec", sys.argv
     sys.exit(execute(sys.argv[2], sys.argv[3:]))

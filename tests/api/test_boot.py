@@ -221,12 +221,20 @@ def test_the_body_is_bounded(api: Api, replica: Replica) -> None:
     assert_problem(_interrupt(api, replica, boot_nonce="x" * 5000), 413)
 
 
-@pytest.mark.parametrize("kind", ["INTERRUPTION", "REBALANCE"])
-def test_a_notice_is_acted_on_at_once(api: Api, replica: Replica, kind: str) -> None:
-    """The passes have run when the agent is answered."""
-    response = _interrupt(api, replica, kind=kind)
+def test_a_notice_is_acted_on_at_once(api: Api, replica: Replica) -> None:
+    """It is on record, and the passes have run, when the agent is answered."""
+    response = _interrupt(api, replica, kind="INTERRUPTION")
     assert (response.status_code, response.json_body) == (202, {"replica": replica.id})
-    assert sum(api.world.cloud.started.values()) == 1, "the replica that was still missing"
+    assert replica.id not in api.world.cloud.started
+    assert len(api.world.cloud.started) == 2, "the replica that was missing, and the one in place of the interrupted"
+    assert [event.kind for event in api.world.store.events("svc", kind="replica.notice")] == ["replica.notice"]
+
+
+def test_a_rebalance_recommendation_is_told(api: Api, replica: Replica) -> None:
+    """Nothing is certain yet, so nothing is done but to write it down."""
+    assert _interrupt(api, replica, kind="REBALANCE").status_code == 202
+    assert [event.kind for event in api.world.store.events("svc", kind="replica.notice")] == ["replica.notice"]
+    assert not api.world.cloud.started
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "schlüssel", SETTINGS.admin_key, SETTINGS.router_token])

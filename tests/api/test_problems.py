@@ -29,6 +29,8 @@ PROTECTED = (
     ("POST", "/v1/services/svc/replicas/0-1/drain"),
     ("POST", "/v1/services/svc/replicas/0-1/preempt"),
     ("POST", "/v1/services/svc/replicas/0-1/kill"),
+    ("GET", "/v1/leftovers"),
+    ("POST", "/v1/leftovers/remove"),
     ("POST", "/v1/edge/exchange"),
 )
 

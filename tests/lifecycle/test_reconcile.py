@@ -84,7 +84,7 @@ def test_a_healthy_replica_is_left_alone() -> None:
 
 def test_a_launch_is_not_asked_for_for_ever() -> None:
     """After `pending_s` without an outcome the replica is removed by its tag."""
-    (gone,) = decide(service(), [replica(ReplicaStatus.PENDING, age_s=601)], [])
+    (gone,) = decide(service(), [replica(ReplicaStatus.PENDING, age_s=181)], [])
     assert isinstance(gone, Terminate)
     assert gone.reason is Reason.LOST
 
@@ -113,7 +113,7 @@ def test_a_machine_is_not_missing_from_a_list_older_than_its_launch() -> None:
     slow = replica(ReplicaStatus.PROVISIONING, age_s=100)
     silence = [answer(slow, identified=False)]
     assert decide(service(), [replace(slow, status_since=NOW)], [], silence) == ()
-    (lost,) = decide(service(), [replace(slow, status_since=NOW - 1)], [], silence)
+    lost, _backoff = decide(service(), [replace(slow, status_since=NOW - 1)], [], silence)
     assert isinstance(lost, Terminate)
     asked = replace(slow, status=ReplicaStatus.TERMINATING, instance_id="", status_since=NOW - 59)
     (again,) = decide(service(0), [asked], [], lag_s=60)
@@ -379,3 +379,22 @@ def test_at_most_one_action_a_replica(
     named = [action.replica.id for action in actions if isinstance(action, Launch | Save | Drain | Terminate)]
     assert len(named) == len(set(named))
     assert not (deleting and any(isinstance(action, Launch) for action in actions))
+
+
+def test_machines_that_never_come_are_bought_ever_more_slowly() -> None:
+    """An image that cannot boot switches itself off before its agent answers, on spot and on demand."""
+    one = replica(ReplicaStatus.PROVISIONING, age_s=30)
+    for capacity_type in CapacityType:
+        bought = replace(one, offer=replace(one.offer, capacity_type=capacity_type))
+        actions = decide(service(), [bought], [], [answer(bought, identified=False)])
+        (saved,) = [action for action in actions if isinstance(action, SaveService)]
+        assert saved.service.backoff.failures == 1
+    stopping = instance(one, status=InstanceStatus.STOPPING, interruption_at=NOW)
+    assert any(isinstance(action, SaveService) for action in decide(service(), [one], [stopping]))
+
+
+def test_a_machine_that_goes_with_notice_while_it_boots_is_nobodys_fault() -> None:
+    """The cloud said so: the replacement is not put off."""
+    one = replica(ReplicaStatus.PROVISIONING, age_s=30, interruption_at=NOW + 20)
+    (drained,) = decide(service(), [one], [instance(one)])
+    assert isinstance(drained, Drain)

@@ -107,3 +107,12 @@ def test_only_spot_machines_that_were_taken_warn_of_their_place() -> None:
     assert not is_worth_avoiding(ONE, Reason.PREEMPTED)
     assert not is_worth_avoiding(spot, Reason.SCALED_DOWN)
     assert not is_worth_avoiding(replace(spot, reason=Reason.INTERRUPTED), Reason.PREEMPTED)
+
+
+def test_a_region_that_never_answered_a_launch_is_left_alone() -> None:
+    """So that the replica in its stead goes elsewhere; one that was lost later says nothing about its region."""
+    unanswered = replace(ONE, status=ReplicaStatus.PENDING)
+    assert is_worth_avoiding(unanswered, Reason.LOST)
+    assert not is_worth_avoiding(replace(ONE, status=ReplicaStatus.READY), Reason.LOST)
+    silent = refusal(unanswered, Reason.LOST, "no answer", (), NOW)
+    assert (silent.region, silent.zone, silent.instance_type) == (ONE.offer.location.region, "", "")

@@ -14,7 +14,7 @@ import pytest
 from moto.ec2.models.instance_types import INSTANCE_TYPES
 
 from chalicelib import catalog
-from chalicelib.errors import LaunchRefused, NoCapacity, QuotaExceeded, Unreachable
+from chalicelib.errors import LaunchRefused, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 from chalicelib.model import (
     CapacityType,
     Instance,
@@ -376,11 +376,11 @@ REFUSALS: list[tuple[tuple[str, int, str], type[Exception], str]] = [
     (("MaxSpotInstanceCountExceeded", 400, "Max spot"), QuotaExceeded, "Service Quotas"),
     (("InstanceLimitExceeded", 400, "Limit"), QuotaExceeded, "Service Quotas"),
     (("VPCIdNotSpecified", 400, "No default VPC for this user"), QuotaExceeded, "create-default-vpc"),
-    (("AuthFailure", 401, "Not able to validate"), LaunchRefused, "check the AWS credentials"),
-    (("OptInRequired", 403, "Not subscribed"), LaunchRefused, "check the AWS credentials"),
+    (("AuthFailure", 401, "Not able to validate"), Unauthorized, "check the AWS credentials"),
+    (("OptInRequired", 403, "Not subscribed"), Unauthorized, "check the AWS credentials"),
     (
         ("UnauthorizedOperation", 403, f"You are not authorized. Encoded authorization failure message: {BLOB}"),
-        LaunchRefused,
+        Unauthorized,
         "ec2:RunInstances",
     ),
     (("InvalidAMIID.NotFound", 400, "The image id '[ami-1]' does not exist"), LaunchRefused, "ami-1"),
@@ -443,7 +443,7 @@ def test_refused_credentials_are_told_and_not_shown(cloud: AwsCloud) -> None:
     cloud.box.faults.once("launch", Fault.UNAUTHORIZED)
     cloud.box.faults.once("list", Fault.UNAUTHORIZED)
     request = launch_request(cloud.offer)
-    with pytest.raises(LaunchRefused, match="check the AWS credentials") as refused:
+    with pytest.raises(Unauthorized, match="check the AWS credentials") as refused:
         cloud.provider.launch(request)
     with pytest.raises(Unreachable, match="check the AWS credentials") as unlisted:
         cloud.provider.list_instances()

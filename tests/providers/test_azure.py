@@ -14,7 +14,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, Service
 from azure.mgmt.compute.models import VirtualMachine
 
 from chalicelib import catalog
-from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unreachable
+from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 from chalicelib.model import (
     CapacityType,
     Instance,
@@ -520,7 +520,7 @@ def test_a_late_failure_is_never_the_orders_fault(code: str, message: str, kind:
 @pytest.mark.parametrize(
     ("error", "kind", "told"),
     [
-        (ClientAuthenticationError("DefaultAzureCredential found nothing"), LaunchRefused, "az login"),
+        (ClientAuthenticationError("DefaultAzureCredential found nothing"), Unauthorized, "az login"),
         (ServiceRequestError("connection refused"), Unreachable, "connection refused"),
         (ServiceResponseError("read timed out"), Unreachable, "timed out"),
     ],
@@ -566,7 +566,7 @@ def test_what_only_a_person_can_mend_is_refused_with_advice(
     if "endpoint_url" in settings:
         settings = {"endpoint_url": cloud.box.endpoint_url.replace("//", "//not")}
     provider = cloud.another_process(**settings)
-    with pytest.raises(LaunchRefused, match=advice):
+    with pytest.raises(Unauthorized, match=advice):
         provider.launch(launch_request(cloud.offer))
     with pytest.raises(Unreachable):
         provider.list_instances()
@@ -575,7 +575,7 @@ def test_what_only_a_person_can_mend_is_refused_with_advice(
 def test_expired_credentials_in_the_middle_of_a_launch_are_refused(cloud: AzureCloud) -> None:
     """Nothing was started."""
     cloud.box.faults.once("launch", Fault.UNAUTHORIZED)
-    with pytest.raises(LaunchRefused, match="ExpiredAuthenticationToken"):
+    with pytest.raises(Unauthorized, match="ExpiredAuthenticationToken"):
         cloud.provider.launch(launch_request(cloud.offer))
     assert cloud.started() == []
 

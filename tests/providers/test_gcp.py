@@ -20,7 +20,15 @@ from google.cloud.compute_v1 import Error, Errors, Operation
 from requests.exceptions import ReadTimeout
 
 from chalicelib import catalog
-from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, SailplaneError, Unreachable
+from chalicelib.errors import (
+    LaunchError,
+    LaunchRefused,
+    NoCapacity,
+    QuotaExceeded,
+    SailplaneError,
+    Unauthorized,
+    Unreachable,
+)
 from chalicelib.model import (
     CapacityType,
     Instance,
@@ -455,7 +463,7 @@ class TestRefusals:
     def test_refused_credentials(self, cloud: GcpCloud) -> None:
         """The launch says what to do; everything else may be tried again."""
         wrong = cloud.provider_of("test", cloud.box.endpoint_url.replace("//", "//no-such-"))
-        with pytest.raises(LaunchRefused, match=r"credentials are missing or refused.*grant roles/compute"):
+        with pytest.raises(Unauthorized, match=r"credentials are missing or refused.*grant roles/compute"):
             wrong.launch(launch_request(cloud.offer))
         with pytest.raises(Unreachable, match="credentials are missing or refused"):
             wrong.list_instances()
@@ -482,9 +490,9 @@ class TestRefusals:
             (403, "quotaExceeded", "Quota 'GPUS_ALL_REGIONS' exceeded.", QuotaExceeded),
             (403, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries'", Unreachable),
             (429, "rateLimitExceeded", "slow down", Unreachable),
-            (403, "accessNotConfigured", "Compute Engine API has not been used in project 1 before", LaunchRefused),
-            (403, "forbidden", "Required 'compute.instances.create' permission", LaunchRefused),
-            (401, "authError", "Invalid Credentials", LaunchRefused),
+            (403, "accessNotConfigured", "Compute Engine API has not been used in project 1 before", Unauthorized),
+            (403, "forbidden", "Required 'compute.instances.create' permission", Unauthorized),
+            (401, "authError", "Invalid Credentials", Unauthorized),
             (400, "invalid", "Invalid value for field 'resource.labels'", LaunchRefused),
             (400, "resourceNotReady", "The resource is not ready", Unreachable),
             (400, "invalid", "Type 'zones/z/machineTypes/a9-mega' does not exist in zone 'z'.", NoCapacity),
@@ -509,7 +517,7 @@ class TestRefusals:
         [
             (ReadTimeout("read timed out"), Unreachable),
             (TransportError("metadata server"), Unreachable),  # type: ignore[no-untyped-call]  # Google's
-            (DefaultCredentialsError("no credentials"), LaunchRefused),  # type: ignore[no-untyped-call]  # Google's
+            (DefaultCredentialsError("no credentials"), Unauthorized),  # type: ignore[no-untyped-call]  # Google's
         ],
     )
     def test_silence_and_missing_credentials(self, error: Exception, expected: type[SailplaneError]) -> None:

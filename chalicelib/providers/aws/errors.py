@@ -20,7 +20,7 @@ from botocore.exceptions import (
     TokenRetrievalError,
 )
 
-from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unreachable
+from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 
 _NO_CAPACITY = frozenset(
     {
@@ -90,7 +90,7 @@ def launching() -> Iterator[None]:
     except ClientError as error:
         raise _refusal(error) from error
     except _NOT_SENT as error:
-        raise LaunchRefused(f"AWS cannot be asked: {error}; {_AUTH_HINT}") from error
+        raise Unauthorized(f"AWS cannot be asked: {error}; {_AUTH_HINT}") from error
     except ParamValidationError as error:
         # Without its text, which repeats what was sent.
         raise LaunchRefused("the AWS SDK refuses the request as malformed; check image_id, disk and labels") from error
@@ -119,7 +119,7 @@ def _refusal(error: ClientError) -> LaunchError | Unreachable:
     if name in _LATER or error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
         return Unreachable(said)
     if name in _CREDENTIALS:
-        return LaunchRefused(f"{said}; {_AUTH_HINT}")
+        return Unauthorized(f"{said}; {_AUTH_HINT}")
     return LaunchRefused(f"{said}{'; an AMI belongs to one region' if name.startswith('InvalidAMIID') else ''}")
 
 

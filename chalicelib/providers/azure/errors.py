@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 
-from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unreachable
+from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 
 _NO_CAPACITY = {
     "AllocationFailed",
@@ -30,6 +30,17 @@ _PASSING = {
     "OperationPreempted",
     "ReferencedResourceNotProvisioned",
     "RetryableError",
+}
+# What no other region of the same subscription will do better at.
+_ACCOUNT = {
+    "AuthorizationFailed",
+    "ExpiredAuthenticationToken",
+    "InvalidAuthenticationToken",
+    "InvalidAuthenticationTokenTenant",
+    "MissingSubscriptionRegistration",
+    "ReadOnlyDisabledSubscription",
+    "ResourceGroupNotFound",
+    "SubscriptionNotFound",
 }
 _WHAT_TO_DO = {
     "AuthorizationFailed": "Give the control plane's identity the role Contributor on the resource group.",
@@ -78,7 +89,8 @@ def _refusal(code: str, message: str) -> LaunchError | Unreachable:
     if code in _PASSING:
         return Unreachable(text)
     hint = _WHAT_TO_DO.get(code, "")
-    return LaunchRefused(f"{text} {hint}".rstrip())
+    refused = Unauthorized if code in _ACCOUNT else LaunchRefused
+    return refused(f"{text} {hint}".rstrip())
 
 
 def _is_quota(code: str, message: str) -> bool:
@@ -96,5 +108,5 @@ def _translated(error: AzureError) -> LaunchError | Unreachable:
         return _refusal(code, message)
     if isinstance(error, ClientAuthenticationError):  # there was nothing to show to Azure
         hint = _WHAT_TO_DO["InvalidAuthenticationToken"]
-        return LaunchRefused(f"no credentials: {error.message[:_LONGEST]} {hint}")
+        return Unauthorized(f"no credentials: {error.message[:_LONGEST]} {hint}")
     return Unreachable(error.message[:_LONGEST])

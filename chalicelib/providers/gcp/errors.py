@@ -16,7 +16,15 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud.compute_v1 import Operation
 
-from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, SailplaneError, Unreachable
+from chalicelib.errors import (
+    LaunchError,
+    LaunchRefused,
+    NoCapacity,
+    QuotaExceeded,
+    SailplaneError,
+    Unauthorized,
+    Unreachable,
+)
 
 _LATER = {"rateLimitExceeded", "userRateLimitExceeded", "resourceNotReady"}
 _QUOTA = {"quotaExceeded", "QUOTA_EXCEEDED", "QUOTA_LIMIT_EXCEEDED"}
@@ -89,14 +97,14 @@ def _refusal(error: GoogleAPICallError, message: str) -> SailplaneError:
     if status == 429 or status >= 500 or reasons & _LATER:
         return Unreachable(f"Google asks to try later (HTTP {status}): {message}")
     if status in (401, 403):
-        return LaunchRefused(f"Google refuses the credentials (HTTP {status}): {message}; {_CREDENTIALS}")
+        return Unauthorized(f"Google refuses the credentials (HTTP {status}): {message}; {_CREDENTIALS}")
     return LaunchRefused(f"Google rejects the request (HTTP {status}): {message}")
 
 
 def _unauthenticated(error: GoogleAuthError) -> SailplaneError:
     if error.retryable:
         return Unreachable(f"Google's credentials could not be renewed now: {error}")
-    return LaunchRefused(f"Google's credentials are missing or refused: {error}; {_CREDENTIALS}")
+    return Unauthorized(f"Google's credentials are missing or refused: {error}; {_CREDENTIALS}")
 
 
 def _over_quota(message: str) -> QuotaExceeded:
