@@ -20,6 +20,9 @@ from chalicelib.model import EngineSpec, LaunchRequest
 # The one port that a cloud's firewall lets in; the agent listens on it, and the engine on its own port behind it.
 AGENT_PORT = 7481
 
+# SkyPilot's default, which the files of its users count on: weights, a container image and their caches.
+DEFAULT_DISK_GIB = 256
+
 _OWN_PORT = re.compile(r"\bSAILPLANE_PORT\b")
 _DOCKER = "docker:"
 # A machine without an agent is worth nothing, whether it was refused, gave up, or its agent has ended: it switches itself

@@ -424,7 +424,7 @@ def test_closing_the_box_ends_its_machines(azure: Azure) -> None:
 # --- Microsoft's own files --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.public_catalog
+@pytest.mark.public_contracts
 def test_what_is_sent_fits_what_microsoft_publishes(azure: Azure) -> None:
     """The bodies of all kinds of orders against the published schema; every operation of Compute against the index.
 
@@ -455,7 +455,7 @@ def test_what_is_sent_fits_what_microsoft_publishes(azure: Azure) -> None:
     }
 
 
-@pytest.mark.public_catalog
+@pytest.mark.public_contracts
 def test_a_recorded_event_becomes_a_notice() -> None:
     """The preemption in events/azure_imds_scheduledevent_preempt.json of the same directory."""
     path = Path(os.environ["SAILPLANE_PUBLIC_CONTRACTS"]) / "events" / "azure_imds_scheduledevent_preempt.json"

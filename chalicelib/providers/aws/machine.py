@@ -12,6 +12,7 @@ from typing import Any
 
 from chalicelib.errors import NoCapacity
 from chalicelib.model import CapacityType, LaunchRequest, Offer, Replica
+from chalicelib.providers.boot import DEFAULT_DISK_GIB
 
 DEPLOYMENT_TAG, SERVICE_TAG, REPLICA_TAG = "sailplane-deployment", "sailplane-service", "sailplane-replica"
 
@@ -114,8 +115,8 @@ def _placement(offer: Offer) -> dict[str, Any]:
 
 def _disk(replica: Replica) -> dict[str, Any]:
     wanted = replica.requirement
-    size = {"VolumeSize": wanted.disk_size_gib} if wanted.disk_size_gib else {}  # otherwise the image's own
-    return {**_DISKS[wanted.disk_tier], **size, "Encrypted": True, "DeleteOnTermination": True}
+    size_gib = wanted.disk_size_gib or DEFAULT_DISK_GIB
+    return {**_DISKS[wanted.disk_tier], "VolumeSize": size_gib, "Encrypted": True, "DeleteOnTermination": True}
 
 
 def _tags(deployment: str, replica: Replica) -> list[dict[str, str]]:

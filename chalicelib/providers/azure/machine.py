@@ -16,7 +16,7 @@ from azure.mgmt.compute.models import VirtualMachine
 from chalicelib.errors import LaunchRefused
 from chalicelib.model import CapacityType, Instance, InstanceStatus, LaunchRequest, Requirement
 from chalicelib.providers.azure import network, offers
-from chalicelib.providers.boot import agent_url
+from chalicelib.providers.boot import DEFAULT_DISK_GIB, agent_url
 
 _Json = dict[str, Any]
 DEPLOYMENT, SERVICE, REPLICA = "sailplane-deployment", "sailplane-service", "sailplane-replica"
@@ -24,8 +24,6 @@ _LONGEST_USER_DATA = 65_535  # bytes, before base64
 _PREMIUM, _STANDARD = "Premium_LRS", "StandardSSD_LRS"
 # Ultra disks cannot hold an operating system, so every other tier is premium.
 _DISKS = {"low": "Standard_LRS", "": _STANDARD, "medium": _STANDARD}
-# SkyServe's, where nothing else is asked for. The images' own 30 to 64 GiB hold no model.
-_DISK_SIZE_GIB = 256
 
 
 def tags(deployment: str, request: LaunchRequest) -> dict[str, str]:
@@ -77,7 +75,7 @@ def _disk(instance_type: str, name: str, requirement: Requirement) -> _Json:
         "name": name,
         "createOption": "FromImage",
         "deleteOption": "Delete",
-        "diskSizeGB": requirement.disk_size_gib or _DISK_SIZE_GIB,
+        "diskSizeGB": requirement.disk_size_gib or DEFAULT_DISK_GIB,
         "managedDisk": {"storageAccountType": _DISKS.get(requirement.disk_tier, best)},
     }
 

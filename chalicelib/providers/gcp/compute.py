@@ -34,7 +34,7 @@ from chalicelib.model import (
     Replica,
 )
 from chalicelib.ports import Clock
-from chalicelib.providers.boot import AGENT_PORT, agent_url, user_data
+from chalicelib.providers.boot import AGENT_PORT, DEFAULT_DISK_GIB, agent_url, user_data
 from chalicelib.providers.gcp import errors, offers
 
 _T = TypeVar("_T")
@@ -186,7 +186,7 @@ class GcpProvider:
             auto_delete=True,
             initialize_params=compute_v1.AttachedDiskInitializeParams(
                 source_image=offers.image(offer, wanted),
-                disk_size_gb=wanted.disk_size_gib or offers.DEFAULT_DISK_GIB,
+                disk_size_gb=wanted.disk_size_gib or DEFAULT_DISK_GIB,
                 disk_type=f"zones/{offer.location.zone}/diskTypes/{kind}",
                 labels=self._labels(replica),
             ),

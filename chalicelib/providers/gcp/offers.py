@@ -9,9 +9,6 @@ from __future__ import annotations
 
 from chalicelib.model import Offer, Requirement
 
-# SkyPilot's default, which the specs of its users count on: weights, a container image and their caches.
-DEFAULT_DISK_GIB = 256
-
 # Ubuntu with the driver, CUDA and docker. Branch 580 is the last for Pascal and Volta and knows all newer ones.
 _GPU_IMAGE = "projects/deeplearning-platform-release/global/images/family/common-cu129-ubuntu-2204-nvidia-580"
 _CPU_IMAGE = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2204-lts"
