@@ -34,7 +34,7 @@ demo: setup ## Show the whole path on this machine: deploy, call, break, scale, 
 	$(BIN)/python examples/demo.py
 
 test: setup ## Run the tests
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 strict: setup ## Run the store's tests on Amazon's DynamoDB Local (needs Java 17 and npm)
 	$(BIN)/pytest -m strict_store tests/store

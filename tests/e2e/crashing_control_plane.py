@@ -30,6 +30,8 @@ from tests.fakes import FakeClock, World, spec
 from tests.store.nouns import RandomIds
 
 DRILLED = {chalicelib.executor.__file__, chalicelib.passes.runner.__file__}
+# Longer than a lease and a drain last, shorter than the cloud's answer to a launch is waited for.
+RECOVERS_AFTER_S = 150.0
 ONE = spec(min_replicas=1, max_replicas=1)
 
 
@@ -125,7 +127,7 @@ def die_before(number: int, stage: Stage) -> None:
 
 def recover(stage: Stage, wanted: int) -> None:
     """Two passes after the dead process's lease has expired. Raises `AssertionError` when not all is as wanted then."""
-    stage.clock.advance(1_000)
+    stage.clock.advance(RECOVERS_AFTER_S)
     reports = stage.tick(2)
     assert not [failure for report in reports for failure in report.failures], reports
     state, living = stage.store.load(stage.name), stage.agents()
