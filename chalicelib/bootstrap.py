@@ -6,8 +6,11 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from chalicelib import config
@@ -76,6 +79,8 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
     """
     from chalicelib.prober import HttpProber  # noqa: PLC0415 imported when used, see above
 
+    for name in config.providers:
+        _require_complete(name, config)
     clock, ids = SystemClock(), SystemIds()
     settings = Settings(
         deployment=config.deployment,
@@ -89,7 +94,7 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         clock=clock,
         ids=ids,
         store=_store(config, clock, ids),
-        providers={name: _provider(name, config, clock) for name in config.providers},
+        providers=Providers({name: partial(_provider, name, config, clock) for name in config.providers}),
         market=_market(config),
         prober=HttpProber(settings.agent_key, clock, settings.pass_budget_s),
         settings=settings,
@@ -109,27 +114,60 @@ def _store(config: Config, clock: Clock, ids: Ids) -> DynamoDBStore:
     return DynamoDBStore(config.table, config.region, clock=clock, ids=ids, endpoint_url=config.dynamodb_endpoint)
 
 
-def _provider(name: str, config: Config, clock: Clock) -> Provider:
-    if name == "local":
-        from chalicelib.providers.local.compute import LocalProvider  # noqa: PLC0415 same
+class Providers(Mapping[str, Provider]):
+    """Providers by name, each made when it is first asked for: making one imports its cloud's SDK, which takes up to 3 s."""
 
-        if config.local_root is None:
-            raise ConfigError("SAILPLANE_LOCAL_ROOT: the provider `local` needs the absolute path of a directory.")
-        return LocalProvider(config.local_root, config.deployment, sys.executable, config.host_env, clock)
-    if name not in ("aws", "gcp", "azure"):
+    def __init__(self, makers: Mapping[str, Callable[[], Provider]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Provider] = {}
+        self._making = {name: threading.Lock() for name in makers}
+
+    def __getitem__(self, name: str) -> Provider:
+        with self._making[name]:
+            if name not in self._made:
+                self._made[name] = self._makers[name]()
+            return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+    def __contains__(self, name: object) -> bool:  # the Mapping's own would make it
+        return name in self._makers
+
+
+# The module by which each SDK is known. (boto3 is always there.)
+_SDKS = {"gcp": "google.cloud.compute_v1", "azure": "azure.mgmt.compute"}
+
+
+def _require_complete(name: str, config: Config) -> None:
+    """Raise `ConfigError` for what a provider lacks, now and not in the first pass."""
+    if name not in ("aws", "gcp", "azure", "local"):
         raise ConfigError(f"SAILPLANE_PROVIDERS: {name!r} is not a provider; known are aws, gcp, azure and local.")
-    if not config.control_url:
+    if name == "local" and config.local_root is None:
+        raise ConfigError("SAILPLANE_LOCAL_ROOT: the provider `local` needs the absolute path of a directory.")
+    if name != "local" and not config.control_url:
         raise ConfigError(f"SAILPLANE_CONTROL_URL: not set; machines on {name} need it to reach the control API.")
-    return _cloud(name, config, clock)
+    if name == "gcp" and not config.gcp_project:
+        raise ConfigError("SAILPLANE_GCP_PROJECT: not set; expected the id of the project that machines are made in.")
+    if name == "azure" and not (config.azure_subscription and config.azure_resource_group):
+        raise ConfigError(
+            "SAILPLANE_AZURE_SUBSCRIPTION, SAILPLANE_AZURE_RESOURCE_GROUP: not set; expected where machines are made."
+        )
+    if name in _SDKS and find_spec(_SDKS[name]) is None:
+        raise ConfigError(f"SAILPLANE_PROVIDERS: {name} needs its SDK: pip install 'sailplane[{name}]'.")
 
 
-def _cloud(name: str, config: Config, clock: Clock) -> Provider:
+def _provider(name: str, config: Config, clock: Clock) -> Provider:
+    deployment, control_url = config.deployment, config.control_url
     if name == "aws":
-        from chalicelib.providers.aws.compute import AwsProvider  # noqa: PLC0415 same
+        from chalicelib.providers.aws.compute import AwsProvider  # noqa: PLC0415 imported when used, see above
 
         return AwsProvider(
-            deployment=config.deployment,
-            control_url=config.control_url,
+            deployment=deployment,
+            control_url=control_url,
             clock=clock,
             regions=config.aws_regions,
             endpoint_url=config.aws_endpoint,
@@ -137,31 +175,28 @@ def _cloud(name: str, config: Config, clock: Clock) -> Provider:
     if name == "gcp":
         from chalicelib.providers.gcp.compute import GcpProvider  # noqa: PLC0415 same
 
-        if not config.gcp_project:
-            raise ConfigError(
-                "SAILPLANE_GCP_PROJECT: not set; expected the id of the project that machines are made in."
-            )
         return GcpProvider(
-            deployment=config.deployment,
-            control_url=config.control_url,
+            deployment=deployment,
+            control_url=control_url,
             clock=clock,
             project=config.gcp_project,
             endpoint_url=config.gcp_endpoint,
         )
-    from chalicelib.providers.azure.compute import AzureProvider  # noqa: PLC0415 same
+    if name == "azure":
+        from chalicelib.providers.azure.compute import AzureProvider  # noqa: PLC0415 same
 
-    if not (config.azure_subscription and config.azure_resource_group):
-        raise ConfigError(
-            "SAILPLANE_AZURE_SUBSCRIPTION and SAILPLANE_AZURE_RESOURCE_GROUP: expected where machines are made."
+        return AzureProvider(
+            deployment=deployment,
+            control_url=control_url,
+            clock=clock,
+            subscription=config.azure_subscription,
+            resource_group=config.azure_resource_group,
+            endpoint_url=config.azure_endpoint,
         )
-    return AzureProvider(
-        deployment=config.deployment,
-        control_url=config.control_url,
-        clock=clock,
-        subscription=config.azure_subscription,
-        resource_group=config.azure_resource_group,
-        endpoint_url=config.azure_endpoint,
-    )
+    from chalicelib.providers.local.compute import LocalProvider  # noqa: PLC0415 same
+
+    root = config.local_root or Path()  # there is one, see `_require_complete`
+    return LocalProvider(root, deployment, sys.executable, config.host_env, clock)
 
 
 def _market(config: Config) -> Market:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,3 +103,37 @@ def test_the_local_provider_needs_a_directory() -> None:
     """There is no default that could be somebody's files."""
     with pytest.raises(ConfigError, match="SAILPLANE_LOCAL_ROOT"):
         bootstrap.build(from_env(ENV))
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "missing"),
+    [
+        ("aws", {}, "SAILPLANE_CONTROL_URL"),
+        ("gcp", {"SAILPLANE_CONTROL_URL": "https://control"}, "SAILPLANE_GCP_PROJECT"),
+        ("azure", {"SAILPLANE_CONTROL_URL": "https://control"}, "SAILPLANE_AZURE_SUBSCRIPTION"),
+    ],
+)
+def test_a_cloud_says_at_once_what_it_is_not_told(name: str, told: dict[str, str], missing: str) -> None:
+    """The process does not start, instead of failing in its first pass."""
+    with pytest.raises(ConfigError, match=f"^{missing}.*not set"):
+        bootstrap.build(from_env({**ENV, **told, "SAILPLANE_PROVIDERS": name}))
+
+
+def test_a_cloud_that_nobody_asks_costs_no_import() -> None:
+    """With all clouds configured, a runtime that is built and asked for their names has loaded no SDK; each is loaded alone."""
+    told = {
+        "SAILPLANE_PROVIDERS": "aws,gcp,azure",
+        "SAILPLANE_CONTROL_URL": "https://control",
+        "SAILPLANE_GCP_PROJECT": "p",
+        "SAILPLANE_AZURE_SUBSCRIPTION": "s",
+        "SAILPLANE_AZURE_RESOURCE_GROUP": "g",
+    }
+    program = (
+        "import sys; from chalicelib import bootstrap, config; runtime = bootstrap.build(config.from_environment());"
+        "loaded = lambda: {name for name in ('boto3', 'google.cloud.compute_v1', 'azure.mgmt.compute') if name in sys.modules};"
+        "print(sorted(runtime.providers), 'gcp' in runtime.providers, loaded());"
+        "runtime.providers['azure']; print(loaded())"
+    )
+    env = {**os.environ, **ENV, **told}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env)
+    assert run.stdout.splitlines() == ["['aws', 'azure', 'gcp'] True set()", "{'azure.mgmt.compute'}"]

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
@@ -20,9 +21,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from chalicelib.bootstrap import Providers
 from chalicelib.errors import Invalid, NotFound, Unreachable
 from chalicelib.model import Instance, LaunchRequest, Leftover
-from chalicelib.ports import Janitor, Provider, Runtime
+from chalicelib.ports import Janitor, Provider
 from sailplane.local.processes import end_child
 
 NAMES = ("aws", "gcp", "azure")
@@ -106,14 +108,15 @@ class Clouds:
         if (code := self._process.poll()) is not None:
             raise Unreachable(f"The clouds ended with code {code}, and their machines with them; see {self._log}.")
 
-    def breakable(self, runtime: Runtime) -> Mapping[str, Provider]:
-        """The runtime's providers, those of boxed clouds able to break their machines when told to."""
-        return {
-            name: Breakable(provider, provider, self._admin)
-            if name in self.endpoints and isinstance(provider, Janitor)
-            else provider
-            for name, provider in runtime.providers.items()
-        }
+    def breakable(self, providers: Mapping[str, Provider]) -> Mapping[str, Provider]:
+        """The same providers, those of boxed clouds able to break their machines when told to."""
+        return Providers({name: partial(self._breakable, providers, name) for name in providers})
+
+    def _breakable(self, providers: Mapping[str, Provider], name: str) -> Provider:
+        provider = providers[name]
+        if name in self.endpoints and isinstance(provider, Janitor):
+            return Breakable(provider, provider, self._admin)
+        return provider
 
 
 class Breakable:

@@ -99,7 +99,7 @@ def serve(
 def _for_this_machine(runtime: Runtime, boxed: Clouds | None) -> Runtime:
     """There is no second control plane on a laptop: a lease is only in the way of the one that follows a killed one."""
     runtime = replace(runtime, settings=replace(runtime.settings, lease_ttl_s=LEASE_TTL_S))
-    return replace(runtime, providers=boxed.breakable(runtime)) if boxed else runtime
+    return replace(runtime, providers=boxed.breakable(runtime.providers)) if boxed else runtime
 
 
 def _interrupt(app: Chalice, event: Mapping[str, Any]) -> None:
