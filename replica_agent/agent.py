@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from replica_agent import console, lock
+from replica_agent.conda import with_conda
 from replica_agent.config import Config, ConfigError
 from replica_agent.container import Container
 from replica_agent.control import PREFIX, Control
@@ -77,7 +78,7 @@ async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told
         lock.publish(descriptor, {**place, "started_at": time.time()})
         async with asyncio.TaskGroup() as tasks:
             background = [
-                tasks.create_task(engine.run(config.setup, config.run)),
+                tasks.create_task(engine.run(*_scripts(config))),
                 tasks.create_task(notices.watch()),
                 tasks.create_task(
                     _die_on_interruption(notices) if config.is_local else console.echo(log, sys.stdout.fileno())
@@ -90,6 +91,13 @@ async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told
             for task in background:
                 task.cancel()
         await runner.cleanup()
+
+
+def _scripts(config: Config) -> tuple[str, str]:
+    """A laptop has what its owner gave it, an image what is in it; a cloud's machine is made to fit."""
+    if config.is_local or config.image:
+        return config.setup, config.run
+    return with_conda(config.setup), with_conda(config.run)
 
 
 def _server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> web.Server:

@@ -23,6 +23,8 @@ AGENT_PORT = 7481
 # SkyPilot's default, which the files of its users count on: weights, a container image and their caches.
 DEFAULT_DISK_GIB = 256
 
+# A machine in a cloud is the engine's own: `pip install` need not spare a system that nobody else uses (PEP 668).
+_MACHINE_ENV = {"PIP_BREAK_SYSTEM_PACKAGES": "1"}
 _OWN_PORT = re.compile(r"\bSAILPLANE_PORT\b")
 _DOCKER = "docker:"
 # A machine without an agent is worth nothing, whether it was refused, gave up, or its agent has ended: it switches itself
@@ -75,7 +77,7 @@ def configuration(request: LaunchRequest, cloud: str, control_url: str) -> dict[
         "image": image.removeprefix(_DOCKER) if image.startswith(_DOCKER) else "",
         "setup": engine.setup,
         "run": engine.run,
-        "env": {**_node_env(request), **dict(engine.envs)},
+        "env": {**_node_env(request), **(_MACHINE_ENV if cloud != "local" else {}), **dict(engine.envs)},
         "drain_timeout_s": request.drain_timeout_s,
     }
 

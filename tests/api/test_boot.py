@@ -85,6 +85,7 @@ def test_a_machine_is_told_what_to_run(api: Api, replica: Replica) -> None:
         "run": "serve",
         "env": {
             "PASSWORD": "the user's",
+            "PIP_BREAK_SYSTEM_PACKAGES": "1",
             **{
                 f"{prefix}_{name}": value
                 for prefix in ("SKYPILOT", "SAILPLANE")
