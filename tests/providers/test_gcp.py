@@ -29,6 +29,7 @@ from chalicelib.errors import (
     Unauthorized,
     Unreachable,
 )
+from chalicelib.lifecycle import is_orphan
 from chalicelib.model import (
     CapacityType,
     Instance,
@@ -36,6 +37,7 @@ from chalicelib.model import (
     InterruptionNotice,
     LaunchRequest,
     LeftoverKind,
+    Limits,
     Location,
     NoticeKind,
     Offer,
@@ -416,11 +418,13 @@ class TestLists:
         assert cloud.provider.list_instances() == ()
 
     def test_a_machine_that_stopped_by_itself_is_not_gone(self, cloud: GcpCloud) -> None:
-        """Its disk is billed until it is deleted, so it is STOPPING, interrupted, and can be removed."""
+        """Its disk is billed until it is deleted: it is interrupted, removed as an orphan if it is one, and can be removed."""
         _, launched = cloud.launched(CPU)
         cloud.box.kill(launched.id)
+        cloud.clock.advance(61.0)
         (stopped,) = cloud.provider.list_instances()
-        assert (stopped.status, stopped.interruption_at) == (InstanceStatus.STOPPING, cloud.clock.now())
+        assert stopped.interruption_at == cloud.clock.now()
+        assert is_orphan(stopped, Limits(), cloud.clock.now())
         cloud.provider.terminate(stopped.replica_id, stopped.id)
         assert cloud.provider.list_instances() == ()
 
