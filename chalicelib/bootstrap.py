@@ -120,6 +120,9 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
         raise ConfigError(f"SAILPLANE_PROVIDERS: {name!r} is not a provider; known are aws, gcp, azure and local.")
     if not config.control_url:
         raise ConfigError(f"SAILPLANE_CONTROL_URL: not set; machines on {name} need it to reach the control API.")
+    stand_in = {"aws": config.aws_endpoint, "gcp": config.gcp_endpoint, "azure": config.azure_endpoint}[name]
+    if not stand_in and not config.control_url.startswith("https://"):
+        raise ConfigError(f"SAILPLANE_CONTROL_URL: expected https://…; machines on {name} are told secrets there.")
     return _cloud(name, config, clock)
 
 
