@@ -40,7 +40,7 @@ class Config:
     local_root: Path | None = None  # where the local provider keeps its replicas
     catalog: Path | None = None  # where newer prices than the packaged ones may lie
     # A cloud's endpoint is set only for a stand-in: http://<key>@host:port, the key being what a client must show.
-    aws_regions: tuple[str, ...] = ()  # empty = all that the catalog knows
+    aws_regions: tuple[str, ...] = ()  # empty = all that the account has enabled
     aws_endpoint: str | None = field(default=None, repr=False)
     gcp_project: str = ""
     gcp_endpoint: str | None = field(default=None, repr=False)
