@@ -308,6 +308,22 @@ class TestTakesItsTime:
         cloud.clock.advance(4.0)
         assert [each.status for each in cloud.provider.list_instances()] == [InstanceStatus.RUNNING]
 
+    def test_a_slow_google_does_not_outlast_the_lease(self, cloud: GcpCloud) -> None:
+        """However long each answer takes, no more than some 10 s of looking are begun; the next pass looks again."""
+        cloud.box.faults.operation_s = 600.0
+        slow = GcpProvider(
+            deployment="test",
+            control_url=CONTROL_URL,
+            clock=cloud.clock,
+            project=PROJECT,
+            endpoint_url=cloud.box.endpoint_url,
+            pause=lambda pause_s: cloud.clock.advance(pause_s + 9.0),
+        )
+        start = cloud.clock.now()
+        with pytest.raises(Unreachable, match="still looking for capacity"):
+            slow.launch(launch_request(cloud.offer))
+        assert cloud.clock.now() - start <= 20.0
+
     def test_a_launch_without_a_place_yet_is_asked_for_again(self, cloud: GcpCloud) -> None:
         """`Unreachable` within a few seconds, then the outcome of the same operation."""
         cloud.box.faults.operation_s = 60.0

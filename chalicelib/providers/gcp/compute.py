@@ -47,6 +47,7 @@ _TIMEOUTS_S = (4.0, 10.0)
 # Pauses between looks at a launch under way. Google gives a machine its place within a second or two, or mostly refuses it
 # as quickly; what takes longer is the next pass's.
 _PAUSES_S = (0.0, 0.5, 1.0, 1.5, 2.0)
+_PATIENCE_S = 10.0  # for all looks together: with answers of 9 s five would take longer than a lease lasts
 
 _STOPPED = ("STOPPED", "SUSPENDED", "TERMINATED")
 _STOPPING = ("DEPROVISIONING", "PENDING_STOP", "STOPPING", "SUSPENDING")
@@ -205,8 +206,10 @@ class GcpProvider:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self._deployment}/{replica.id}/{replica.boot_nonce}"))
 
     def _answered(self, replica: Replica, operation: compute_v1.Operation) -> Instance:
-        zone = replica.offer.location.zone
+        zone, give_up_at = replica.offer.location.zone, self._clock.now() + _PATIENCE_S
         for pause_s in _PAUSES_S:
+            if self._clock.now() >= give_up_at:
+                break
             self._pause(pause_s)
             operation = self._operations.get(project=self._project, zone=zone, operation=operation.name, **self._call)
             if operation.error.errors:
