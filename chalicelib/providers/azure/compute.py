@@ -28,6 +28,7 @@ from chalicelib.providers.boot import user_data
 # Azure takes an order at once and finds out within seconds whether it has a host. A pass looks this often for the answer
 # and leaves it to the next one otherwise.
 _LOOK_AFTER_S = (0.0, 1.0, 2.0, 3.0)
+_PATIENCE_S = 10.0  # for all looks together: where each answer takes 9 s, four would outlast the lease
 _RESOURCES_API_VERSION = "2021-04-01"
 _MACHINES_API_VERSION = "2026-04-01"  # the one that azure-mgmt-compute asks for
 # What a replica or a deployment can leave behind: its kind, and the version of the API that removes it.
@@ -89,8 +90,9 @@ class AzureProvider:
         name = request.replica.id
         with errors.launching():
             found = self._find(name) or self._create(request)
+            give_up_at = self._clock.now() + _PATIENCE_S
             for pause_s in _LOOK_AFTER_S:
-                if not found.is_allocating:
+                if not found.is_allocating or self._clock.now() >= give_up_at:
                     break
                 self._pause(pause_s)
                 found = self._require(name)
