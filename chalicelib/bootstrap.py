@@ -150,6 +150,9 @@ def _require_complete(name: str, config: Config) -> None:
         raise ConfigError("SAILPLANE_LOCAL_ROOT: the provider `local` needs the absolute path of a directory.")
     if name != "local" and not config.control_url:
         raise ConfigError(f"SAILPLANE_CONTROL_URL: not set; machines on {name} need it to reach the control API.")
+    stand_ins = {"aws": config.aws_endpoint, "gcp": config.gcp_endpoint, "azure": config.azure_endpoint}
+    if name != "local" and not stand_ins[name] and not config.control_url.startswith("https://"):
+        raise ConfigError(f"SAILPLANE_CONTROL_URL: expected https://…; machines on {name} are told secrets there.")
     if name == "gcp" and not config.gcp_project:
         raise ConfigError("SAILPLANE_GCP_PROJECT: not set; expected the id of the project that machines are made in.")
     if name == "azure" and not (config.azure_subscription and config.azure_resource_group):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,9 @@ from chalicelib.errors import SailplaneError
 
 # 128 random bits in hexadecimal. Shorter keys can be guessed at the rate at which a function answers.
 MIN_KEY_CHARACTERS = 32
+# What every cloud takes as a label's value and in the names of networks and firewalls, which have 63 characters; EC2's
+# filters would read `*` and `?` as patterns.
+_DEPLOYMENT = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
 class ConfigError(SailplaneError):
@@ -36,7 +40,7 @@ class Config:
     local_root: Path | None = None  # where the local provider keeps its replicas
     catalog: Path | None = None  # where newer prices than the packaged ones may lie
     # A cloud's endpoint is set only for a stand-in: http://<key>@host:port, the key being what a client must show.
-    aws_regions: tuple[str, ...] = ()  # empty = all that the catalog knows
+    aws_regions: tuple[str, ...] = ()  # empty = all that the account has enabled
     aws_endpoint: str | None = field(default=None, repr=False)
     gcp_project: str = ""
     gcp_endpoint: str | None = field(default=None, repr=False)
@@ -66,7 +70,7 @@ def from_env(env: Mapping[str, str]) -> Config:
         admin_key=_key(env, "SAILPLANE_ADMIN_KEY"),
         router_token=_key(env, "SAILPLANE_ROUTER_TOKEN"),
         agent_key=_key(env, "SAILPLANE_AGENT_KEY"),
-        deployment=env.get("SAILPLANE_DEPLOYMENT", "sailplane"),
+        deployment=_deployment(env, _list(env, "SAILPLANE_PROVIDERS")),
         dynamodb_endpoint=_optional_url(env, "SAILPLANE_DYNAMODB_ENDPOINT"),
         control_url=_optional_url(env, "SAILPLANE_CONTROL_URL") or "",
         local_root=_optional_directory(env, "SAILPLANE_LOCAL_ROOT"),
@@ -91,6 +95,17 @@ def _required(env: Mapping[str, str], name: str, expected: str) -> str:
 
 def _list(env: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(part for each in env.get(name, "").split(",") if (part := each.strip()))
+
+
+def _deployment(env: Mapping[str, str], providers: Collection[str]) -> str:
+    """The tag by which a control plane knows its machines. Two with one name remove each other's, so clouds want one given."""
+    name = env.get("SAILPLANE_DEPLOYMENT", "")
+    if not {"aws", "gcp", "azure"}.isdisjoint(providers):
+        expected = "a name that no other control plane has in these cloud accounts, e.g. `acme-prod`"
+        name = _required(env, "SAILPLANE_DEPLOYMENT", expected)
+    if name and not _DEPLOYMENT.fullmatch(name):
+        raise ConfigError("SAILPLANE_DEPLOYMENT: expected at most 40 characters of a-z, 0-9 and -, a letter first.")
+    return name or "sailplane"
 
 
 def _optional_directory(env: Mapping[str, str], name: str) -> Path | None:

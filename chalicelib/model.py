@@ -228,8 +228,8 @@ class ProbeSpec:
     """The readiness probe. Defaults are SkyServe's (0.14.1)."""
 
     path: str = "/"
-    post_data: str | None = None  # JSON text; None = GET
-    headers: tuple[tuple[str, str], ...] = ()
+    post_data: str | None = field(default=None, repr=False)  # JSON text; None = GET
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # may hold a key
     initial_delay_s: float = 1200.0
     timeout_s: float = 15.0
     interval_s: float = 10.0
@@ -274,7 +274,7 @@ class EngineSpec:
     port: int
     run: str = ""
     setup: str = ""
-    envs: tuple[tuple[str, str], ...] = ()
+    envs: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # hold the user's tokens
     workdir: str = ""
     num_nodes: int = 1
 
@@ -439,7 +439,7 @@ class SpecVersion:
     service: str
     number: int
     spec: ServiceSpec
-    source: str  # the user's YAML text
+    source: str = field(repr=False)  # the user's YAML text
     created_at: float
 
 

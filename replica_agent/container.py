@@ -50,22 +50,12 @@ class Container:
         has_gpus = self._env.get("SAILPLANE_NUM_GPUS_PER_NODE", "0") != "0"
         return [
             *("docker", "run", "--rm", "--interactive", "--name", self._name, "--user", "0", "--network", "host"),
-            *(
-                "--ipc",
-                "host",
-            ),  # engines on several GPUs share more memory than docker's 64 MB; the machine is theirs alone
+            # Engines on several GPUs share more memory than docker's 64 MB; the machine is theirs alone.
+            *("--ipc", "host"),
             *(("--gpus", "all") if has_gpus else ()),
             *("--volume", f"{self.scripts}:{self.scripts}", "--volume", f"{self._workdir}:{self._workdir}"),
-            *(
-                "--workdir",
-                str(self._workdir),
-                "--entrypoint",
-                "bash",
-                self._image,
-                "-c",
-                _FIRST_PROCESS,
-                str(self._up),
-            ),
+            *("--workdir", str(self._workdir), "--entrypoint", "bash"),
+            *(self._image, "-c", _FIRST_PROCESS, str(self._up)),
         ]
 
     def execute(self, script: Path) -> list[str]:

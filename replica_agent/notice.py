@@ -14,6 +14,8 @@ import aiohttp
 
 from replica_agent.config import Config
 
+# What comes of reading a document that is not what it should be.
+NONSENSE = (ValueError, KeyError, TypeError, AttributeError, OverflowError)
 _TOLD_TIMEOUT_S = 30.0  # the control plane acts before it answers, as long as API Gateway lets it
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
 _TOO_LATE_S = 60.0  # a machine may outlive its instant by some seconds
@@ -35,7 +37,7 @@ class Cloud(Protocol):
     async def look(self) -> Sequence[Notice]:
         """The notices given by now.
 
-        Raises aiohttp.ClientError, TimeoutError, ValueError, KeyError or TypeError when there is no sensible answer.
+        Raises aiohttp.ClientError, TimeoutError or one of `NONSENSE` when there is no sensible answer.
         """
 
 
@@ -79,7 +81,7 @@ class Notices:
             while True:
                 try:
                     notices = await self._cloud.look()
-                except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError):
+                except (aiohttp.ClientError, TimeoutError, *NONSENSE):
                     notices = ()
                 for notice in notices:
                     if notice.kind not in self._seen:

@@ -48,6 +48,7 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("SAILPLANE_DYNAMODB_ENDPOINT", "localhost"),
         ("SAILPLANE_LOCAL_ROOT", "relative/path"),
         ("SAILPLANE_CATALOG", "relative/path"),
+        *(("SAILPLANE_DEPLOYMENT", name) for name in ("prod*", "Prod", "1st", "two words", "p" * 41)),
     ],
 )
 def test_a_wrong_value_is_refused_and_not_repeated(name: str, value: str) -> None:
@@ -116,13 +117,14 @@ def test_the_local_provider_needs_a_directory() -> None:
 def test_a_cloud_says_at_once_what_it_is_not_told(name: str, told: dict[str, str], missing: str) -> None:
     """The process does not start, instead of failing in its first pass."""
     with pytest.raises(ConfigError, match=f"^{missing}.*not set"):
-        bootstrap.build(from_env({**ENV, **told, "SAILPLANE_PROVIDERS": name}))
+        bootstrap.build(from_env({**ENV, **told, "SAILPLANE_DEPLOYMENT": "prod", "SAILPLANE_PROVIDERS": name}))
 
 
 def test_a_cloud_that_nobody_asks_costs_no_import() -> None:
     """With all clouds configured, a runtime that is built and asked for their names has loaded no SDK; each is loaded alone."""
     told = {
         "SAILPLANE_PROVIDERS": "aws,gcp,azure",
+        "SAILPLANE_DEPLOYMENT": "prod",
         "SAILPLANE_CONTROL_URL": "https://control",
         "SAILPLANE_GCP_PROJECT": "p",
         "SAILPLANE_AZURE_SUBSCRIPTION": "s",
@@ -137,3 +139,24 @@ def test_a_cloud_that_nobody_asks_costs_no_import() -> None:
     env = {**os.environ, **ENV, **told}
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env)
     assert run.stdout.splitlines() == ["['aws', 'azure', 'gcp'] True set()", "{'azure.mgmt.compute'}"]
+
+
+CLOUD = {"SAILPLANE_PROVIDERS": "aws", "SAILPLANE_DEPLOYMENT": "prod", "SAILPLANE_CONTROL_URL": "https://control"}
+
+
+def test_clouds_want_a_deployment_with_a_name_of_its_own() -> None:
+    """Two control planes of one name in one account would take each other's machines for orphans, and remove them."""
+    with pytest.raises(
+        ConfigError, match=r"^SAILPLANE_DEPLOYMENT: not set; expected a name that no other control plane"
+    ):
+        from_env({**ENV, **CLOUD, "SAILPLANE_DEPLOYMENT": ""})
+    assert from_env({**ENV, **CLOUD}).deployment == "prod"
+
+
+def test_machines_in_a_cloud_are_told_secrets_by_tls_only() -> None:
+    """The boot token goes one way and the service's environment the other; a stand-in on this machine may do without."""
+    plain = {**ENV, **CLOUD, "SAILPLANE_CONTROL_URL": "http://control"}
+    with pytest.raises(ConfigError, match=r"^SAILPLANE_CONTROL_URL: expected https"):
+        bootstrap.build(from_env(plain))
+    assert bootstrap.build(from_env({**ENV, **CLOUD})).providers.keys() == {"aws"}
+    assert bootstrap.build(from_env({**plain, "SAILPLANE_AWS_ENDPOINT": "http://key@127.0.0.1:9"})).providers

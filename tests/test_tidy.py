@@ -57,7 +57,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.errors",
     },
     "chalicelib.providers.local": {
-        "chalicelib.providers",
+        "chalicelib.providers.local",
+        "chalicelib.providers.boot",
         "chalicelib.model",
         "chalicelib.errors",
         "chalicelib.ports",
@@ -66,7 +67,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chalicelib.providers.boot": {"chalicelib.model"},
     "chalicelib.providers.first_boot": set(),  # runs alone, on machines that have nothing of ours
     "chalicelib.providers.aws": {
-        "chalicelib.providers",
+        "chalicelib.providers.aws",
+        "chalicelib.providers.boot",
         "chalicelib.model",
         "chalicelib.errors",
         "chalicelib.ports",
@@ -75,7 +77,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "mypy_boto3_ec2",  # types, for the checker only
     },
     "chalicelib.providers.gcp": {
-        "chalicelib.providers",
+        "chalicelib.providers.gcp",
+        "chalicelib.providers.boot",
         "chalicelib.model",
         "chalicelib.errors",
         "chalicelib.ports",
@@ -83,7 +86,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "requests",  # what google-cloud-compute's REST transport speaks and raises
     },
     "chalicelib.providers.azure": {
-        "chalicelib.providers",
+        "chalicelib.providers.azure",
+        "chalicelib.providers.boot",
         "chalicelib.model",
         "chalicelib.errors",
         "chalicelib.ports",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from chalice.app import Blueprint
 
@@ -46,13 +47,16 @@ def remove_leftovers(runtime: Runtime, body: schemas.RemoveLeftovers) -> schemas
     What hangs on something else (a disk on its machine) goes only after it: ask again until nothing is found.
     """
     found, unreachable = _find(runtime)
-    named = {(one.provider, one.id) for one in body.leftovers}
+    named, janitors = {(one.provider, one.id) for one in body.leftovers}, _janitors(runtime)
+    removals = [
+        (one, runtime.spawn(one.provider, partial(janitors[one.provider].remove, one)))
+        for one in found
+        if (one.provider, one.id) in named
+    ]
     refused = []
-    for leftover in found:
-        if (leftover.provider, leftover.id) not in named:
-            continue
+    for leftover, removal in removals:
         try:
-            _janitors(runtime)[leftover.provider].remove(leftover)
+            removal.result()
         except Unreachable as error:
             refused.append(leftover)
             unreachable[leftover.provider] = str(error)
@@ -60,17 +64,18 @@ def remove_leftovers(runtime: Runtime, body: schemas.RemoveLeftovers) -> schemas
 
 
 def _find(runtime: Runtime) -> tuple[list[Leftover], dict[str, str]]:
-    """Read who lives, ask the clouds, then read again.
+    """Read who lives, ask the clouds, all at once, then read again.
 
     Whatever a cloud shows has had its record since before the clouds were asked, so that nothing that is launched
     meanwhile is taken for residue.
     """
     before = _live(runtime)
+    asked = {name: runtime.spawn(name, partial(each.leftovers, before)) for name, each in _janitors(runtime).items()}
     found: list[Leftover] = []
     unreachable: dict[str, str] = {}
-    for name, janitor in _janitors(runtime).items():
+    for name, answer in asked.items():
         try:
-            found += janitor.leftovers(before)
+            found += answer.result()
         except Unreachable as error:
             unreachable[name] = str(error)
     after = _live(runtime)

@@ -13,8 +13,8 @@ from dataclasses import replace
 
 from chalicelib.model import CapacityType, Reason, Replica, ReplicaStatus, Unavailable
 
-# Spot capacity comes and goes within minutes, and a region that does not answer comes back within the hour. Quota and credentials need a person, who wants to see the change taken up
-# within minutes as well.
+# Spot capacity comes and goes within minutes, and a region that does not answer comes back within the hour. Quota and
+# credentials need a person, who wants to see the change taken up within minutes as well.
 _FIRST_S = {
     Reason.NO_CAPACITY: 60.0,
     Reason.INTERRUPTED: 60.0,

@@ -89,7 +89,7 @@ class _Failed(click.ClickException):
     """How click is told to print an error of ours."""
 
     def __init__(self, error: errors.SailplaneError) -> None:
-        super().__init__(str(error))
+        super().__init__(output.plain(str(error)))
         self.error = error
         self.out = output.current()
         code, self.next = _ending(error)

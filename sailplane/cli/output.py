@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ import click
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# C0 but tab and line feed, DEL, C1, and what turns the direction of writing.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _KEY = "sailplane.cli.output"  # in click's context, which a command shares with its parents
 
 
@@ -31,7 +35,7 @@ class Output:
     def data(self, text: str) -> None:
         """Print the command's result, for people; nothing with `--json`, where `document` speaks instead."""
         if not self.as_json:
-            click.echo(text)
+            click.echo(plain(text))
 
     def document(self, document: Mapping[str, Any]) -> None:
         """Print the command's result as its one JSON object; nothing without `--json`."""
@@ -45,12 +49,14 @@ class Output:
 
     def table(self, heading: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
         """Print aligned columns, never truncated; those named in `right` are flush right."""
-        first, *others = aligned([heading, *rows], [name in right for name in heading])
-        self.data("\n".join([click.style(first, bold=True), *others]))
+        cells = [[plain(cell) for cell in row] for row in rows]
+        first, *others = aligned([heading, *cells], [name in right for name in heading])
+        if not self.as_json:
+            click.echo("\n".join([click.style(first, bold=True), *others]))
 
     def message(self, text: str) -> None:
         """Tell the person at the terminal something that no script reads."""
-        click.echo(text, err=True)
+        click.echo(plain(text), err=True)
 
     def next(self, *commands: str) -> None:
         """Say what the user will probably want to do now; a program that asked for `--json` knows."""
@@ -84,7 +90,7 @@ class Output:
 
         def fitting(change: str) -> Text:
             # The spinner takes two columns; a wrapped table cannot be read.
-            return Text("\n".join(line[: console.width - 2] for line in change.splitlines()))
+            return Text("\n".join(line[: console.width - 2] for line in plain(change).splitlines()))
 
         with console.status(fitting(text)) as status:
             yield lambda change: status.update(fitting(change))
@@ -131,6 +137,15 @@ def options(command: Callable[Concatenate[Output, _P], _R]) -> Callable[_P, _R]:
         return command(current(), *args, **kwargs)
 
     return with_output
+
+
+def plain(text: str) -> str:
+    """A text without what would command the terminal: engines, clouds and price lists write much of what is shown.
+
+    Colours are dropped, every other control character shows as a replacement character; a bare carriage return, with which
+    progress bars overwrite themselves, ends the line.
+    """
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", re.sub("\r\n?", "\n", _COLOUR.sub("", text)))
 
 
 def aligned(rows: Sequence[Sequence[str]], flush_right: Sequence[bool]) -> list[str]:

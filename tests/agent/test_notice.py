@@ -171,7 +171,14 @@ def test_a_refused_notice_is_let_go(new_agent: NewAgent, outside: Outside) -> No
 
 
 @pytest.mark.parametrize(
-    "nonsense", [b"", b"[]", b'{"Events": [{}]}', b'{"Events": [{"EventType": "Preempt", "NotBefore": "soon"}]}']
+    "nonsense",
+    [
+        b"",
+        b"[]",
+        b'{"Events": [{}]}',
+        b'{"Events": [{"EventType": "Preempt", "NotBefore": "soon"}]}',
+        b'{"Events": [{"EventType": "Preempt", "NotBefore": 5}]}',
+    ],
 )
 def test_metadata_that_makes_no_sense_hurts_nobody(new_agent: NewAgent, outside: Outside, nonsense: bytes) -> None:
     """The replica serves, and is asked again until the answer makes sense."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
+from chalicelib.bootstrap import Threads
 from chalicelib.errors import Unreachable
 from chalicelib.model import Leftover, LeftoverKind
 from tests.api.conftest import Api, assert_problem
@@ -123,3 +125,12 @@ def test_only_the_owner_may_look(api: Api) -> None:
     """Residue names machines and places."""
     assert_problem(api.call("GET", "/v1/leftovers", key=None), 401)
     assert_problem(api.call("POST", "/v1/leftovers/remove", {"leftovers": []}, key="wrong"), 401)
+
+
+def test_clouds_are_asked_side_by_side(api: Api, world: World) -> None:
+    """One that does not answer for 10 s must not be added to the next: API Gateway waits for 29 s in all."""
+    both = threading.Barrier(2)
+    first, second = (LitteredCloud(world.clock, meanwhile=lambda: both.wait(5)) for _ in range(2))
+    first.litter = [disk("d1")]
+    world.runtime = replace(world.runtime, providers={"local": first, "other": second}, spawn=Threads())
+    assert shown(api) == ["d1"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from chalicelib.catalog.snapshot import Price, Quarantined, Shape
 from sailplane.catalog import facts, quarantine
 from sailplane.catalog.live import azure, gcp
-from sailplane.catalog.live.source import ATTEMPTS, Endpoint, Source, SourceFailed
+from sailplane.catalog.live.source import ATTEMPTS, MAX_PAGE_BYTES, Endpoint, Source, SourceFailed
 from sailplane.catalog.quarantine import Row
 from tests.catalog.recorded import Answer, Recorded, Request
 
@@ -195,7 +197,7 @@ def test_azure_the_price_that_took_effect_last_is_todays_and_two_at_once_are_dou
 @pytest.mark.parametrize(
     "broken",
     [
-        *({"retailPrice": value} for value in ("7.3", None, True)),
+        *({"retailPrice": value} for value in ("7.3", None, True, 10**400)),
         {"armRegionName": "US East"},
         {"armRegionName": None},
         {"skuName": None},
@@ -321,6 +323,7 @@ def _without(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
         lambda found: found | {"pricingInfo": []},
         lambda found: found | {"pricingInfo": [{"pricingExpression": {"usageUnit": "mo", "tieredRates": []}}]},
         lambda found: found | {"description": None},
+        lambda found: json.loads(json.dumps(found).replace('"units": "3"', f'"units": "{10**400}"')),
         lambda _: "text",
     ],
 )
@@ -384,3 +387,18 @@ def test_a_stand_ins_key_is_kept_out_of_sight() -> None:
     with pytest.raises(ValueError, match="expected") as refusal:
         Endpoint.parse("ftp://se-cret@host")
     assert "se-cret" not in str(refusal.value)
+
+
+def test_a_page_that_unpacks_to_gigabytes_is_not_unpacked() -> None:
+    """2 MB of gzip could fill the memory; pages end at 64 MB, and the server is not asked again."""
+    bomb = gzip.compress(b"[" * MAX_PAGE_BYTES * 2, compresslevel=9)
+    with Recorded(lambda _: Answer(bomb, headers={"Content-Encoding": "gzip"})) as server:
+        with pytest.raises(SourceFailed, match="more than 64 MB"):
+            azure_rows(server)
+        assert len(server.requests) == 1
+
+
+def test_json_without_bottom_is_no_json() -> None:
+    """A hundred thousand brackets would end Python's parser by recursion."""
+    with Recorded(lambda _: Answer(b"[" * 100_000)) as server, pytest.raises(SourceFailed, match="not JSON"):
+        azure_rows(server)

@@ -54,3 +54,12 @@ def test_residue_is_removed_on_request_only(plane: Plane) -> None:
     assert littered.litter == [DISK]
     assert plane.json("doctor", "--fix", "--yes") == {"leftovers": [], "unreachable": {}}
     assert littered.litter == []
+
+
+def test_nothing_that_a_cloud_says_commands_the_terminal(plane: Plane) -> None:
+    """Names of things are the cloud's, and may have been chosen by whoever else may make some there."""
+    littered = Littered(plane)
+    littered.litter = [replace(DISK, id="d1\x1b]0;owned\x07", why="\x1b[2J\x9b31mgone\u202e")]
+    result = plane.run("doctor")
+    assert "gone" in result.stdout
+    assert not [each for each in result.stdout if each != "\n" and not each.isprintable()]

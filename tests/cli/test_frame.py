@@ -216,6 +216,21 @@ def test_tables_are_aligned_and_never_truncated() -> None:
     assert output.aligned([["a", "b"], ["c", ""]], [False, False])[1] == "c"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[1;32mINFO\x1b[0m up", "INFO up"),
+        ("10%\r20%\r\n", "10%\n20%\n"),
+        ("\x1b]8;;http://evil\x07link", "\ufffd]8;;http://evil\ufffdlink"),
+        ("a\tb\nc\u202ed", "a\tb\nc\ufffdd"),
+    ],
+)
+def test_what_others_wrote_is_shown_plainly(text: str, shown: str) -> None:
+    """Logs, events and errors are an engine's or a cloud's words: none of them moves the cursor or sets a title."""
+    assert output.plain(text) == shown
+    assert fail_with(errors.NotFound(text))[2].startswith(f"Error: {shown}")
+
+
 def test_piped_progress_prints_each_change_once() -> None:
     """Without a terminal, progress is a log: one line for each new line, none repeated."""
 

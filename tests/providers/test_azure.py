@@ -739,3 +739,13 @@ def test_what_is_in_use_cannot_be_removed_now(cloud: AzureCloud) -> None:
     for leftover in found:
         with pytest.raises(Unreachable, match="in use"):
             cloud.provider.remove(leftover)
+
+
+def test_a_slow_azure_does_not_outlast_the_lease(cloud: AzureCloud) -> None:
+    """However long each answer takes, no more than some 10 s of looking are begun; the next pass looks again."""
+    cloud.box.faults.operation_s = 600.0
+    slow = cloud.another_process(pause=lambda pause_s: cloud.clock.advance(pause_s + 9.0))
+    start = cloud.clock.now()
+    with pytest.raises(Unreachable, match="still looking for a host"):
+        slow.launch(launch_request(cloud.offer))
+    assert cloud.clock.now() - start <= 20.0

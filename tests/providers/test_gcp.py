@@ -29,6 +29,7 @@ from chalicelib.errors import (
     Unauthorized,
     Unreachable,
 )
+from chalicelib.lifecycle import is_orphan
 from chalicelib.model import (
     CapacityType,
     Instance,
@@ -36,6 +37,7 @@ from chalicelib.model import (
     InterruptionNotice,
     LaunchRequest,
     LeftoverKind,
+    Limits,
     Location,
     NoticeKind,
     Offer,
@@ -306,6 +308,22 @@ class TestTakesItsTime:
         cloud.clock.advance(4.0)
         assert [each.status for each in cloud.provider.list_instances()] == [InstanceStatus.RUNNING]
 
+    def test_a_slow_google_does_not_outlast_the_lease(self, cloud: GcpCloud) -> None:
+        """However long each answer takes, no more than some 10 s of looking are begun; the next pass looks again."""
+        cloud.box.faults.operation_s = 600.0
+        slow = GcpProvider(
+            deployment="test",
+            control_url=CONTROL_URL,
+            clock=cloud.clock,
+            project=PROJECT,
+            endpoint_url=cloud.box.endpoint_url,
+            pause=lambda pause_s: cloud.clock.advance(pause_s + 9.0),
+        )
+        start = cloud.clock.now()
+        with pytest.raises(Unreachable, match="still looking for capacity"):
+            slow.launch(launch_request(cloud.offer))
+        assert cloud.clock.now() - start <= 20.0
+
     def test_a_launch_without_a_place_yet_is_asked_for_again(self, cloud: GcpCloud) -> None:
         """`Unreachable` within a few seconds, then the outcome of the same operation."""
         cloud.box.faults.operation_s = 60.0
@@ -416,11 +434,13 @@ class TestLists:
         assert cloud.provider.list_instances() == ()
 
     def test_a_machine_that_stopped_by_itself_is_not_gone(self, cloud: GcpCloud) -> None:
-        """Its disk is billed until it is deleted, so it is STOPPING, interrupted, and can be removed."""
+        """Its disk is billed until it is deleted: it is interrupted, removed as an orphan if it is one, and can be removed."""
         _, launched = cloud.launched(CPU)
         cloud.box.kill(launched.id)
+        cloud.clock.advance(61.0)
         (stopped,) = cloud.provider.list_instances()
-        assert (stopped.status, stopped.interruption_at) == (InstanceStatus.STOPPING, cloud.clock.now())
+        assert stopped.interruption_at == cloud.clock.now()
+        assert is_orphan(stopped, Limits(), cloud.clock.now())
         cloud.provider.terminate(stopped.replica_id, stopped.id)
         assert cloud.provider.list_instances() == ()
 

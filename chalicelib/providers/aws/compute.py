@@ -37,7 +37,8 @@ _STATUS = {
     "running": InstanceStatus.RUNNING,
     "shutting-down": InstanceStatus.STOPPING,
     "stopping": InstanceStatus.STOPPING,
-    "stopped": InstanceStatus.STOPPING,  # nothing of ours stops: its disk is still billed
+    # Nothing of ours stops by itself, and nobody is ending it: its disk is billed until it is terminated.
+    "stopped": InstanceStatus.RUNNING,
     "terminated": InstanceStatus.GONE,
 }
 _PREEMPTED = ("Server.SpotInstanceTermination", "Server.SpotInstanceShutdown")
@@ -89,8 +90,8 @@ class AwsProvider:
             # Anew each time: another process may have launched in a region that was enabled since.
             self._ask_regions()
             found = list(self._everywhere(lambda region: self._described(region, ())))
-        self._region_of.update({each["InstanceId"]: region for region, each in found})
-        return tuple(_instance(each) for _, each in found)
+            self._region_of.update({each["InstanceId"]: region for region, each in found})
+            return tuple(_instance(each) for _, each in found)
 
     def launch(self, request: LaunchRequest) -> Instance:
         region = request.replica.offer.location.region
@@ -109,9 +110,9 @@ class AwsProvider:
                 answer = self._clients.ec2(region).run_instances(**parameters)
             except ClientError as error:
                 return self._known(request, error)
-        launched = answer["Instances"][0]
-        self._region_of[launched["InstanceId"]] = region
-        return _instance(launched)
+            launched = answer["Instances"][0]
+            self._region_of[launched["InstanceId"]] = region
+            return _instance(launched)
 
     def terminate(self, replica_id: str, instance_id: str) -> None:
         with errors.reaching():
@@ -182,6 +183,9 @@ class AwsProvider:
     def _everywhere(self, look: Callable[[str], Iterable[T]]) -> Iterator[tuple[str, T]]:
         """What `look` finds in each region, all at once. Raises what it raises in any of them."""
         regions = self._regions()
+        if not regions:  # nothing that was looked at nowhere may count as gone
+            wanted = ", ".join(sorted(self._wanted)) or "any region"
+            raise Unreachable(f"AWS says that this account has not enabled {wanted}")
         with ThreadPoolExecutor(_REGIONS_AT_ONCE) as pool:
             for region, found in zip(regions, pool.map(lambda region: list(look(region)), regions), strict=True):
                 yield from ((region, each) for each in found)

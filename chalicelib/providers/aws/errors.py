@@ -19,6 +19,7 @@ from botocore.exceptions import (
     SSOError,
     TokenRetrievalError,
 )
+from botocore.parsers import ResponseParserError
 
 from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 
@@ -68,6 +69,8 @@ _NOT_SENT = (
     TokenRetrievalError,
     SSOError,
 )
+# What comes of an answer that is not EC2's: a proxy's page, a field that is missing, null or of another type.
+_GARBLED = (ResponseParserError, KeyError, TypeError, ValueError, AttributeError)
 _LONGEST = 300  # characters of EC2's own words: what a person reads, and less than the blobs it may append
 _BLOB = re.compile(r"\s*Encoded authorization failure message.*", re.DOTALL)
 _ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{8,}\b")
@@ -94,7 +97,7 @@ def launching() -> Iterator[None]:
     except ParamValidationError as error:
         # Without its text, which repeats what was sent.
         raise LaunchRefused("the AWS SDK refuses the request as malformed; check image_id, disk and labels") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, *_GARBLED) as error:
         raise _unreachable(error) from error
 
 
@@ -106,7 +109,7 @@ def reaching() -> Iterator[None]:
     except ClientError as error:
         hint = f"; {_AUTH_HINT}" if code(error) in _CREDENTIALS else ""
         raise Unreachable(f"{_said(error)}{hint}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, *_GARBLED) as error:
         raise _unreachable(error) from error
 
 
@@ -116,7 +119,8 @@ def _refusal(error: ClientError) -> LaunchError | Unreachable:
         return NoCapacity(said)
     if name in _IN_REGION:
         return QuotaExceeded(f"{said}; {_IN_REGION[name]}")
-    if name in _LATER or error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+    # Without a code it is not EC2 that answers.
+    if not name or name in _LATER or error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
         return Unreachable(said)
     if name in _CREDENTIALS:
         return Unauthorized(f"{said}; {_AUTH_HINT}")
@@ -125,16 +129,17 @@ def _refusal(error: ClientError) -> LaunchError | Unreachable:
 
 def _blames_the_zone(error: ClientError) -> bool:
     """A zone that this account does not have or has no default subnet in: others will do, so it is no refusal of AWS."""
-    said = str(error.response["Error"].get("Message", "")).lower()
+    said = str(error.response.get("Error", {}).get("Message", "")).lower()
     return code(error) in ("InvalidParameterValue", "InvalidInput", "MissingInput") and (
         "availability zone" in said or "availabilityzone" in said or "availability-zone" in said
     )
 
 
 def _said(error: ClientError) -> str:
-    message = _ACCESS_KEY.sub("***", _BLOB.sub("", str(error.response["Error"].get("Message", ""))))
+    message = _ACCESS_KEY.sub("***", _BLOB.sub("", str(error.response.get("Error", {}).get("Message", ""))))
     return f"AWS {error.operation_name}: {code(error)}: {message[:_LONGEST]}".rstrip()
 
 
-def _unreachable(error: BotoCoreError) -> Unreachable:
-    return Unreachable(f"AWS did not answer: {type(error).__name__}: {_ACCESS_KEY.sub('***', str(error))[:_LONGEST]}")
+def _unreachable(error: Exception) -> Unreachable:
+    what = "AWS answers what EC2 does not" if isinstance(error, _GARBLED) else "AWS did not answer"
+    return Unreachable(f"{what}: {type(error).__name__}: {_ACCESS_KEY.sub('***', str(error))[:_LONGEST]}")

@@ -15,6 +15,7 @@ from typing import Any
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.mgmt.compute import ComputeManagementClient
+from azure.mgmt.compute.models import VirtualMachine
 
 from chalicelib.errors import LaunchRefused, NoCapacity, Unreachable
 from chalicelib.model import Instance, LaunchRequest, Leftover, LeftoverKind
@@ -27,10 +28,12 @@ from chalicelib.providers.boot import user_data
 # Azure takes an order at once and finds out within seconds whether it has a host. A pass looks this often for the answer
 # and leaves it to the next one otherwise.
 _LOOK_AFTER_S = (0.0, 1.0, 2.0, 3.0)
+_PATIENCE_S = 10.0  # for all looks together: where each answer takes 9 s, four would outlast the lease
 _RESOURCES_API_VERSION = "2021-04-01"
+_MACHINES_API_VERSION = "2026-04-01"  # the one that azure-mgmt-compute asks for
 # What a replica or a deployment can leave behind: its kind, and the version of the API that removes it.
 _LEFT = {
-    "microsoft.compute/virtualmachines": (LeftoverKind.MACHINE, "2026-04-01"),
+    "microsoft.compute/virtualmachines": (LeftoverKind.MACHINE, _MACHINES_API_VERSION),
     "microsoft.compute/disks": (LeftoverKind.DISK, "2026-03-02"),
     "microsoft.network/publicipaddresses": (LeftoverKind.ADDRESS, API_VERSION),
     "microsoft.network/networkinterfaces": (LeftoverKind.NETWORK, API_VERSION),
@@ -71,11 +74,14 @@ class AzureProvider:
 
     def list_instances(self) -> tuple[Instance, ...]:
         with errors.reaching():
-            machines = [Reading(vm) for vm in self._client.virtual_machines.list(self._group)]
+            # Not by the SDK's own operation, to which an answer without machines in it is an empty list.
+            path = f"{self._group_id}/providers/Microsoft.Compute/virtualMachines"
+            listed = arm.pages(self._client, path, **{"api-version": _MACHINES_API_VERSION})
+            machines = [Reading(VirtualMachine(each)) for each in listed]
             ours = [each for each in machines if each.deployment == self._deployment]
             addresses = self._addresses() if ours else {}
-        now = self._clock.now()
-        return tuple(each.instance(now, addresses.get(each.replica_id, "")) for each in ours)
+            now = self._clock.now()
+            return tuple(each.instance(now, addresses.get(each.replica_id, "")) for each in ours)
 
     def launch(self, request: LaunchRequest) -> Instance:
         unusable = offers.why_unusable(request.replica.offer.instance_type)
@@ -84,8 +90,9 @@ class AzureProvider:
         name = request.replica.id
         with errors.launching():
             found = self._find(name) or self._create(request)
+            give_up_at = self._clock.now() + _PATIENCE_S
             for pause_s in _LOOK_AFTER_S:
-                if not found.is_allocating:
+                if not found.is_allocating or self._clock.now() >= give_up_at:
                     break
                 self._pause(pause_s)
                 found = self._require(name)
@@ -118,7 +125,7 @@ class AzureProvider:
                 **{"api-version": _RESOURCES_API_VERSION, "$expand": "provisioningState"},
             )
             ours = [each for each in listed if _is_ours(each, self._deployment)]
-        found = [(_leftover(each), each.get("provisioningState") == "Deleting") for each in ours]
+            found = [(_leftover(each), each.get("provisioningState") == "Deleting") for each in ours]
         alive = live | {each.replica_id for each, _ in found if each.kind is LeftoverKind.MACHINE}
         return tuple(each for each, is_leaving in found if not is_leaving and _is_left(each, live, alive))
 
@@ -140,7 +147,7 @@ class AzureProvider:
             vm = self._client.virtual_machines.get(self._group, name, expand="instanceView")
         except ResourceNotFoundError:
             return None
-        return Reading(vm)
+        return _of(name, vm)
 
     def _require(self, name: str) -> Reading:
         found = self._find(name)
@@ -168,7 +175,7 @@ class AzureProvider:
             if error.status_code != 412:  # the SDK says "exists" to every 409 too
                 raise
             return self._require(replica.id)
-        return Reading(poller.result())
+        return _of(replica.id, poller.result())
 
     def _launched(self, found: Reading, name: str) -> Instance:
         """What came of an order. One that found no host is withdrawn: it would stay, and keep what it already has."""
@@ -196,6 +203,13 @@ class AzureProvider:
         listed = list(arm.pages(self._client, path, **{"api-version": API_VERSION}))
         ours = [each for each in listed if (each.get("tags") or {}).get(DEPLOYMENT) == self._deployment]
         return {each["tags"].get(REPLICA, ""): each["properties"].get("ipAddress", "") for each in ours}
+
+
+def _of(name: str, vm: VirtualMachine) -> Reading:
+    """Raises `Unreachable` for an answer that is no machine of this name: nothing follows from it."""
+    if (vm.name or "").lower() != name.lower():
+        raise Unreachable(f"{name}: Azure answers with another machine, or with none")
+    return Reading(vm)
 
 
 def _is_ours(resource: Mapping[str, Any], deployment: str) -> bool:

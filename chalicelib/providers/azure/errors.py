@@ -53,6 +53,8 @@ _WHAT_TO_DO = {
     "ResourceGroupNotFound": "Create the resource group with az group create, or name an existing one.",
     "SubscriptionNotFound": "Name a subscription that the control plane's identity can see.",
 }
+# What comes of an answer that is not Azure's: a proxy's page, a field that is missing, null or of another type.
+_GARBLED = (KeyError, TypeError, ValueError, AttributeError)
 _LONGEST = 500  # characters of Azure's message that are worth keeping
 
 
@@ -63,6 +65,8 @@ def launching() -> Iterator[None]:
         yield
     except AzureError as error:
         raise _translated(error) from error
+    except _GARBLED as error:
+        raise _garbled(error) from error
 
 
 @contextmanager
@@ -72,6 +76,8 @@ def reaching() -> Iterator[None]:
         yield
     except AzureError as error:
         raise Unreachable(f"Azure: {_translated(error)}") from error
+    except _GARBLED as error:
+        raise _garbled(error) from error
 
 
 def late_refusal(code: str, message: str) -> LaunchError:
@@ -99,11 +105,16 @@ def _is_quota(code: str, message: str) -> bool:
     return by_message or "Quota" in code or "CountLimit" in code
 
 
+def _garbled(error: Exception) -> Unreachable:
+    return Unreachable(f"Azure answers what Resource Manager does not: {type(error).__name__}: {error}"[:_LONGEST])
+
+
 def _translated(error: AzureError) -> LaunchError | Unreachable:
     if isinstance(error, HttpResponseError) and error.status_code is not None:
         code = (error.error.code if error.error else None) or f"HTTP {error.status_code}"
         message = (error.error.message if error.error else None) or error.reason or ""
-        if error.status_code in (408, 429) or error.status_code >= 500:
+        # Below 400 it is the answer that cannot be understood, and what was asked for may have been done.
+        if error.status_code < 400 or error.status_code in (408, 429) or error.status_code >= 500:
             return Unreachable(f"{code}: {message}"[:_LONGEST])
         return _refusal(code, message)
     if isinstance(error, ClientAuthenticationError):  # there was nothing to show to Azure

@@ -47,15 +47,20 @@ _TIMEOUTS_S = (4.0, 10.0)
 # Pauses between looks at a launch under way. Google gives a machine its place within a second or two, or mostly refuses it
 # as quickly; what takes longer is the next pass's.
 _PAUSES_S = (0.0, 0.5, 1.0, 1.5, 2.0)
+_PATIENCE_S = 10.0  # for all looks together: with answers of 9 s five would take longer than a lease lasts
 
-# https://cloud.google.com/compute/docs/instances/instance-lifecycle. A machine that was stopped is still there, and its disk
-# is billed, until it is deleted.
+_STOPPED = ("STOPPED", "SUSPENDED", "TERMINATED")
+_STOPPING = ("DEPROVISIONING", "PENDING_STOP", "STOPPING", "SUSPENDING")
+# https://cloud.google.com/compute/docs/instances/instance-lifecycle. A machine that has stopped is still there, its disk is
+# billed until it is deleted, and nobody is deleting it: it counts as RUNNING, so that it is removed when nobody wants it.
 _STATUS = {
     "PENDING": InstanceStatus.PENDING,
     "PROVISIONING": InstanceStatus.PENDING,
     "STAGING": InstanceStatus.PENDING,
     "RUNNING": InstanceStatus.RUNNING,
     "REPAIRING": InstanceStatus.RUNNING,
+    **dict.fromkeys(_STOPPED, InstanceStatus.RUNNING),
+    **dict.fromkeys(_STOPPING, InstanceStatus.STOPPING),
 }
 _WITHOUT_PLACE = ("PENDING", "PROVISIONING")  # resources are not allocated yet and may still be refused
 
@@ -201,8 +206,10 @@ class GcpProvider:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self._deployment}/{replica.id}/{replica.boot_nonce}"))
 
     def _answered(self, replica: Replica, operation: compute_v1.Operation) -> Instance:
-        zone = replica.offer.location.zone
+        zone, give_up_at = replica.offer.location.zone, self._clock.now() + _PATIENCE_S
         for pause_s in _PAUSES_S:
+            if self._clock.now() >= give_up_at:
+                break
             self._pause(pause_s)
             operation = self._operations.get(project=self._project, zone=zone, operation=operation.name, **self._call)
             if operation.error.errors:
@@ -248,23 +255,26 @@ class GcpProvider:
     # --- what there is ----------------------------------------------------------------------------------------------
 
     def _observed(self, machine: compute_v1.Instance) -> Instance:
-        status = _STATUS.get(machine.status, InstanceStatus.STOPPING)
+        is_ending = machine.status in (*_STOPPING, *_STOPPED)
         return Instance(
             provider=self.name,
             id=f"{_last(machine.zone)}/{machine.name}",
             replica_id=machine.labels.get(_REPLICA, ""),
             service=machine.labels.get(_SERVICE, ""),
-            status=status,
+            status=_STATUS[machine.status],
             created_at=datetime.fromisoformat(machine.creation_timestamp).timestamp(),
             url=agent_url(_address(machine)),
             # Unless we asked for it, it is being taken: now, whether or not the agent got to say so. A stopped machine must be
             # drained and deleted, so it does not count as gone.
-            interruption_at=self._clock.now() if status is InstanceStatus.STOPPING else None,
+            interruption_at=self._clock.now() if is_ending else None,
         )
 
     def _find(self, zone: str, name: str) -> compute_v1.Instance | None:
         with suppress(NotFound):
-            return self._instances.get(project=self._project, zone=zone, instance=name, **self._call)
+            machine = self._instances.get(project=self._project, zone=zone, instance=name, **self._call)
+            if machine.name != name:
+                raise Unreachable(f"Google answers with another machine than {name}, or with none")
+            return machine
         return None
 
     def _places(self, replica_id: str, instance_id: str) -> list[tuple[str, str]]:
@@ -282,6 +292,8 @@ class GcpProvider:
         """
         wanted = " AND ".join((f'(labels.{_DEPLOYMENT} = "{self._deployment}")', *conditions))
         for page in client.aggregated_list(request={"project": self._project, "filter": wanted}, **self._call).pages:
+            if not page.kind.endswith("AggregatedList"):
+                raise Unreachable(f"Google answers with something else than a list of {kind}")
             warnings = [page.warning, *(scope.warning for scope in page.items.values())]
             partial = [each.message for each in warnings if each.code not in ("", "NO_RESULTS_ON_PAGE")]
             if partial or page.unreachables:

@@ -15,6 +15,7 @@ import requests
 from google.api_core.exceptions import GoogleAPICallError
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud.compute_v1 import Operation
+from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]  # has no types
 
 from chalicelib.errors import (
     LaunchError,
@@ -26,6 +27,9 @@ from chalicelib.errors import (
     Unreachable,
 )
 
+# What comes of an answer that is not Google's: a proxy's page, a field that is missing or of another type.
+_GARBLED = (ParseError, KeyError, TypeError, ValueError, AttributeError)
+_LONGEST = 500  # characters of Google's own words: what a person reads, and the record of a replica has room for
 _LATER = {"rateLimitExceeded", "userRateLimitExceeded", "resourceNotReady"}
 _QUOTA = {"quotaExceeded", "QUOTA_EXCEEDED", "QUOTA_LIMIT_EXCEEDED"}
 _NO_CAPACITY = {
@@ -58,6 +62,9 @@ def launching(secrets: Collection[str]) -> Iterator[None]:
         raise _unauthenticated(error) from error
     except GoogleAPICallError as error:
         raise _refusal(error, _without(secrets, str(error.message))) from None
+    except _GARBLED as error:
+        # Without its text, which repeats what was sent.
+        raise Unreachable(f"Google answers what Compute Engine does not ({type(error).__name__})") from None
 
 
 @contextmanager
@@ -71,6 +78,9 @@ def reaching() -> Iterator[None]:
         raise Unreachable(str(_unauthenticated(error))) from error
     except GoogleAPICallError as error:
         raise Unreachable(str(_refusal(error, str(error.message)))) from error
+    except _GARBLED as error:
+        text = str(error)[:_LONGEST]
+        raise Unreachable(f"Google answers what Compute Engine does not: {type(error).__name__}: {text}") from error
 
 
 def failure(operation: Operation) -> LaunchError:
@@ -79,7 +89,7 @@ def failure(operation: Operation) -> LaunchError:
     Final: the request's id always leads back to this operation. So a failure of Google's own counts as the zone's.
     """
     codes = {error.code for error in operation.error.errors}
-    message = "; ".join(f"{error.code}: {error.message}" for error in operation.error.errors)
+    message = "; ".join(f"{error.code}: {error.message}" for error in operation.error.errors)[:_LONGEST]
     if codes & _QUOTA:
         return _over_quota(message)
     if codes & _NO_CAPACITY or _NOT_IN_THIS_ZONE.search(message) or operation.http_error_status_code >= 500:
@@ -88,7 +98,7 @@ def failure(operation: Operation) -> LaunchError:
 
 
 def _refusal(error: GoogleAPICallError, message: str) -> SailplaneError:
-    status = int(error.code or 0)
+    status, message = int(error.code or 0), message[:_LONGEST]
     reasons = {str(detail.get("reason")) for detail in error.errors if isinstance(detail, dict)}
     if reasons & _QUOTA:
         return _over_quota(message)

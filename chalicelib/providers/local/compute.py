@@ -17,7 +17,7 @@ from pathlib import Path
 from chalicelib.errors import LaunchRefused, NoCapacity, Unreachable
 from chalicelib.model import Instance, InstanceStatus, LaunchRequest
 from chalicelib.ports import Clock
-from chalicelib.providers import boot
+from chalicelib.providers.boot import configuration
 from chalicelib.providers.local import errors, interruption, workdir
 from chalicelib.providers.local.files import exclusive, write
 from chalicelib.providers.local.machine import Machine
@@ -123,7 +123,7 @@ class LocalProvider:
 
     def _furnish(self, draft: Path, request: LaunchRequest) -> None:
         replica, engine = request.replica, request.engine
-        told = boot.configuration(request, cloud=self.name, control_url="")
+        told = configuration(request, cloud=self.name, control_url="")
         draft.mkdir(mode=0o700)
         if engine.workdir:
             workdir.copy(Path(engine.workdir), draft / "workdir", never=self._root)

@@ -76,7 +76,7 @@ class Market:
             raise NoCredentials(f"AWS shows prices to customers only: {error}.") from error
         except (BotoCoreError, ClientError, ResponseParserError) as error:
             raise SourceFailed(f"AWS: {error}") from error
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise SourceFailed(f"AWS answers in another form ({type(error).__name__}: {error}).") from error
         return found, unreadable
 
@@ -161,7 +161,7 @@ def _list_prices(products: Iterable[str], unreadable: list[Quarantined]) -> Mapp
             for term in product["terms"]["OnDemand"].values():
                 for dimension in term["priceDimensions"].values():
                     prices[attributes["instanceType"]].add(_usd_per_hour(dimension))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             detail = f"{type(error).__name__}: {error}"
             unreadable.append(Quarantined(number, str(text)[:60], "both", Reason.MALFORMED, detail))
     return prices

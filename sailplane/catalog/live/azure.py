@@ -30,7 +30,7 @@ def rows(source: Source, known: Sequence[Price], now: datetime) -> tuple[list[Ro
             try:
                 if _is_of_use(meter, shape.instance_type, now):
                     _keep(newest, meter)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 what = f"{shape.instance_type} {str(meter)[:60]}"
                 unreadable.append(
                     Quarantined(number, what, "both", Reason.MALFORMED, f"{type(error).__name__}: {error}")

@@ -70,7 +70,7 @@ def rows(
                 part, spot, usd = read
                 for region in sku["serviceRegions"]:
                     prices[part, region, spot].add(usd)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
             what = str(sku.get("description", sku) if isinstance(sku, dict) else sku)[:60]
             unreadable.append(Quarantined(number, what, "both", Reason.MALFORMED, f"{type(error).__name__}: {error}"))
     for (part, region, _), stated in sorted(prices.items()):

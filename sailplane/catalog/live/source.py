@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from chalicelib.errors import SailplaneError
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 ATTEMPTS = 5
 MAX_WAIT_S = 30.0  # whatever Retry-After says
+MAX_PAGE_BYTES = 64 * 2**20  # unpacked; Google's pages have some 10 MB, Microsoft's 1
 MAX_PAGES = 100  # Google's list has ten, Microsoft's of one machine type one or two
 
 
@@ -67,7 +69,8 @@ class Source:
         """The JSON object at `url`. What is busy, broken or garbled is asked again.
 
         Raises:
-            SourceFailed: it stays so, the server refuses, or `url` (a link in an answer) leads to another server.
+            SourceFailed: it stays so, the server refuses or sends without end, or `url` (a link in an answer) leads to
+                another server.
         """
         if not url.startswith(f"{self.url}/"):
             raise SourceFailed(f"{self.url} sends on to another server, which is not asked.")
@@ -78,23 +81,35 @@ class Source:
                 self._sleep(wait_s)
             wait_s = min(2.0**attempt, MAX_WAIT_S)
             try:
-                response = self._client.get(url, params=parameters or None)
+                response, body = self._read(url, parameters)
                 if response.status_code == 429 or response.status_code >= 500:
                     why = f"{self.url} answers {response.status_code}"
                     wait_s = _retry_after_s(response, wait_s)
                     continue
                 if response.status_code != 200:
-                    raise SourceFailed(f"{self.url} refuses with {response.status_code}: {response.text[:200]!r}")
-                document = response.json()
+                    raise SourceFailed(
+                        f"{self.url} refuses with {response.status_code}: {body.decode(errors='replace')[:200]!r}"
+                    )
+                document = json.loads(body)
             except httpx.HTTPError as error:
                 why = f"{self.url} does not answer ({type(error).__name__})"
-            except ValueError:
+            except (ValueError, RecursionError):
                 why = f"{self.url} answers with what is not JSON"
             else:
                 if isinstance(document, dict):
                     return document
                 why = f"{self.url} answers with what is no JSON object"
         raise SourceFailed(f"{why}, {ATTEMPTS} times.")
+
+    def _read(self, url: str, parameters: Mapping[str, str]) -> tuple[httpx.Response, bytes]:
+        """The answer and its body, piece by piece: a small one may unpack to more than this machine has room for."""
+        body = bytearray()
+        with self._client.stream("GET", url, params=parameters or None) as response:
+            for piece in response.iter_bytes():
+                body += piece
+                if len(body) > MAX_PAGE_BYTES:
+                    raise SourceFailed(f"{self.url} answers with more than {MAX_PAGE_BYTES >> 20} MB.")
+        return response, bytes(body)
 
 
 def _retry_after_s(response: httpx.Response, otherwise: float) -> float:
