@@ -84,9 +84,12 @@ def decide_reconcile(
 
 
 def is_orphan(instance: Instance, limits: Limits, now: float) -> bool:
-    """Whether a machine that no live record wants is to be removed: it still exists and is past its grace."""
-    exists = instance.status in (InstanceStatus.PENDING, InstanceStatus.RUNNING)
-    return exists and now - instance.created_at > limits.orphan_grace_s
+    """Whether a machine that no live record wants is to be removed: it still exists and is past its grace.
+
+    Also one on its way out: a machine that finds its boot token used up switches itself off, and some clouds keep it so, and
+    bill its disk, until it is removed.
+    """
+    return instance.status is not InstanceStatus.GONE and now - instance.created_at > limits.orphan_grace_s
 
 
 @dataclass(frozen=True, slots=True)
