@@ -162,10 +162,12 @@ class _Case:
     def _overdue(self) -> Terminate | None:
         probe = self.spec.probe
         detail = self._probe.detail if self._probe else "not probed"
-        if self.replica.status is ReplicaStatus.STARTING and self._age_s > probe.initial_delay_s:
+        # As of the probe: in a pass that was held up in between, a single silence is not a long one.
+        lasted_s = (self._probe.at if self._probe else self.now) - self.replica.status_since
+        if self.replica.status is ReplicaStatus.STARTING and lasted_s > probe.initial_delay_s:
             error = f"not ready within initial_delay_seconds: {probe.initial_delay_s:g} ({detail})"
             return self._fail(Reason.INITIAL_DELAY_EXCEEDED, error)
-        if self.replica.status is ReplicaStatus.NOT_READY and self._age_s > probe.failure_threshold_s:
+        if self.replica.status is ReplicaStatus.NOT_READY and lasted_s > probe.failure_threshold_s:
             error = f"failed its readiness probe for more than {probe.failure_threshold_s:g} s ({detail})"
             return self._fail(Reason.UNHEALTHY, error)
         return None

@@ -216,6 +216,14 @@ def test_readiness_has_deadlines() -> None:
         assert not decide(service(), [in_time], [instance(in_time)], [answer(in_time, ready=False)])
 
 
+def test_one_silence_is_not_a_long_one() -> None:
+    """A pass that is held up for longer than failure_threshold_s after its probes condemns nobody by them."""
+    silent = replica(ReplicaStatus.NOT_READY, age_s=40)
+    heard = answer(silent, at=NOW - 40, identified=False, ready=False)
+    assert decide(service(), [silent], [instance(silent)], [heard]) == ()
+    assert decide(service(), [silent], [instance(silent)], [replace(heard, at=NOW)]) != ()
+
+
 def test_a_drain_waits_for_routers_and_requests() -> None:
     """Removed when the routers have settled and nothing is in flight, or when its time is up; not before."""
 
