@@ -236,9 +236,9 @@ class _Case:
             return False
         if self._instance is not None:
             return self._instance.status is InstanceStatus.GONE
-        # A cloud takes its time to launch: only what was listed after its answer, if there was one, can be missing.
-        is_answered = self.replica.instance_id and self.replica.status is not ReplicaStatus.PROVISIONING
-        since = self.replica.created_at if is_answered else self.replica.status_since
+        # A cloud takes its time to launch, minutes after the intent: only what was listed after its answer can be missing,
+        # and who has served had been answered by then.
+        since = self.replica.status_since if self.replica.ready_at is None else self.replica.ready_at
         return self._listed_at - since > self.observed.listing_lag_s.get(provider, 0.0)
 
     @property

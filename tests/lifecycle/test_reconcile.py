@@ -120,6 +120,15 @@ def test_a_machine_is_not_missing_from_a_list_older_than_its_launch() -> None:
     assert isinstance(again, Terminate), "the last attempt to launch it may be younger than the list"
 
 
+def test_a_machine_that_was_long_in_coming_is_young_all_the_same() -> None:
+    """The lag counts from when the machine was there, not from the intent to launch it, which may be minutes older."""
+    late = replica(ReplicaStatus.READY, age_s=200, ready_at=NOW - 59)
+    silence = [answer(late, identified=False)]
+    assert decide(service(), [late], [], silence, lag_s=60) == ()
+    (lost,) = decide(service(), [replace(late, ready_at=NOW - 61)], [], silence, lag_s=60)
+    assert isinstance(lost, Terminate)
+
+
 def test_who_was_not_asked_is_not_silent() -> None:
     """A replica that became known after the probes were sent out is not lost because it gave no answer to them."""
     assert decide(service(), [replica(ReplicaStatus.READY, age_s=61)], []) == ()
