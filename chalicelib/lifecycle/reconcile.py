@@ -84,9 +84,12 @@ def decide_reconcile(
 
 
 def is_orphan(instance: Instance, limits: Limits, now: float) -> bool:
-    """Whether a machine that no live record wants is to be removed: it still exists and is past its grace."""
-    exists = instance.status in (InstanceStatus.PENDING, InstanceStatus.RUNNING)
-    return exists and now - instance.created_at > limits.orphan_grace_s
+    """Whether a machine that no live record wants is to be removed: it still exists and is past its grace.
+
+    Also one on its way out: a machine that finds its boot token used up switches itself off, and some clouds keep it so, and
+    bill its disk, until it is removed.
+    """
+    return instance.status is not InstanceStatus.GONE and now - instance.created_at > limits.orphan_grace_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +162,12 @@ class _Case:
     def _overdue(self) -> Terminate | None:
         probe = self.spec.probe
         detail = self._probe.detail if self._probe else "not probed"
-        if self.replica.status is ReplicaStatus.STARTING and self._age_s > probe.initial_delay_s:
+        # As of the probe: in a pass that was held up in between, a single silence is not a long one.
+        lasted_s = (self._probe.at if self._probe else self.now) - self.replica.status_since
+        if self.replica.status is ReplicaStatus.STARTING and lasted_s > probe.initial_delay_s:
             error = f"not ready within initial_delay_seconds: {probe.initial_delay_s:g} ({detail})"
             return self._fail(Reason.INITIAL_DELAY_EXCEEDED, error)
-        if self.replica.status is ReplicaStatus.NOT_READY and self._age_s > probe.failure_threshold_s:
+        if self.replica.status is ReplicaStatus.NOT_READY and lasted_s > probe.failure_threshold_s:
             error = f"failed its readiness probe for more than {probe.failure_threshold_s:g} s ({detail})"
             return self._fail(Reason.UNHEALTHY, error)
         return None
@@ -231,9 +236,9 @@ class _Case:
             return False
         if self._instance is not None:
             return self._instance.status is InstanceStatus.GONE
-        # A cloud takes its time to launch: only what was listed after its answer, if there was one, can be missing.
-        is_answered = self.replica.instance_id and self.replica.status is not ReplicaStatus.PROVISIONING
-        since = self.replica.created_at if is_answered else self.replica.status_since
+        # A cloud takes its time to launch, minutes after the intent: only what was listed after its answer can be missing,
+        # and who has served had been answered by then.
+        since = self.replica.status_since if self.replica.ready_at is None else self.replica.ready_at
         return self._listed_at - since > self.observed.listing_lag_s.get(provider, 0.0)
 
     @property

@@ -11,10 +11,12 @@ from chalicelib import catalog, passes
 from chalicelib.model import (
     CapacityType,
     EnginePhase,
+    LaunchRequest,
     Offer,
     ProbeResult,
     ProbeSpec,
     Replica,
+    ReplicaStatus,
     Requirement,
     ResourceRequest,
     ServiceSpec,
@@ -42,7 +44,9 @@ class CloudPlane(World):
         self.name = name
         self.box = box
         self.happens: Callable[[str], None] = lambda _call: None
-        self.provider = provider_of(box, clock, regions=_BOUGHT[name][0])
+        self.regions = _BOUGHT[name][0]
+        self.zones = tuple(sorted({offer.location.zone or offer.location.region for offer in offers(name)}))
+        self.provider = provider_of(box, clock, regions=self.regions)
         interposed: Any = Interposed(self.provider, lambda call: self.happens(call))  # noqa: PLW0108 which function that is changes
         interposed.name, interposed.listing_lag_s = name, self.provider.listing_lag_s
         providers: Mapping[str, Provider] = {name: interposed}
@@ -117,6 +121,27 @@ def offers(name: str) -> tuple[Offer, ...]:
     ]
     assert found, f"the catalog has no {instance_type} in {regions} any more"
     return tuple(found)
+
+
+def unrecorded(name: str, replica_id: str) -> LaunchRequest:
+    """What starts a machine of which no record knows: of a database since restored, or of a process that came late.
+
+    The replica's id begins with its service's name.
+    """
+    replica = Replica(
+        service=replica_id.partition("-")[0],
+        id=replica_id,
+        slot=0,
+        generation=1,
+        spec_version=1,
+        fingerprint="v1",
+        offer=offers(name)[0],
+        boot_nonce="nonce",
+        status=ReplicaStatus.PENDING,
+        status_since=0.0,
+        created_at=0.0,
+    )
+    return LaunchRequest(replica, spec().engine, agent_token="a" * 43, boot_token="b" * 43, drain_timeout_s=2.0)
 
 
 def open_plane(name: str) -> CloudPlane:

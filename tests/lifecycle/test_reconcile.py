@@ -120,6 +120,15 @@ def test_a_machine_is_not_missing_from_a_list_older_than_its_launch() -> None:
     assert isinstance(again, Terminate), "the last attempt to launch it may be younger than the list"
 
 
+def test_a_machine_that_was_long_in_coming_is_young_all_the_same() -> None:
+    """The lag counts from when the machine was there, not from the intent to launch it, which may be minutes older."""
+    late = replica(ReplicaStatus.READY, age_s=200, ready_at=NOW - 59)
+    silence = [answer(late, identified=False)]
+    assert decide(service(), [late], [], silence, lag_s=60) == ()
+    (lost,) = decide(service(), [replace(late, ready_at=NOW - 61)], [], silence, lag_s=60)
+    assert isinstance(lost, Terminate)
+
+
 def test_who_was_not_asked_is_not_silent() -> None:
     """A replica that became known after the probes were sent out is not lost because it gave no answer to them."""
     assert decide(service(), [replica(ReplicaStatus.READY, age_s=61)], []) == ()
@@ -214,6 +223,14 @@ def test_readiness_has_deadlines() -> None:
         assert ended.reason is reason
         assert "(GET /health answered 500)" in ended.replica.error
         assert not decide(service(), [in_time], [instance(in_time)], [answer(in_time, ready=False)])
+
+
+def test_one_silence_is_not_a_long_one() -> None:
+    """A pass that is held up for longer than failure_threshold_s after its probes condemns nobody by them."""
+    silent = replica(ReplicaStatus.NOT_READY, age_s=40)
+    heard = answer(silent, at=NOW - 40, identified=False, ready=False)
+    assert decide(service(), [silent], [instance(silent)], [heard]) == ()
+    assert decide(service(), [silent], [instance(silent)], [replace(heard, at=NOW)]) != ()
 
 
 def test_a_drain_waits_for_routers_and_requests() -> None:
@@ -348,8 +365,9 @@ def test_orphans_are_removed_after_their_grace() -> None:
     """A machine of this service without a live record goes, but not before the grace, nor one of another service."""
     stranger = replica(ReplicaStatus.READY, 9)
     old = instance(stranger, created_at=NOW - 61)
-    (gone,) = decide(service(0), [], [old])
-    assert isinstance(gone, TerminateOrphan)
+    for due in (old, replace(old, status=InstanceStatus.STOPPING)):  # switched off, which some clouds keep for ever
+        (gone,) = decide(service(0), [], [due])
+        assert isinstance(gone, TerminateOrphan)
     for spared in (
         replace(old, created_at=NOW - 59),
         replace(old, service="other"),
