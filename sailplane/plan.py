@@ -97,7 +97,7 @@ def _lacking(resources: ResourceRequest, market: Sequence[Offer], providers: Seq
         named = {provider for wanted, provider in wishes if wanted == pair}
         asked = {name for name in providers if name != "local" and ("" in named or name in named)}
         if asked & having.get(pair, set()) and (without := sorted(asked - having[pair])):
-            yield Rejected(f"{pair[0]}:{pair[1]}", f"{', '.join(without)} has none in the catalog")
+            yield Rejected(f"{pair[0]}:{pair[1]}", f"the catalog has none of {', '.join(without)}")
 
 
 def _workdir(service: ServiceSpec, candidates: Sequence[Offer]) -> Iterator[str]:

@@ -65,20 +65,26 @@ def amount(value: float | str) -> Amount:
 
 def memory(value: float | str) -> Amount:
     """Read `32`, `"32+"`, `64GB`, `1TB+`: GiB unless a unit is given, as everywhere in SkyServe."""
-    match = _AMOUNT.fullmatch(_plain(value))
-    if match is None or float(match["number"]) == 0:
+    found = _gib(value)
+    if found is None or found.number == 0:
         raise ValueError(f"must be an amount of memory such as 32, 32+ or 64GB, not {value!r}")
-    return Amount(float(match["number"]) * _UNITS_GIB[(match["unit"] or "").upper()], bool(match["plus"]))
+    return found
 
 
 def disk_size(value: int | str) -> int:
     """Read `100`, `"100GB"`, `1TB`: whole GiB."""
-    size = memory(value)
-    if size.at_least or size.number < 1 or not size.number.is_integer():
+    size = _gib(value)
+    if size is None or size.at_least or not size.number.is_integer():
         raise ValueError(f"must be a whole number of gigabytes such as 256, 256GB or 1TB, not {value!r}")
     if not MIN_DISK_GIB <= size.number <= MAX_DISK_GIB:
         raise ValueError(f"must lie between {MIN_DISK_GIB} and {MAX_DISK_GIB} GiB, which clouds can do, not {value!r}")
     return int(size.number)
+
+
+def _gib(value: float | str) -> Amount | None:
+    if (match := _AMOUNT.fullmatch(_plain(value))) is None:
+        return None
+    return Amount(float(match["number"]) * _UNITS_GIB[(match["unit"] or "").upper()], bool(match["plus"]))
 
 
 def _plain(value: float | str) -> str:

@@ -29,12 +29,14 @@ def command(out: Output, *, client: Client, name: str, limit: int, follow: bool)
         out.document({"events": [event.model_dump(mode="json") for event in events]})
         out.next(f"sailplane why {name}")
         return
+    newest = None
     while True:
         for event in events:
             out.data(event_line(event))
             out.line(event.model_dump(mode="json"))
+            newest = event.at
         time.sleep(POLL_S)
-        events = client.events(name, after=events[-1].at if events else None, limit=1000)
+        events = client.events(name, after=newest, limit=1000)
 
 
 def event_line(event: Event) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from chalicelib.bootstrap import Providers
 from chalicelib.errors import Invalid, NotFound, Unreachable
 from chalicelib.model import Instance, LaunchRequest, Leftover
 from chalicelib.ports import Janitor, Provider
+from chalicelib.providers.local.processes import TAG, kill_all
 from sailplane.local.processes import end_child
 
 NAMES = ("aws", "gcp", "azure")
@@ -41,7 +43,7 @@ def require_checkout() -> None:
 
 
 class Clouds:
-    """One process that is all of the named clouds, from `with` to the end of its block.
+    """One process that is all of the named clouds, from `with` to the end of its block; however it ends, its machines end too.
 
     Args:
         names: of `NAMES`.
@@ -55,17 +57,23 @@ class Clouds:
         self.endpoints: Mapping[str, str] = {}
         self._admin = ""
         self._names = names
-        self._root = root
+        self._root = root.resolve()  # processes are recognised by the path
         self._log = log
 
     def __enter__(self) -> Self:
+        self._sweep()  # a supervisor that was killed could not
+        self._root.mkdir(parents=True, mode=0o700)
         command = [sys.executable, "-m", "tests.clouds", "--root", str(self._root), *self._names]
         with self._log.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal is for the supervisor, which stops things in order.
             self._process = subprocess.Popen(
                 command,
                 cwd=_CHECKOUT,
-                env={"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}", "HOME": str(self._root)},
+                env={
+                    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}",
+                    "HOME": str(self._root),
+                    TAG: str(self._root),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -82,6 +90,13 @@ class Clouds:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         end_child(self._process, STOP_S)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """End clouds, then their machines, whoever started them, and drop the machines' files: they hold secrets."""
+        for directory in (self._root, *self._root.glob("*")):
+            kill_all(directory, None, is_locked=lambda: False)
+        shutil.rmtree(self._root, ignore_errors=True)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -98,8 +113,9 @@ class Clouds:
         """Hand every event the clouds emit to `handle`, in a thread that ends with them."""
 
         def listen() -> None:
-            for line in self._told:
-                handle(json.loads(line))
+            with self._told:
+                for line in self._told:
+                    handle(json.loads(line))
 
         threading.Thread(target=listen, name="events", daemon=True).start()
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from chalicelib.errors import NoCapacity
 from chalicelib.model import ReplicaStatus
 from sailplane.cli.logs import overlap
 from tests.cli.conftest import YAML, Plane
+from tests.fakes import Interposed
 from tests.waiting import interrupted, until
 
 
@@ -279,6 +283,23 @@ def test_replica_actions(plane: Plane) -> None:
     plane.run("replica", "kill", "svc", second)
     assert second not in plane.cloud.machines
     assert plane.run("replica", "kill", "svc", "9-9").exit_code == 4
+
+
+def test_following_events_shows_each_once_however_long_nothing_happens(plane: Plane) -> None:
+    """`events --follow --json` is JSON Lines: what has happened, then only what is new, also after looks without any news."""
+    plane.up()
+    known = plane.json("events", "svc")["events"]
+    looks = Counter[str]()
+    store: Any = Interposed(plane.world.store, lambda call: looks.update([call]))
+    plane.world.runtime = replace(plane.world.runtime, store=store)
+    command = [sys.executable, "-m", "sailplane", "events", "svc", "--follow", "--json"]
+    with subprocess.Popen(command, env=plane.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
+        assert run.stdout is not None
+        assert [json.loads(run.stdout.readline()) for _ in known] == known
+        until(lambda: looks["after events"] > 3)
+        plane.cloud.kill(plane.world.replicas(ReplicaStatus.READY)[0].id)
+        assert json.loads(run.stdout.readline()) not in known
+        interrupted(run)
 
 
 def test_watch_in_a_pipe_prints_a_line_of_json_for_every_change(plane: Plane) -> None:

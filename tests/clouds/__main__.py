@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
+import select
 import signal
 import sys
 import threading
@@ -54,7 +55,7 @@ def main() -> None:
         admin = _Admin(boxes)
         stack.callback(admin.close)
         say({"endpoints": {name: box.endpoint_url for name, box in boxes.items()}, "admin": admin.url})
-        while not ended.wait(ADVANCE_EVERY_S):
+        while say.is_heard() and not ended.wait(ADVANCE_EVERY_S):
             for box in boxes.values():
                 box.advance()
 
@@ -73,6 +74,12 @@ class _Speaker:
                 sys.stdout.flush()
             except OSError:
                 self._ended.set()
+
+    def is_heard(self) -> bool:
+        """Whether somebody may still read: of a pipe that nobody does, an error is told unasked."""
+        pipe = select.poll()
+        pipe.register(sys.stdout, 0)
+        return not pipe.poll(0)
 
 
 class _Admin:

@@ -474,10 +474,10 @@ class TestRefusals:
             cloud.launched(unknown)
 
     def test_an_image_that_is_not_there(self, cloud: GcpCloud) -> None:
-        """No zone will do better; the user reads which one."""
+        """No zone will do better; the user reads which one, and not the call that asked for it."""
         request = launch_request(cloud.offer)
         wrong = replace(request.replica, requirement=Requirement(image_id="projects/x/global/images/typo"))
-        with pytest.raises(LaunchRefused, match="projects/x/global/images/typo' was not found"):
+        with pytest.raises(LaunchRefused, match=r"\(HTTP 404\): The resource 'projects/x/global/images/typo' was not found"):
             cloud.provider.launch(replace(request, replica=wrong))
 
     def test_refused_credentials(self, cloud: GcpCloud) -> None:

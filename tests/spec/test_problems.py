@@ -106,6 +106,8 @@ TYPES = [
     (in_resources("memory: 0"), "resources.memory", "such as 32, 32+ or 64GB", "", 4),
     (in_resources("disk_size: 1.5GB"), "resources.disk_size", "whole number of gigabytes", "", 4),
     (in_resources("disk_tier: hihg"), "resources.disk_tier", "not hihg", "high?", 4),
+    (in_resources("disk_size: much"), "resources.disk_size", "whole number of gigabytes", "", 4),
+    (in_resources("disk_size: 0"), "resources.disk_size", "between 10 and 65536 GiB", "", 4),
     (in_resources("disk_size: 9"), "resources.disk_size", "between 10 and 65536 GiB", "", 4),
     (in_resources("disk_size: 65TB"), "resources.disk_size", "between 10 and 65536 GiB", "", 4),
     (in_resources("disk_size: 100+"), "resources.disk_size", "whole number of gigabytes", "", 4),

@@ -61,7 +61,7 @@ def launching(secrets: Collection[str]) -> Iterator[None]:
     except GoogleAuthError as error:
         raise _unauthenticated(error) from error
     except GoogleAPICallError as error:
-        raise _refusal(error, _without(secrets, str(error.message))) from None
+        raise _refusal(error, _without(secrets, _said(error))) from None
     except _GARBLED as error:
         # Without its text, which repeats what was sent.
         raise Unreachable(f"Google answers what Compute Engine does not ({type(error).__name__})") from None
@@ -77,7 +77,7 @@ def reaching() -> Iterator[None]:
     except GoogleAuthError as error:
         raise Unreachable(str(_unauthenticated(error))) from error
     except GoogleAPICallError as error:
-        raise Unreachable(str(_refusal(error, str(error.message)))) from error
+        raise Unreachable(str(_refusal(error, _said(error)))) from error
     except _GARBLED as error:
         text = str(error)[:_LONGEST]
         raise Unreachable(f"Google answers what Compute Engine does not: {type(error).__name__}: {text}") from error
@@ -119,6 +119,11 @@ def _unauthenticated(error: GoogleAuthError) -> SailplaneError:
 
 def _over_quota(message: str) -> QuotaExceeded:
     return QuotaExceeded(f"{message} (ask for more at https://console.cloud.google.com/iam-admin/quotas)")
+
+
+def _said(error: GoogleAPICallError) -> str:
+    """Google's own words; the SDK puts `POST https://…: ` before them, hundreds of characters that help nobody."""
+    return re.sub(r"^[A-Z]+ https?://\S+: ", "", str(error.message))
 
 
 def _without(secrets: Collection[str], message: str) -> str:
