@@ -104,7 +104,9 @@ def _breakable(runtime: Runtime, name: str, wanted: str) -> tuple[Replica, Fault
     place = replica.offer.location.provider
     provider: object = runtime.providers.get(place)
     if not isinstance(provider, FaultInjector):
-        raise Invalid(f"Replica {replica.id} runs on {place!r}, which cannot be told to fail. `local` and boxed clouds can.")
+        raise Invalid(
+            f"Replica {replica.id} runs on {place!r}, which cannot be told to fail. `local` and boxed clouds can."
+        )
     return replica, provider
 
 

@@ -477,7 +477,9 @@ class TestRefusals:
         """No zone will do better; the user reads which one, and not the call that asked for it."""
         request = launch_request(cloud.offer)
         wrong = replace(request.replica, requirement=Requirement(image_id="projects/x/global/images/typo"))
-        with pytest.raises(LaunchRefused, match=r"\(HTTP 404\): The resource 'projects/x/global/images/typo' was not found"):
+        with pytest.raises(
+            LaunchRefused, match=r"\(HTTP 404\): The resource 'projects/x/global/images/typo' was not found"
+        ):
             cloud.provider.launch(replace(request, replica=wrong))
 
     def test_refused_credentials(self, cloud: GcpCloud) -> None:
