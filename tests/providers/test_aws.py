@@ -679,3 +679,13 @@ def test_spot_prices_are_those_of_the_instant_by_zone_id(cloud: AwsCloud) -> Non
     assert {each.region for each in seen} == {"us-west-2"}
     assert max(each.since for each in seen) <= START
     assert seen != list(spot_prices("us-west-2", cloud.ec2("us-west-2"), START - 86400))
+
+
+def test_a_region_taken_out_of_use_keeps_no_machine(cloud: AwsCloud) -> None:
+    """Its machines are found by the doctor and removed with their replicas, or they would be billed unseen."""
+    request = launch_request(cloud.offer)
+    launched = cloud.provider.launch(request)
+    without = cloud.another(regions=("us-west-2",))
+    assert launched.id in [each.id for each in without.leftovers(frozenset())]
+    without.terminate(request.replica.id, launched.id)
+    assert not [each for each in cloud.box.machines() if each.running]

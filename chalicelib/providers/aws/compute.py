@@ -54,8 +54,8 @@ _INGRESS: Any = {
 class AwsProvider:
     """`ports.Provider` and `ports.Janitor` over EC2.
 
-    Only `regions` are looked at and launched in, of these only what the account has enabled; empty: all of those. A region
-    taken out of `regions` takes the machines in it out of sight.
+    Only `regions` are listed and launched in, of these only what the account has enabled; empty: all of those. What is to be
+    removed, and what is left over, is looked for wherever the account may be: a region may have been taken out of `regions`.
     `control_url` is where machines reach the control plane. See `Clients` for `endpoint_url`.
     """
 
@@ -80,6 +80,7 @@ class AwsProvider:
         self._wanted = frozenset(regions)
         self._clients = Clients(endpoint_url)
         # What may be forgotten: each is asked for again when missing.
+        self._all: tuple[str, ...] = ()
         self._enabled: tuple[str, ...] = ()
         self._groups: dict[str, str] = {}
         self._root_devices: dict[tuple[str, str], str] = {}
@@ -89,7 +90,7 @@ class AwsProvider:
         with errors.reaching():
             # Anew each time: another process may have launched in a region that was enabled since.
             self._ask_regions()
-            found = list(self._everywhere(lambda region: self._described(region, ())))
+            found = list(self._in(self._enabled, lambda region: self._described(region, ())))
             self._region_of.update({each["InstanceId"]: region for region, each in found})
             return tuple(_instance(each) for _, each in found)
 
@@ -141,7 +142,8 @@ class AwsProvider:
 
     def leftovers(self, live: frozenset[str]) -> tuple[Leftover, ...]:
         with errors.reaching():
-            found = [each for _, each in self._everywhere(self._ours)]
+            self._ask_regions()
+            found = [each for _, each in self._in(self._all, self._ours)]
         return tuple(each for each in found if each.replica_id not in live and (each.replica_id or not live))
 
     def remove(self, leftover: Leftover) -> None:
@@ -170,6 +172,7 @@ class AwsProvider:
     def _ask_regions(self) -> tuple[str, ...]:
         answer = self._clients.ec2(_HOME).describe_regions()
         names = {region["RegionName"] for region in answer["Regions"]}
+        self._all = tuple(sorted(names))
         self._enabled = tuple(sorted(names & self._wanted if self._wanted else names))
         return self._enabled
 
@@ -180,9 +183,8 @@ class AwsProvider:
                 " Account > AWS Regions"
             )
 
-    def _everywhere(self, look: Callable[[str], Iterable[T]]) -> Iterator[tuple[str, T]]:
-        """What `look` finds in each region, all at once. Raises what it raises in any of them."""
-        regions = self._regions()
+    def _in(self, regions: tuple[str, ...], look: Callable[[str], Iterable[T]]) -> Iterator[tuple[str, T]]:
+        """What `look` finds in each of these regions, all at once. Raises what it raises in any of them."""
         if not regions:  # nothing that was looked at nowhere may count as gone
             wanted = ", ".join(sorted(self._wanted)) or "any region"
             raise Unreachable(f"AWS says that this account has not enabled {wanted}")
@@ -207,7 +209,9 @@ class AwsProvider:
         if region := self._region_of.get(instance_id):
             return [(region, instance_id)]
         tagged: tuple[FilterTypeDef, ...] = ({"Name": f"tag:{REPLICA_TAG}", "Values": [replica_id]},)
-        found = self._everywhere(lambda region: self._described(region, tagged))
+        found = list(self._in(self._regions(), lambda region: self._described(region, tagged)))
+        if not found and (others := tuple(sorted({*self._all} - {*self._enabled}))):
+            found = list(self._in(others, lambda region: self._described(region, tagged)))
         return [(region, each["InstanceId"]) for region, each in found if instance_id in ("", each["InstanceId"])]
 
     def _known(self, request: LaunchRequest, error: ClientError) -> Instance:
