@@ -24,12 +24,12 @@ STOP_TIMEOUT_S = 60.0
 POLL_S = 0.1
 
 
-def _clouds(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    if not value:
+def _clouds(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
         return ()
     from sailplane.local.clouds import NAMES  # noqa: PLC0415 - costs 200 ms, which only this option need pay
 
-    names = tuple(dict.fromkeys(part for each in value.split(",") if (part := each.strip())))
+    names = tuple(dict.fromkeys(part for each in ",".join(values).split(",") if (part := each.strip())))
     if unknown := [name for name in names if name not in NAMES]:
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(NAMES)}")
     return names
@@ -56,7 +56,7 @@ def command() -> None:
 @click.option(
     "--clouds",
     metavar="NAMES",
-    default="",
+    multiple=True,
     callback=_clouds,
     help="Stand up aws, gcp, azure (comma-separated) on this machine too; needs a checkout.",
 )
@@ -75,12 +75,16 @@ def start(
     """Start the control API, the edge router, the database and the pass loop.
 
     They serve on 127.0.0.1 only, until Ctrl-C or `sailplane local stop`. One that runs already is left as it is, and that
-    is no error.
+    is no error, unless it lacks a cloud that is asked for.
 
     With --clouds, services can be tried on several clouds without an account: their real SDKs talk to stand-ins, whose
     machines are processes of this machine and end with the stack.
     """
     if running := home.running():
+        if missing := [name for name in clouds if name not in running.clouds]:
+            raise Invalid(
+                f"The local stack is running already, without {', '.join(missing)}. Stop it with `sailplane local stop` first."
+            )
         out.message("The local stack is running already.")
     elif detach:
         running = _start_detached(out, home, cache, (api_port, edge_port), clouds)
@@ -109,7 +113,7 @@ def stop(out: Output, *, home: Home, keep: bool, down: bool) -> None:
     else:
         if not keep:
             with Client(partial(connection.locate, home)) as client:
-                _settle_services(out, client, down=down)
+                _settle_services(out, client, running, down=down)
         with out.progress("Stopping the local stack"):
             daemon.terminate()
             if not running.daemon.is_gone_within(STOP_TIMEOUT_S):
@@ -197,6 +201,7 @@ def _where(home: Home, running: Running) -> str:
     return (
         f"Control API:  {running.api_url}\n"
         f"Edge router:  {running.edge_url}/<service>\n"
+        f"Clouds:       {', '.join(('local', *running.clouds))}\n"
         f"Home:         {home.root}\n"
         f"Supervisor:   pid {running.daemon.pid}"
     )
@@ -204,16 +209,28 @@ def _where(home: Home, running: Running) -> str:
 
 def _document(home: Home, running: Running) -> dict[str, Any]:
     urls = {"api_url": running.api_url, "edge_url": running.edge_url}
-    return {"running": True, **urls, "home": str(home.root), "pid": running.daemon.pid, "log": str(home.log)}
+    return {
+        "running": True,
+        **urls,
+        "clouds": list(running.clouds),
+        "home": str(home.root),
+        "pid": running.daemon.pid,
+        "log": str(home.log),
+    }
 
 
-def _settle_services(out: Output, client: Client, *, down: bool) -> None:
+def _settle_services(out: Output, client: Client, running: Running, *, down: bool) -> None:
     """See to it that no service is left behind unasked."""
     names = [service.name for service in client.services()]
     if names and not down:
+        but = (
+            f" Those in {', '.join(running.clouds)} end with the stack; the next start with --clouds replaces them."
+            if running.clouds
+            else ""
+        )
         raise Invalid(
             f"There are services: {', '.join(names)}. Nothing was stopped. Give --down to shut them down first, or --keep to "
-            f"leave their replicas running without a control plane until the next start."
+            f"leave their replicas running without a control plane until the next start.{but}"
         )
     if names:
         shut_down(out, client, names)

@@ -90,7 +90,7 @@ def serve(
         _wait_for_router(edge_url)
         if boxed:
             boxed.deliver(partial(_interrupt, create_app(lambda: runtime)))
-        home.publish(running := Running(ProcessId.of(os.getpid()), router.id, api_url, edge_url))
+        home.publish(running := Running(ProcessId.of(os.getpid()), router.id, api_url, edge_url, tuple(clouds)))
         with suppress(KeyboardInterrupt):
             announce(running)
             _supervise(home, database, router, running, boxed)

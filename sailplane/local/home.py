@@ -34,6 +34,7 @@ class Running:
     router: ProcessId
     api_url: str
     edge_url: str
+    clouds: tuple[str, ...] = ()
 
 
 class Home:
@@ -104,7 +105,7 @@ class Home:
         if state is None:
             return None
         processes = {name: ProcessId(**state[name]) for name in ("daemon", "router")}
-        return Running(**{**state, **processes})
+        return Running(**{**state, **processes, "clouds": tuple(state.get("clouds", ()))})
 
     def _end_leftovers(self) -> None:
         """A stack that was killed could not end its router, which still routes and holds the port."""
