@@ -56,6 +56,21 @@ def test_what_no_record_wants_goes_after_its_grace(plane: CloudPlane, of: str, s
     assert billed(plane, "other") == {others}
 
 
+def test_a_launch_that_comes_late_buys_nothing_that_stays(plane: CloudPlane) -> None:
+    """A frozen process repeats a launch when its replica is long gone: no second machine, or (Azure) an orphan that goes."""
+    plane.create(wanted=plane.spec())
+    plane.tick(3)
+    requests = [replace(unrecorded(plane.name, each.id), replica=each) for each in plane.replicas()]
+    plane.delete()
+    plane.tick(12, every_s=3.0)  # no sooner can a machine this young be missing from a list
+    assert billed(plane) == set() == set(plane.store.service_names())
+    for request in requests:
+        plane.provider.launch(request)
+    assert plane.name == "azure" or plane.doubles() == []
+    plane.tick(every_s=GRACE_S + 1)
+    assert billed(plane) == set()
+
+
 def test_a_list_that_lags_ends_nobody(plane: CloudPlane) -> None:
     """Machines that were long in coming serve, and miss one probe while no list shows them: they stay, and none is doubled."""
     plane.box.faults.down = True
