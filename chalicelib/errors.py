@@ -109,9 +109,16 @@ class QuotaExceeded(LaunchError):
 
 
 class LaunchRefused(LaunchError):
-    """The cloud rejects a field of the request: asking again unchanged cannot help, other services may fare better."""
+    """The cloud rejects a field of the request: asking again unchanged cannot help, other services may fare better.
+
+    `is_regional` when another region of the cloud may take the same request: EC2's images live in regions.
+    """
 
     reason = Reason.LAUNCH_REFUSED
+
+    def __init__(self, message: str, *, is_regional: bool = False) -> None:
+        self.is_regional = is_regional
+        super().__init__(message)
 
 
 class Unauthorized(LaunchRefused):

@@ -24,7 +24,7 @@ from chalicelib.actions import (
     Terminate,
     TerminateOrphan,
 )
-from chalicelib.errors import LaunchError, Retry, Unauthorized, Unreachable
+from chalicelib.errors import LaunchError, LaunchRefused, Retry, Unauthorized, Unreachable
 from chalicelib.identity import agent_token, boot_token
 from chalicelib.lifecycle import disproved, is_worth_avoiding, moved, refusal
 from chalicelib.model import (
@@ -157,8 +157,15 @@ class Execution:
     def _refused(self, replica: Replica, error: LaunchError) -> None:
         now = self._runtime.clock.now()
         ended = moved(replica, ReplicaStatus.TERMINATED, now, reason=error.reason, error=str(error))
-        is_of_cloud = isinstance(error, Unauthorized)
-        refused = refusal(replica, error.reason, str(error), self._refusals(now), now, is_of_cloud=is_of_cloud)
+        refused = refusal(
+            replica,
+            error.reason,
+            str(error),
+            self._refusals(now),
+            now,
+            is_of_cloud=isinstance(error, Unauthorized),
+            is_regional=isinstance(error, LaunchRefused) and error.is_regional,
+        )
         what = _described(refused)
         why = f"{replica.id}: {replica.offer.location}: {error.reason}: {error}; {what} for {refused.until - now:.0f} s"
         events = self._events("replica.terminated", why, replica.id)

@@ -137,6 +137,9 @@ class Store(Protocol):
     def refusals(self, now: float) -> tuple[Unavailable, ...]:
         """Those too that have ended within the last hour: one that follows counts as the next in a row."""
 
+    def has_launched(self, name: str) -> bool:
+        """Whether a service of this name has ever been acted on under a lease, gone ones included: proof that it was ours."""
+
     def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
         """Whether this machine is the first to boot as the replica; it may ask again after a lost answer.
 

@@ -70,7 +70,8 @@ def _find(runtime: Runtime) -> tuple[list[Leftover], dict[str, str]]:
     meanwhile is taken for residue.
     """
     before = _live(runtime)
-    asked = {name: runtime.spawn(name, partial(each.leftovers, before)) for name, each in _janitors(runtime).items()}
+    live = frozenset(before)
+    asked = {name: runtime.spawn(name, partial(each.leftovers, live)) for name, each in _janitors(runtime).items()}
     found: list[Leftover] = []
     unreachable: dict[str, str] = {}
     for name, answer in asked.items():
@@ -79,12 +80,15 @@ def _find(runtime: Runtime) -> tuple[list[Leftover], dict[str, str]]:
         except Unreachable as error:
             unreachable[name] = str(error)
     after = _live(runtime)
+    missing = set(after.values()) - set(runtime.providers)
+    unreachable |= dict.fromkeys(missing, "not enabled in this control plane, although replicas are there")
     return [one for one in found if (one.replica_id not in after if one.replica_id else not after)], unreachable
 
 
-def _live(runtime: Runtime) -> frozenset[str]:
+def _live(runtime: Runtime) -> Mapping[str, str]:
+    """Every replica with a live record, and its cloud."""
     states = (runtime.store.load(name) for name in runtime.store.service_names())
-    return frozenset(replica.id for state in states if state for replica in state.replicas)
+    return {replica.id: replica.offer.location.provider for state in states if state for replica in state.replicas}
 
 
 def _janitors(runtime: Runtime) -> Mapping[str, Janitor]:

@@ -167,7 +167,9 @@ def why(runtime: Runtime, name: str) -> schemas.Why:
 
 def _view(runtime: Runtime, state: State) -> schemas.Service:
     history = runtime.store.history(state.service.name)
-    return views.service(state, history, runtime.settings.edge_url, runtime.clock.now())
+    shown = views.service(state, history, runtime.settings.edge_url, runtime.clock.now())
+    missing = passes.not_enabled(runtime, state)
+    return shown.model_copy(update={"message": "; ".join((shown.message, *missing))}) if missing else shown
 
 
 def _parse(runtime: Runtime, body: schemas.UpdateService) -> spec.Parsed:

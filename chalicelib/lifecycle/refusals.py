@@ -1,9 +1,9 @@
 """What does a cloud's refusal say about other launches, and for how long? Pure.
 
 Capacity is a matter of a type in a zone, and so is a spot machine that was taken back; quota is one of a region; both differ
-between spot and on-demand. Refused credentials shut a whole cloud. A request that is unacceptable as such (a field, an image,
-which lives in a region) says nothing about other services: it shuts the region to replicas of the same fingerprint only, until
-their owner changes the file. A launch that was never answered speaks against the region.
+between spot and on-demand. Refused credentials shut a whole cloud. A request that is unacceptable as such (a field, an image)
+says nothing about other services: it shuts the cloud, or where that says so the region (EC2's images live in regions), to replicas
+of the same fingerprint only, until their owner changes the file. A launch that was never answered speaks against the region.
 """
 
 from __future__ import annotations
@@ -38,17 +38,20 @@ def refusal(
     now: float,
     *,
     is_of_cloud: bool = False,
+    is_regional: bool = False,
 ) -> Unavailable:
     """What to remember when `replica` was refused, or taken, for `reason`.
 
     Each refusal in a row doubles the time that the next one is remembered. Launches that were under way together are
     refused together: while an earlier refusal holds, that one is returned. `known` are the refusals that are
-    remembered (see `ports.Store.refusals`); `is_of_cloud` says that the cloud refuses us and not this request.
+    remembered (see `ports.Store.refusals`); `is_of_cloud` says that the cloud refuses us and not this request, `is_regional`
+    that it would perhaps take the same request in another region.
     """
     place, is_of_zone = replica.offer.location, reason is Reason.NO_CAPACITY or reason in _TAKEN
+    is_everywhere = is_of_cloud or (reason is Reason.LAUNCH_REFUSED and not is_regional)
     found = Unavailable(
         provider=place.provider,
-        region="" if is_of_cloud else place.region,
+        region="" if is_everywhere else place.region,
         zone=place.zone if is_of_zone else "",
         instance_type=replica.offer.instance_type if is_of_zone else "",
         capacity_type=replica.offer.capacity_type if is_of_zone or reason is Reason.QUOTA else "",

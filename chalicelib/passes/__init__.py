@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chalicelib.passes.interrupt import interrupt
+from chalicelib.passes.listing import not_enabled
 from chalicelib.passes.runner import Report, preview, run, tick
 
-__all__ = ["Report", "interrupt", "preview", "run", "tick"]
+__all__ = ["Report", "interrupt", "not_enabled", "preview", "run", "tick"]

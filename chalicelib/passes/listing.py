@@ -8,12 +8,13 @@ there, if there is one at all. A list counts as of the instant at which it was a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import wait
 from functools import partial
 
 from chalicelib.errors import Unreachable
-from chalicelib.model import Instance, Observed
+from chalicelib.model import Instance, Observed, State
 from chalicelib.ports import Asked, Runtime
 
 
@@ -70,3 +71,14 @@ def failures(runtime: Runtime, asked: Mapping[str, Asked]) -> list[str]:
         else:
             one.answer.result()
     return found
+
+
+def not_enabled(runtime: Runtime, state: State) -> tuple[str, ...]:
+    """The clouds that hold replicas of the service and are none of ours (any more), in words. Nothing can be done there."""
+    places = Counter(replica.offer.location.provider for replica in state.replicas)
+    return tuple(
+        f"{place} is not enabled in this control plane (SAILPLANE_PROVIDERS), so {count} of the service's machines can"
+        " neither be seen nor removed"
+        for place, count in sorted(places.items())
+        if place not in runtime.providers
+    )

@@ -102,7 +102,8 @@ def preview(runtime: Runtime, name: str) -> tuple[str, ...]:
     if state is None:
         return ()
     observed = replace(listing.observe(runtime, asked, asked), probes=probe.observe(runtime, state))
-    lines = [f"cloud: {failure}" for failure in listing.failures(runtime, asked)]
+    troubles = (*listing.failures(runtime, asked), *listing.not_enabled(runtime, state))
+    lines = [f"cloud: {trouble}" for trouble in troubles]
     for title, decide in PASSES:
         decision = decide(runtime, state, observed, runtime.clock.now())
         lines += [f"{title}: {why}" for why in decision.why]
@@ -144,6 +145,7 @@ def _run(runtime: Runtime, name: str, asked: Mapping[str, Asked]) -> Report:
     last = execution.state if execution else state
     busy = bool(failures or ended)
     next_at = runtime.clock.now() + cadence.next_pass_s(last, failed=busy)
+    failures += listing.not_enabled(runtime, last)
     return Report(name, failures, acted=execution is not None, next_at=next_at, is_held_up=bool(ended))
 
 
@@ -165,16 +167,31 @@ def _under_lease(runtime: Runtime, name: str) -> Execution:
 
 
 def _as_a_whole(runtime: Runtime, asked: Mapping[str, Asked], names: Iterable[str]) -> list[str]:
-    """Remove the machines with our tag whose service does not exist (any more). What could not be seen or done, in words."""
+    """Remove the machines with our tag whose service does not exist any more. What could not be seen or done, in words.
+
+    A service that the store has never heard of is another matter: more likely than its machines the table is the wrong one,
+    or a new or restored one, and then everything that runs would be removed. Its owner decides (`sailplane doctor --fix`).
+    """
     observed = listing.observe(runtime, asked, asked)
     strangers = _strangers(runtime, observed, names)
     try:
         if strangers:  # a service may be younger than `names`, and its machines on a list that came later
             strangers = _strangers(runtime, observed, runtime.store.service_names())
+        unheard_of = {name for name in {one.service for one in strangers} if not runtime.store.has_launched(name)}
     except Unreachable as error:
         return [f"store: {error}"]
+    told = [
+        f"machines of {name!r}, which this control plane's table has never heard of: is SAILPLANE_TABLE the right one?"
+        " If they are not wanted, `sailplane doctor --fix` removes them."
+        for name in sorted(unheard_of)
+    ]
+    strangers = [one for one in strangers if one.service not in unheard_of]
     removals = [runtime.spawn(one.provider, partial(remove_orphan, runtime, one)) for one in strangers]
-    return [*listing.failures(runtime, asked), *(failure for removal in removals if (failure := removal.result()))]
+    return [
+        *listing.failures(runtime, asked),
+        *told,
+        *(failure for removal in removals if (failure := removal.result())),
+    ]
 
 
 def _strangers(runtime: Runtime, observed: Observed, names: Iterable[str]) -> list[Instance]:

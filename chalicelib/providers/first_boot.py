@@ -100,7 +100,9 @@ def claim(ticket: Any, machine_key: str) -> Any:
     try:
         return json.loads(fetch(ticket["control_url"] + "/v1/boot", headers, json.dumps(body).encode()).decode())
     except urllib.error.HTTPError as error:
-        if error.code in REFUSALS:
+        # A gateway or firewall in between may answer so too, while it is being changed; the control plane's word has a form.
+        is_ours = error.headers.get("Content-Type", "").startswith("application/problem+json")
+        if error.code in REFUSALS and is_ours:
             sys.exit(f"sailplane: refused: {error.read(2000).decode(errors='replace')}")
         raise
 

@@ -283,6 +283,9 @@ class DynamoDBStore:
         refusals = (from_json(Unavailable, row["body"]) for row in self._table.query("UNAVAILABLE"))
         return tuple(refusal for refusal in refusals if refusal.until + REFUSALS_KEPT_S > now)
 
+    def has_launched(self, name: str) -> bool:
+        return self._table.get(f"SERVICE#{name}", "LEASE") is not None
+
     def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
         row = {"pk": f"BOOT#{replica_id}", "sk": boot_nonce, "machine_key": machine_key}
         row |= _ttl(self._clock.now() + BOOTS_KEPT_S)

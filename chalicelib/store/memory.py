@@ -228,6 +228,10 @@ class MemoryStore:
             rows = sorted(self._unavailable.items())
         return tuple(refusal for _, refusal in rows if refusal.until + REFUSALS_KEPT_S > now)
 
+    def has_launched(self, name: str) -> bool:
+        with self._lock:
+            return name in self._leases
+
     def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
         with self._lock:
             return self._boots.setdefault((replica_id, boot_nonce), machine_key) == machine_key

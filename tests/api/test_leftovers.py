@@ -134,3 +134,14 @@ def test_clouds_are_asked_side_by_side(api: Api, world: World) -> None:
     first.litter = [disk("d1")]
     world.runtime = replace(world.runtime, providers={"local": first, "other": second}, spawn=Threads())
     assert shown(api) == ["d1"]
+
+
+def test_a_cloud_that_is_not_enabled_any_more_is_named(api: Api, world: World, cloud: LitteredCloud) -> None:
+    """In doctor and in the service's message: its machines go on, unseen."""
+    world.create()
+    world.tick(2)
+    world.runtime = replace(world.runtime, providers={})
+    assert "local" in json.loads(api.get("/v1/leftovers").body)["unreachable"]
+    assert "local is not enabled" in json.loads(api.get("/v1/services/svc").body)["message"]
+    assert any("local is not enabled" in line for line in json.loads(api.get("/v1/services/svc/why").body)["now"])
+    assert cloud.removed == []

@@ -41,6 +41,7 @@ def test_what_no_record_wants_goes_after_its_grace(plane: CloudPlane, of: str, s
     """Of a service that is there or is not, running or switched off: asked for again until it is gone, and nobody else's."""
     plane.create(wanted=plane.spec())
     plane.tick(3)
+    plane.store.release_lease(plane.store.acquire_lease("gone", "a pass of its day", 1, plane.clock.now()))
     ours, orphan, others = plane.recorded(), f"{of}-u9-0-1", f"{of}-u9-0-2"
     start(plane, orphan, "test")
     start(plane, others, "other")

@@ -30,12 +30,12 @@ OTHERS = {
         (Reason.NO_CAPACITY, False, set()),
         (Reason.PREEMPTED, False, set()),
         (Reason.QUOTA, False, {"zone", "type"}),
-        (Reason.LAUNCH_REFUSED, False, {"zone", "type", "spot"}),
+        (Reason.LAUNCH_REFUSED, False, {"zone", "type", "spot", "region"}),
         (Reason.LAUNCH_REFUSED, True, {"zone", "type", "spot", "region"}),
     ],
 )
 def test_a_refusal_blocks_as_much_as_it_says(reason: Reason, *, is_of_cloud: bool, blocked: set[str]) -> None:
-    """Capacity this type in this zone; quota the region; an unacceptable request the region, to its like; credentials all."""
+    """Capacity this type in this zone; quota the region; an unacceptable request the cloud, to its like; credentials all."""
     found = refusal(ONE, reason, "no", (), NOW, is_of_cloud=is_of_cloud)
     assert found.blocks(ONE.offer, NOW)
     assert {name for name, other in OTHERS.items() if found.blocks(other, NOW)} == blocked
@@ -107,6 +107,13 @@ def test_only_spot_machines_that_were_taken_warn_of_their_place() -> None:
     assert not is_worth_avoiding(ONE, Reason.PREEMPTED)
     assert not is_worth_avoiding(spot, Reason.SCALED_DOWN)
     assert not is_worth_avoiding(replace(spot, reason=Reason.INTERRUPTED), Reason.PREEMPTED)
+
+
+def test_an_image_that_lives_in_a_region_is_asked_for_in_the_next() -> None:
+    """Where the cloud says so; everywhere else forty regions would refuse the same request in the same words."""
+    regional = refusal(ONE, Reason.LAUNCH_REFUSED, "no such AMI", (), NOW, is_regional=True)
+    assert not regional.blocks(OTHERS["region"], NOW)
+    assert regional.fingerprint == ONE.fingerprint
 
 
 def test_a_region_that_never_answered_a_launch_is_left_alone() -> None:

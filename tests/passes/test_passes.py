@@ -19,6 +19,7 @@ from chalicelib.model import (
     ServiceStatus,
 )
 from chalicelib.ports import Commit
+from chalicelib.store.memory import MemoryStore
 from tests.fakes import FakeClock, FakeCloud, Interposed, World, spec
 
 READY = ReplicaStatus.READY
@@ -248,6 +249,7 @@ def test_a_machine_of_a_forgotten_service_is_removed() -> None:
     w.tick(4)
     stranger = next(iter(w.cloud.machines.values()))
     lost = replace(stranger.instance, replica_id="ghost-u1d0-0-1", service="ghost")
+    w.store.release_lease(w.store.acquire_lease("ghost", "a pass of its day", 1, w.clock.now()))
     w.cloud.machines["ghost-u1d0-0-1"] = replace(stranger, instance=lost)
     w.tick(50)
     assert "ghost-u1d0-0-1" in w.cloud.machines
@@ -391,3 +393,19 @@ def test_requests_outlive_a_crash_between_draining_and_publishing() -> None:
     assert replica.id in w.cloud.machines
     w.tick(2)
     assert replica.id not in w.cloud.machines
+
+
+def test_an_empty_table_costs_no_machine() -> None:
+    """A wrong, new or restored table knows none of the services: nothing is removed, and every tick says why."""
+    w = world()
+    w.create()
+    w.tick(4)
+    assert len(w.cloud.machines) == 2
+    w.runtime = replace(w.runtime, store=MemoryStore(w.clock))
+    w.clock.advance(3_600)
+    for _ in range(3):
+        (report,) = passes.tick(w.runtime)
+        (failure,) = report.failures
+        assert "never heard of" in failure
+        assert "SAILPLANE_TABLE" in failure
+    assert len(w.cloud.machines) == 2

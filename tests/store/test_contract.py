@@ -577,6 +577,17 @@ def test_refusals_hold_until_their_end(store: Store) -> None:
 # --- boots ---
 
 
+def test_a_service_that_was_acted_on_is_remembered_when_it_is_gone(store: Store) -> None:
+    """Its machines are known to have been ours; those of a name that was never used are somebody's."""
+    service = created(store)
+    assert not store.has_launched("hello")
+    lease = store.acquire_lease("hello", "pass", 60, NOW)
+    assert store.has_launched("hello")
+    store.delete_service(lease, service)
+    assert store.has_launched("hello")
+    assert not store.has_launched("never")
+
+
 def test_a_refusal_is_remembered_for_an_hour_after_its_end(store: Store) -> None:
     """So that the next one in a row can be told from the first; a success in its scope ends it at once."""
     held, other = refusal("a", until=NOW + 60), refusal("b", until=NOW + 60, fingerprint="f1")

@@ -124,7 +124,8 @@ def _refusal(error: ClientError) -> LaunchError | Unreachable:
         return Unreachable(said)
     if name in _CREDENTIALS:
         return Unauthorized(f"{said}; {_AUTH_HINT}")
-    return LaunchRefused(f"{said}{'; an AMI belongs to one region' if name.startswith('InvalidAMIID') else ''}")
+    is_image = name.startswith("InvalidAMIID")
+    return LaunchRefused(f"{said}{'; an AMI belongs to one region' if is_image else ''}", is_regional=is_image)
 
 
 def _blames_the_zone(error: ClientError) -> bool:

@@ -66,7 +66,9 @@ def pages(client: ComputeManagementClient, path: str, **params: str) -> Iterator
     page = _checked(client.send_request(HttpRequest("GET", path, params=params)))
     yield from page["value"]
     while link := page.get("nextLink"):
-        page = _checked(client.send_request(HttpRequest("GET", link)))
+        # The path of the link only: our token goes to the host that was configured and to no other.
+        parts = urlsplit(link)
+        page = _checked(client.send_request(HttpRequest("GET", f"{parts.path}?{parts.query}")))
         yield from page["value"]
 
 

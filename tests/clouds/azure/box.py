@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -198,7 +199,8 @@ def _handler(box: AzureBox) -> type[BaseHTTPRequestHandler]:
                 self.send_header(name, value)
             self.send_header("Content-Type", "text/plain" if is_text else "application/json; charset=utf-8")
             self.send_header("Content-Length", str(len(text.encode())))
-            self.end_headers()
-            self.wfile.write(text.encode())
+            with suppress(ConnectionError):  # whoever asked has given up waiting
+                self.end_headers()
+                self.wfile.write(text.encode())
 
     return Handler
