@@ -65,6 +65,8 @@ class Storm:
         self.down_until = 0.0
         self.diary: deque[str] = deque(maxlen=400)
         self.create()
+        # There was such a service once: its machines are ours to remove.
+        plane.store.release_lease(plane.store.acquire_lease("gone", "a pass of its day", 1, self.clock.now()))
 
     def _process(self, number: int) -> Runtime:
         provider = _Remembering(provider_of(self.box, self.clock, regions=self.plane.regions), self.asked_for)

@@ -48,12 +48,13 @@ def w() -> TwoClouds:
     [
         (NoCapacity("none"), ["cheap/here/a", "cheap/here/b", "cheap/there/c", "dear/here/a"]),
         (QuotaExceeded("limit 0"), ["cheap/here/a", "cheap/there/c", "dear/here/a"]),
-        (LaunchRefused("no such image"), ["cheap/here/a", "cheap/there/c", "dear/here/a"]),
+        (LaunchRefused("no such image"), ["cheap/here/a", "dear/here/a"]),
+        (LaunchRefused("no such AMI", is_regional=True), ["cheap/here/a", "cheap/there/c", "dear/here/a"]),
         (Unauthorized("the token has expired"), ["cheap/here/a", "dear/here/a"]),
     ],
 )
 def test_the_next_launch_goes_as_far_away_as_it_must(w: TwoClouds, error: LaunchError, tried: list[str]) -> None:
-    """Capacity: the next zone. Quota, and a request that one region does not take: the next region. Credentials: the next cloud."""
+    """Capacity: the next zone. Quota, and an image of another region: the next region. A bad request, credentials: the next cloud."""
     w.cheap.refusal = error
     w.create(wanted=ONE)
     w.tick(6)

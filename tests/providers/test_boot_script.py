@@ -121,7 +121,9 @@ def control_plane() -> Iterator[ThreadingHTTPServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(int(self.path.split("/")[1]))
+            _, status, kind, *_ = self.path.split("/")
+            self.send_response(int(status))
+            self.send_header("Content-Type", f"application/{kind}")
             self.end_headers()
             self.wfile.write(b'{"detail": "somebody else has it"}')
 
@@ -135,8 +137,8 @@ def control_plane() -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
-def _claim(server: ThreadingHTTPServer, status: int) -> object:
-    control_url = f"http://127.0.0.1:{server.server_port}/{status}"
+def _claim(server: ThreadingHTTPServer, status: int, kind: str = "problem+json") -> object:
+    control_url = f"http://127.0.0.1:{server.server_port}/{status}/{kind}"
     return first_boot.claim({"control_url": control_url, "replica_id": "r", "boot_token": "hush"}, "key")
 
 
@@ -147,11 +149,14 @@ def test_a_refusal_ends_the_boot_at_once(control_plane: ThreadingHTTPServer, sta
         first_boot.insist(time.monotonic() + 60, "control plane", lambda: _claim(control_plane, status))
 
 
-@pytest.mark.parametrize("status", [404, 429, 500, 503])
-def test_other_answers_are_trouble_that_may_pass(control_plane: ThreadingHTTPServer, status: int) -> None:
-    """A control plane that is being deployed answers like that."""
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(404, "problem+json"), (429, "json"), (500, "json"), (503, "html"), (403, "html"), (401, "json")],
+)
+def test_other_answers_are_trouble_that_may_pass(control_plane: ThreadingHTTPServer, status: int, kind: str) -> None:
+    """A control plane that is being deployed answers like that, or a firewall in front of it that is being changed."""
     with pytest.raises(urllib.error.HTTPError) as raised:
-        _claim(control_plane, status)
+        _claim(control_plane, status, kind)
     raised.value.close()
     assert isinstance(raised.value, first_boot.TROUBLE)
 
