@@ -38,13 +38,14 @@ class Cloud(FakeCloud):
     """A cloud with logs, of which engines can be made to exit at once, all or all but the next few."""
 
     broken: bool = False
-    sound: int = 0  # how many engines are started well although it is broken
+    sound: int = 0  # how many engines of versions after the first are started well although it is broken
     notices: list[tuple[str, float]] = field(default_factory=list)
 
     def _start(self, replica: Replica) -> None:
         super()._start(replica)
-        self.machines[replica.id].exit_code = 3 if self.broken and not self.sound else None
-        self.sound = max(0, self.sound - 1)
+        is_sound = self.sound > 0 and replica.spec_version > 1
+        self.machines[replica.id].exit_code = 3 if self.broken and not is_sound else None
+        self.sound -= is_sound
 
     def read_log(self, replica_id: str, instance_id: str, tail: int) -> str | None:
         del instance_id, tail

@@ -16,12 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from tests.clouds import start
-from tests.clouds.box import Box, Fault
+from tests.clouds.box import Box, Fault, HttpServer
 from tests.clouds.machines import Machines
 
 ADVANCE_EVERY_S = 0.1
@@ -97,7 +97,7 @@ class _Admin:
             def log_message(self, *_: object) -> None:
                 """No access log."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = HttpServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, name="admin", daemon=True).start()
         self.url = f"http://{self._key}@127.0.0.1:{self._server.server_address[1]}"
         self._actions: dict[str, Callable[[Box, dict[str, Any]], Any]] = {

@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from http.server import ThreadingHTTPServer
 from threading import Lock
 from typing import Protocol
 
 # The answer of a machine's metadata service: (method, path with query, lower-case headers) -> (status, headers, body).
 Metadata = Callable[[str, str, dict[str, str]], tuple[int, dict[str, str], bytes]]
+
+
+class HttpServer(ThreadingHTTPServer):
+    """Takes the SDKs' bursts: the standard library's queue of 5 connections resets some of twenty that come at once."""
+
+    request_queue_size = 256
+    daemon_threads = True
 
 
 class Hypervisor(Protocol):

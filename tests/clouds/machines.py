@@ -17,12 +17,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from chalicelib.providers.boot import AGENT_PORT
 from chalicelib.providers.local.processes import TAG, kill_all
-from tests.clouds.box import Metadata
+from tests.clouds.box import HttpServer, Metadata
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Machines:
         self._lock = threading.Lock()
         self._claims = ExitStack()
         self._addresses = _addresses(self._claims)
-        self._metadata = ThreadingHTTPServer(("127.0.0.1", 0), _MetadataHandler)
+        self._metadata = HttpServer(("127.0.0.1", 0), _MetadataHandler)
         self._metadata.answer = self._answer  # type: ignore[attr-defined]  # for its handlers
         threading.Thread(target=self._metadata.serve_forever, args=(0.05,), name="metadata", daemon=True).start()
 

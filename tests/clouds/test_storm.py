@@ -8,7 +8,7 @@ from tests.clouds.plane import open_plane
 from tests.clouds.storm import Storm
 
 # Cheap ones: moto takes three times as long as the others, and lists that lag by EC2's five minutes take longer to settle.
-SEEDS = {"aws": (3, 4), "gcp": range(5), "azure": range(5)}
+SEEDS = {"aws": (3,), "gcp": range(4), "azure": range(4)}  # moto takes five times as long as the others
 
 
 @pytest.mark.parametrize(("cloud", "seed"), [(cloud, seed) for cloud, seeds in SEEDS.items() for seed in seeds])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from xml.etree import ElementTree as ET
 
 from tests.clouds.aws.requests import Refused
+from tests.clouds.box import HttpServer
 
 Answer = tuple[int, bytes]  # status and XML
 
@@ -56,7 +57,7 @@ def text_of(element: ET.Element, path: str) -> str:
     return element.findtext(path if path.startswith(".") else f"{{*}}{path}") or ""
 
 
-def serve(answer: Callable[[str, str], Answer | None], answered: Callable[[], None], port: int) -> ThreadingHTTPServer:
+def serve(answer: Callable[[str, str], Answer | None], answered: Callable[[], None], port: int) -> HttpServer:
     """Serve on 127.0.0.1 until shut down; `answered` is called after each answer."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -80,7 +81,7 @@ def serve(answer: Callable[[str, str], Answer | None], answered: Callable[[], No
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 http.server's name
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = HttpServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.02,), name="aws box", daemon=True).start()
     return server

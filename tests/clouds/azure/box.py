@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from chalicelib.ports import Clock
 from tests.clouds.azure import contract, operations
 from tests.clouds.azure.cloud import Cloud
 from tests.clouds.azure.wire import Answer, Refused, Request
-from tests.clouds.box import Booked, Fault, Faults, Hypervisor
+from tests.clouds.box import Booked, Fault, Faults, HttpServer, Hypervisor
 
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 GROUP = "sailplane"
@@ -57,7 +57,7 @@ class AzureBox:
         self.subscription, self.group = subscription, group
         self._key = secrets.token_hex(16)
         self.cloud = Cloud(f"/subscriptions/{subscription}/resourceGroups/{group}", hypervisor, clock, self.faults)
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
+        self._server = HttpServer(("127.0.0.1", port), _handler(self))
         self._server.daemon_threads = True
         self.endpoint_url = f"http://{self._key}@127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.clouds.box import Fault, Faults
+from tests.clouds.box import Fault, Faults, HttpServer
 from tests.clouds.gcp import contract
 from tests.clouds.gcp.refusals import Refusal
 
@@ -50,7 +50,7 @@ class Server:
         self._faults = faults
         self._token = token
         self._contract = contract.published()
-        self._http = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
+        self._http = HttpServer(("127.0.0.1", port), self._handler())
         self.port = int(self._http.server_address[1])
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), name="gcp box", daemon=True)
         self._thread.start()
