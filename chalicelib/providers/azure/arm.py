@@ -5,11 +5,12 @@ https://learn.microsoft.com/azure/azure-resource-manager/management/overview
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from azure.core.credentials import AccessToken
+from azure.core.credentials import AccessToken, TokenCredential
 from azure.core.pipeline.policies import HeadersPolicy, HTTPPolicy, RequestIdPolicy, SansIOHTTPPolicy, UserAgentPolicy
 from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest, HttpResponse
@@ -30,12 +31,12 @@ def client(subscription: str, endpoint_url: str | None) -> ComputeManagementClie
     without an end.
     """
     url = urlsplit(endpoint_url or _PUBLIC)
-    authentication = _static_token(url.username or "") if endpoint_url else _default_credentials()
+    credential = _StandInToken(url.username or "") if endpoint_url else _default_credential()
     return ComputeManagementClient(
-        _NoCredential(),
+        credential,
         subscription,
         f"{url.scheme}://{url.hostname}:{url.port}" if endpoint_url else _PUBLIC,
-        policies=[RequestIdPolicy(), UserAgentPolicy("sailplane"), authentication],
+        policies=[RequestIdPolicy(), UserAgentPolicy("sailplane"), _authentication(credential)],
         **TIMEOUTS,
     )
 
@@ -89,19 +90,24 @@ def _checked(response: HttpResponse) -> Mapping[str, Any]:
     return document
 
 
-def _static_token(token: str) -> HeadersPolicy:
-    # The SDK's own policy for tokens refuses http.
-    return HeadersPolicy({"Authorization": f"Bearer {token}"})
-
-
-def _default_credentials() -> HTTPPolicy[Any, Any] | SansIOHTTPPolicy[Any, Any]:
+def _default_credential() -> TokenCredential:
     from azure.identity import DefaultAzureCredential  # noqa: PLC0415 a quarter of a second that stand-ins save
 
-    return ARMChallengeAuthenticationPolicy(DefaultAzureCredential(), f"{_PUBLIC}/.default")
+    return DefaultAzureCredential()
 
 
-class _NoCredential:
-    """The client wants one, its policies hold the real one."""
+class _StandInToken:
+    """A stand-in's one token, as a credential."""
 
-    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        raise NotImplementedError(scopes, options)
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
+        """Good for everything, for good."""
+        return AccessToken(self._token, sys.maxsize)
+
+
+def _authentication(credential: TokenCredential) -> HTTPPolicy[Any, Any] | SansIOHTTPPolicy[Any, Any]:
+    if isinstance(credential, _StandInToken):  # spoken to over http, for which the SDK's own policy shows no token
+        return HeadersPolicy({"Authorization": f"Bearer {credential.get_token().token}"})
+    return ARMChallengeAuthenticationPolicy(credential, f"{_PUBLIC}/.default")
