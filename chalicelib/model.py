@@ -240,6 +240,25 @@ class ProbeSpec:
         return "GET" if self.post_data is None else "POST"
 
 
+class Metric(StrEnum):
+    """What the number of replicas follows."""
+
+    QPS = "qps"  # requests per second, counted by the routers
+    CONCURRENCY = "concurrency"  # requests inside a replica, counted by its agent
+    QUEUE_DEPTH = "queue_depth"  # requests that its engine lets wait, as the engine itself exports it
+    PROMETHEUS = "prometheus"  # any other metric of the engine's
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledBounds:
+    """Other bounds from each instant of `cron` on, until another entry's instant comes. None leaves the bound as it is."""
+
+    cron: str
+    timezone: str = "UTC"
+    min_replicas: int | None = None
+    max_replicas: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ScalingSpec:
     """How many replicas. A fixed number is `min_replicas == max_replicas` with no target."""
@@ -250,12 +269,33 @@ class ScalingSpec:
     target_qps_by_accelerator: tuple[tuple[str, float], ...] = ()  # ("L4" or "L4:8", qps)
     upscale_delay_s: float = 300.0
     downscale_delay_s: float = 1200.0
-    qps_window_s: float = 60.0
+    qps_window_s: float = 60.0  # the stable window, of every metric
+    metric: Metric = Metric.QPS
+    metric_name: str = ""  # of PROMETHEUS
+    target_per_replica: float | None = None  # of every metric but QPS
+    panic_window_s: float = 0.0  # 0 = no panic mode
+    panic_threshold: float = 2.0  # a load over the panic window that wants this many times the ready replicas is panic
+    look_ahead: bool = False  # launch for the load that the trend expects when a new replica would be ready
+    schedule: tuple[ScheduledBounds, ...] = ()
 
     @property
     def initial_replicas(self) -> int:
         """A new service starts one replica even at `min_replicas: 0`, so that its owner sees whether it works."""
         return min(max(self.min_replicas, 1), self.max_replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class SpotSpec:
+    """How spot and on-demand machines are mixed, and where spot ones go. The defaults change nothing.
+
+    The first four are SkyServe's (0.14.1); the others are Sailplane's, each of them off unless asked for.
+    """
+
+    num_overprovision: int = 0  # spot replicas beyond the target
+    dynamic_ondemand_fallback: bool = False  # on-demand replicas stand in for spot ones that are not ready
+    base_ondemand_fallback_replicas: int = 0  # of the target, always on demand
+    placer: str = ""  # "" = the cheapest offer; dynamic_fallback (SpotHedge) and others by name
+    max_spot_price_ratio: float | None = None  # leave out spot offers dearer than this share of the on-demand price
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +328,7 @@ class ServiceSpec:
     routing: RoutingSpec
     resources: ResourceRequest
     engine: EngineSpec
+    spot: SpotSpec = SpotSpec()
     max_surge: int = 1
     drain_timeout_s: float = 120.0  # SkyServe's
     # A digest of everything a running replica depends on (resources, engine). Two versions with the same digest differ
@@ -546,6 +587,17 @@ class EnginePhase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaLoad:
+    """The service's metric on one replica, averaged by its agent over the stable and the panic window until now.
+
+    `panic` equals `stable` where no panic window was asked for.
+    """
+
+    stable: float
+    panic: float
+
+
+@dataclass(frozen=True, slots=True)
 class ProbeResult:
     """The answer of one replica's agent, or the lack of one.
 
@@ -563,6 +615,7 @@ class ProbeResult:
     exit_code: int | None = None
     log_tail: str = ""  # last lines, only when the engine exited
     interruption_at: float | None = None
+    load: ReplicaLoad | None = None  # None = not known, or not asked for
 
 
 @dataclass(frozen=True, slots=True)
