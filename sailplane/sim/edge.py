@@ -261,7 +261,7 @@ class RequestEdge:
         heappush(self._retries, (at, call.number, _Call(call.request, call.number, call.attempt + 1, at)))
 
     def _pause_s(self, call: _Call) -> float:
-        pause_s = min(self._clients.first_pause_s * 2 ** (call.attempt - 1), self._clients.longest_pause_s)
+        pause_s = min(self._clients.first_pause_s * 2.0 ** (call.attempt - 1), self._clients.longest_pause_s)
         return pause_s * (1 - self._random.random() / 4)
 
     def _answer(self, replica: _Replica) -> None:

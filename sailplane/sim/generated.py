@@ -19,6 +19,7 @@ from sailplane.sim.traffic import Request, Traffic
 
 STEP_S = 300.0
 DAY_S = 86400.0
+MEAN_QPS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def market(seed: int, days: float = 14.0) -> Market:
     )
 
 
-def traffic(seed: int, days: float, mean_qps: float = 0.1) -> Traffic:
+def traffic(seed: int, days: float, mean_qps: float = MEAN_QPS) -> Traffic:
     """Requests with a day's rhythm: half the mean at night, one and a half times at noon, and a ten-minute burst a day."""
     draw = random.Random(f"traffic {seed}")
     bursts = [(day + draw.random()) * DAY_S for day in range(math.ceil(days))]

@@ -57,7 +57,10 @@ POLICIES: Mapping[str, tuple[str, Policy]] = {
     "on_demand": ("on-demand machines only", _on_demand),
     "even_spread": ("spot only, as many in each zone", _even_spread),
     "round_robin": ("spot only, the zones in turn", _round_robin),
-    "round_robin_fallback": ("the zones in turn, extra replicas, on-demand ones for those not ready", _round_robin_fallback),
+    "round_robin_fallback": (
+        "the zones in turn, extra replicas, on-demand ones for those not ready",
+        _round_robin_fallback,
+    ),
     "spothedge": ("SkyServe's SpotHedge, with the same extra and fallback", _spothedge),
     "as_written": ("what the service's file says", _as_written),
 }
