@@ -58,7 +58,7 @@ class Fates:
     """What became of the requests that ended, in the order in which they did. All have one entry a request."""
 
     came_at: array[float] = field(default_factory=lambda: array("d"))  # seconds since the market's first instant
-    latency_s: array[float] = field(default_factory=lambda: array("d"))  # until the whole answer; nan = failed
+    latency_s: array[float] = field(default_factory=lambda: array("d"))  # until the whole answer; inf = never, it failed
     attempts: array[int] = field(default_factory=lambda: array("B"))
 
     def add(self, came_at: float, latency_s: float, attempts: int) -> None:
@@ -255,7 +255,7 @@ class RequestEdge:
     def _again(self, call: _Call, failed_at: float, pause_s: float) -> None:
         """An attempt has failed."""
         if call.attempt > self._clients.retries:
-            self.fates.add(call.request.at, math.nan, call.attempt)
+            self.fates.add(call.request.at, math.inf, call.attempt)
             return
         at = failed_at + pause_s
         heappush(self._retries, (at, call.number, _Call(call.request, call.number, call.attempt + 1, at)))
@@ -268,7 +268,7 @@ class RequestEdge:
         for at, call in replica.advance(self._now):
             in_time = at - call.began_at <= self._clients.timeout_s
             latency_s = at - self._start - call.request.at + self._clients.round_trip_s
-            self.fates.add(call.request.at, latency_s if in_time else math.nan, call.attempt)
+            self.fates.add(call.request.at, latency_s if in_time else math.inf, call.attempt)
 
 
 def _retry_after_s(response: Response) -> float:

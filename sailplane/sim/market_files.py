@@ -309,7 +309,7 @@ def _spot_elsewhere(trace: _Trace, prices: Prices, missing: Missing) -> tuple[fl
     region = sorted(offer.price_usd_per_hour for offer in offers if _is_of(trace, offer.location))
     if region:
         return region[len(region) // 2], "the median of its region in the price list"
-    raise _no_price(trace, f"spot {trace.zone}", "--spot-usd")
+    raise _no_price(trace, f"spot price in {trace.zone}", "--spot-usd")
 
 
 def _offers(trace: _Trace, prices: Prices, capacity_type: CapacityType) -> list[Offer]:

@@ -114,7 +114,7 @@ def cost_usd(bill: Sequence[Billed], from_s: float, to_s: float) -> float:
 
 def requests(fates: Fates) -> Requests:
     """What became of the requests, in figures."""
-    served = sorted(latency_s for latency_s in fates.latency_s if not math.isnan(latency_s))
+    served = sorted(latency_s for latency_s in fates.latency_s if not math.isinf(latency_s))
     p50_s, p90_s, p99_s = (_percentile(served, share) for share in (0.5, 0.9, 0.99))
     return Requests(
         ended=len(fates.latency_s),
