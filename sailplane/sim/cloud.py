@@ -59,6 +59,7 @@ class Machine:
     preempted: bool = False
     died_at: float | None = None
     ended_at: float | None = None  # no longer billed
+    seen: Instance | None = None  # as a list has it
 
     @property
     def is_alive(self) -> bool:
@@ -86,7 +87,7 @@ class Cloud:
     cold_start: ColdStart
     faults: Faults
     counts: Counts
-    told: Callable[[Machine, Happening], None]
+    on_machine: Callable[[Machine, Happening], None]
     listing_lag_s: float = 30.0
     machines: dict[str, Machine] = field(default_factory=dict)  # by id; all that ever were
     by_token: dict[str, Machine] = field(default_factory=dict)
@@ -179,7 +180,7 @@ class Cloud:
         """Say that a machine will be taken."""
         machine.interruption_at = at
         self.counts.interruptions += 1
-        self.told(machine, Happening.NOTICED)
+        self._tell(machine, Happening.NOTICED)
 
     def take(self, machine: Machine) -> None:
         """Take a spot machine back."""
@@ -206,7 +207,7 @@ class Cloud:
         boot_s = self.random.uniform(*self.cold_start.boot_s)
         self.scheduler.after(boot_s, partial(self._booted, machine))
         self.scheduler.after(boot_s + self.random.uniform(*self.cold_start.setup_s), partial(self._set_up, machine))
-        self.told(machine, Happening.STARTED)
+        self._tell(machine, Happening.STARTED)
         return machine
 
     def _free_url(self) -> str:
@@ -217,35 +218,45 @@ class Cloud:
         )
 
     def _changes(self, machine: Machine) -> None:
-        self.told(machine, Happening.STARTED)
+        self._tell(machine, Happening.STARTED)
 
     def _addressed(self, machine: Machine) -> None:
         machine.has_address = True
-        self.told(machine, Happening.STARTED)
+        self._tell(machine, Happening.STARTED)
 
     def _booted(self, machine: Machine) -> None:
         machine.agent_up = True
-        self.told(machine, Happening.FAILS)
+        self._tell(machine, Happening.FAILS)
 
     def _set_up(self, machine: Machine) -> None:
         machine.engine_up = True
         if machine.serves:
-            self.told(machine, Happening.SERVES)
+            self._tell(machine, Happening.SERVES)
 
     def _die(self, machine: Machine, status: InstanceStatus) -> None:
         machine.status, machine.died_at = status, self.scheduler.time
-        self.told(machine, Happening.DIES)
+        self._tell(machine, Happening.DIES)
 
     def _gone(self, machine: Machine) -> None:
         machine.status, machine.ended_at = InstanceStatus.GONE, self.scheduler.time
-        self.told(machine, Happening.DIES)
+        self._tell(machine, Happening.DIES)
         self.scheduler.after(_SHOWN_WHEN_GONE_S.get(self.name, 0.0), partial(self._forget, machine))
 
     def _forget(self, machine: Machine) -> None:
         del self.shown[machine.id]
-        self.told(machine, Happening.DIES)
+        self._tell(machine, Happening.DIES)
+
+    def _tell(self, machine: Machine, happening: Happening) -> None:
+        machine.seen = None
+        self.on_machine(machine, happening)
 
     def _seen(self, machine: Machine) -> Instance:
+        # The same one as long as nothing has changed: lists are asked for more often than anything happens.
+        if machine.seen is None:
+            machine.seen = self._instance(machine)
+        return machine.seen
+
+    def _instance(self, machine: Machine) -> Instance:
         return Instance(
             provider=self.name,
             id=machine.id,

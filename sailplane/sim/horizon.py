@@ -12,27 +12,45 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 _FIRST_INSTANT = 1e9  # epoch seconds of 2001
 # Differences that the deciders compute are rounded; a pass that falls this near to a moment is run.
 _SLACK_S = 1e-3
+_REMEMBERED = 10_000  # nouns; a simulation has a few dozen alive at a time
 
 
-def horizon(read: Iterable[object], durations_s: Iterable[float], built_up_s: Iterable[float], now: float) -> float:
-    """The first moment, from `now` on, at which something may follow from what was read at `now`.
+class Horizon:
+    """Finds the next moment that matters. Remembers what it found in a noun: most are the same ones from pass to pass."""
 
-    `durations_s` are all that the deciders may compare the age of an instant with: see `figures`. `built_up_s` are what a state
-    remembers to have waited already, which shifts a moment either way.
-    """
-    offsets = _offsets(frozenset(durations_s), frozenset(built_up_s))
-    instants = {number for number in figures(read) if number > _FIRST_INSTANT}
-    nearest = math.inf
-    for instant in instants:
-        index = bisect_left(offsets, now - _SLACK_S - instant)
-        if index < len(offsets):
-            nearest = min(nearest, instant + offsets[index])
-    return nearest - _SLACK_S
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[object, tuple[float, ...]]] = {}  # by identity; holding the noun keeps it its own
+
+    def after(
+        self, now: float, read: Iterable[object], durations_s: frozenset[float], built_up_s: frozenset[float]
+    ) -> float:
+        """The first moment, from `now` on, at which something may follow from what was read at `now`.
+
+        `durations_s` are all that the deciders may compare the age of an instant with: see `figures`. `built_up_s` are what a
+        state remembers to have waited already, which shifts a moment either way.
+        """
+        offsets = _offsets(durations_s, built_up_s)
+        nearest = math.inf
+        for instant in {instant for noun in read for instant in self._instants(noun)}:
+            index = bisect_left(offsets, now - _SLACK_S - instant)
+            if index < len(offsets):
+                nearest = min(nearest, instant + offsets[index])
+        return nearest - _SLACK_S
+
+    def _instants(self, noun: object) -> tuple[float, ...]:
+        known = self._known.get(id(noun))
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = noun, tuple({number for number in figures(noun) if number > _FIRST_INSTANT})
+            self._known[id(noun)] = known
+        return known[1]
 
 
 @lru_cache(maxsize=256)  # it changes with the spec, and with a scaler's state
@@ -42,17 +60,22 @@ def _offsets(durations_s: frozenset[float], built_up_s: frozenset[float]) -> tup
 
 
 def figures(noun: object) -> Iterator[float]:
-    """Every number in a value made of dataclasses and collections."""
+    """Every float in a value made of dataclasses and collections."""
     if isinstance(noun, float):
         yield noun
     elif isinstance(noun, str | int | None):
         return
     elif is_dataclass(noun):
-        for field in fields(noun):
-            yield from figures(getattr(noun, field.name))
+        for name in _names(type(noun)):
+            yield from figures(getattr(noun, name))
     elif isinstance(noun, Mapping):
         for value in noun.values():
             yield from figures(value)
     elif isinstance(noun, Iterable):
         for value in noun:
             yield from figures(value)
+
+
+@cache
+def _names(noun: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(noun) if field.type not in ("str", "int", "bool"))

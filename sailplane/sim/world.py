@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -13,6 +13,7 @@ from chalicelib import lifecycle, passes
 from chalicelib.errors import Conflict, Unreachable
 from chalicelib.model import (
     CapacityType,
+    Instance,
     InterruptionNotice,
     NoticeKind,
     RouteTable,
@@ -24,7 +25,7 @@ from chalicelib.ports import Commit, Runtime, Settings
 from chalicelib.store.documents import HISTORY_KEPT_S, LOAD_HEARTBEAT_S, LOAD_KEPT_S, REFUSALS_KEPT_S
 from sailplane.sim.cloud import Cloud, Happening, Machine, spot_usd
 from sailplane.sim.history import Billed, History, Step
-from sailplane.sim.horizon import figures, horizon
+from sailplane.sim.horizon import Horizon, figures
 from sailplane.sim.ports import AgentProber, CloudProvider, MarketPrices, SeededIds, WatchedStore, inline
 from sailplane.sim.scenario import START, Scenario
 from sailplane.sim.scheduler import Scheduler
@@ -100,8 +101,9 @@ class Simulation:
         self._is_idle_since = -1  # the value of `changes` that the last pass found nothing to do about
         self._idle_until = -math.inf
         self._in_flight_seen: Mapping[str, int] = {}
+        self._moments = Horizon()
+        self._durations: tuple[ServiceSpec | None, frozenset[float]] = (None, frozenset())
         self._table: RouteTable | None = None
-        self._target = 0
 
     def _cloud(self, name: str) -> Cloud:
         return Cloud(
@@ -237,12 +239,21 @@ class Simulation:
         state = self.store.load(SERVICE)
         if state is None:
             return math.inf
-        lists = [cloud.listed() for cloud in self.clouds.values()]
-        settings, scaler = self.runtime.settings, state.service.scaler
-        durations_s = [one for one in figures((settings.limits, state.service.spec)) if 0 < one < START]
-        read = (state, lists, self.store.refusals(now))
-        known = horizon(read, (*durations_s, *_KEPT_S), (scaler.up_s, scaler.down_s), now)
+        service = state.service
+        read = (service, *state.replicas, *state.load, *self._listed(), *self.store.refusals(now))
+        waited_s = frozenset((service.scaler.up_s, service.scaler.down_s))
+        known = self._moments.after(now, read, self._durations_s(service.spec), waited_s)
         return min(known, self.prices.next_change_at()) if self.prices.were_read else known
+
+    def _listed(self) -> Iterator[Instance]:
+        for cloud in self.clouds.values():
+            yield from cloud.listed()
+
+    def _durations_s(self, spec: ServiceSpec) -> frozenset[float]:
+        if self._durations[0] is not spec:
+            settings = (spec, self.runtime.settings.limits)
+            self._durations = spec, frozenset((*_KEPT_S, *(one for one in figures(settings) if 0 < one < START)))
+        return self._durations[1]
 
     # --- what happens
 
