@@ -191,6 +191,10 @@ def _name(offer: Offer) -> tuple[object, ...]:
 
 
 def _why(best: Offer, preference: int, rivals: Sequence[Offer], request: Request) -> str:
+    if best.capacity_type is CapacityType.SPOT and request.spot.placer:
+        hosted = request.hosting.count(best.location)
+        text = f"{describe(best)}: {request.spot.placer} among {len(rivals)} feasible offers; its zone hosts {hosted} of our replicas"
+        return text + _preference(preference, request)
     equals = next(_equally_priced(rivals))
     text = f"{describe(best)}: the cheapest of {len(rivals)} feasible offers"
     if len(rivals) == 1:
@@ -200,9 +204,13 @@ def _why(best: Offer, preference: int, rivals: Sequence[Offer], request: Request
     if len(equals) > 1 and request.hosting:
         ours = sum((place.provider, place.region) == _region(best) for place in request.hosting)
         text += f"; its region hosts {ours} of our replicas and no other's fewer"
-    if preference > 0:
-        text += f"; choice {preference + 1} of {len(request.resources.groups)}, as nothing preferred to it is feasible"
-    return text
+    return text + _preference(preference, request)
+
+
+def _preference(index: int, request: Request) -> str:
+    if index == 0:
+        return ""
+    return f"; choice {index + 1} of {len(request.resources.groups)}, as nothing preferred to it is to be had now"
 
 
 def describe(offer: Offer) -> str:
