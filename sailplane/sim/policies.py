@@ -48,6 +48,20 @@ def _spothedge(spec: ServiceSpec) -> ServiceSpec:
     return _spot(spec, SpotSpec(_extra(spec), dynamic_ondemand_fallback=True, placer="dynamic_fallback"))
 
 
+def _sailplane(spec: ServiceSpec) -> ServiceSpec:
+    return _spot(
+        spec,
+        SpotSpec(
+            _extra(spec),
+            dynamic_ondemand_fallback=True,
+            placer="dynamic_fallback",
+            spread=True,
+            zone_memory_s=1800.0,
+            zone_backoff=True,
+        ),
+    )
+
+
 def _as_written(spec: ServiceSpec) -> ServiceSpec:
     return spec
 
@@ -62,6 +76,7 @@ POLICIES: Mapping[str, tuple[str, Policy]] = {
         _round_robin_fallback,
     ),
     "spothedge": ("SkyServe's SpotHedge, with the same extra and fallback", _spothedge),
+    "sailplane": ("ours, with the same extra and fallback", _sailplane),
     "as_written": ("what the service's file says", _as_written),
 }
 
