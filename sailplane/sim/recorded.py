@@ -22,6 +22,7 @@ _PENDING = re.compile(
     r"\S+: (?P<place>\S+/\S+) (?P<type>\S+)(?: \((?P<accelerator>[^:)]+):(?P<count>\d+)\))? "
     r"(?P<kind>spot|on-demand) at \$(?P<usd>[\d,.]*\d)/h"
 )
+_NO_ROOM = ("NO_CAPACITY", "the cloud took the machine")
 _NOTICE = re.compile(r"takes the machine in (?P<seconds>\d+) s")
 
 
@@ -119,11 +120,10 @@ def _places(events: Iterable[Event], launches: Mapping[str, _Launch], start: flo
             case "replica.notice" if notice := _NOTICE.search(event.message):
                 place.alive.discard(event.replica)
                 place.room.append((at + float(notice["seconds"]), len(place.alive)))
-            case "replica.terminated" if "NO_CAPACITY" in event.message or "PREEMPTED" in event.message:
+            case "replica.terminating" | "replica.terminated":
                 place.alive.discard(event.replica)
-                place.room.append((at, len(place.alive)))
-            case "replica.terminated":
-                place.alive.discard(event.replica)
+                if any(words in event.message for words in _NO_ROOM):
+                    place.room.append((at, len(place.alive)))
     # Where only on-demand machines were bought, nobody knows what spot ones cost: none is to be had.
     return {
         location: place if place.usd else _Place(room=[(0.0, 0)], usd=[(0.0, 0.0)])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import re
 
 import pytest
 
 from chalicelib.model import CapacityType, Location, Offer
-from sailplane.sim import report
+from sailplane.sim import extra, report
 from sailplane.sim.edge import Fates
 from sailplane.sim.history import Billed, Counts, History, Step
 
@@ -98,3 +100,10 @@ def test_windows_are_days_or_eighths() -> None:
     days = report.windows(9.5 * report.DAY_S)
     assert (len(days), days[-1]) == (9, (8 * report.DAY_S, 9 * report.DAY_S))
     assert report.windows(80.0)[-1] == (70.0, 80.0)
+
+
+def test_without_the_extra_the_command_that_installs_it_is_named() -> None:
+    """Whoever has no scipy is told what needs it and how to get it."""
+    told = re.escape("A plot needs no_such_library, which is not installed: pip install 'sailplane[sim]'")
+    with pytest.raises(extra.MissingExtra, match=told), extra.wanted_for("A plot"):
+        importlib.import_module("no_such_library")
