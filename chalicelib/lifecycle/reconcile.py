@@ -18,6 +18,7 @@ from chalicelib.actions import (
     Terminate,
     TerminateOrphan,
 )
+from chalicelib.lifecycle import budget
 from chalicelib.lifecycle.launches import current_and_stale, wanted_mix
 from chalicelib.lifecycle.records import moved
 from chalicelib.model import (
@@ -74,7 +75,7 @@ def decide_reconcile(
         if replica.status.is_active and not isinstance(action, Drain | Terminate):
             staying.append(replica)
     # Who has to leave is not saved in its old state.
-    for leaving in _retire(state.service, staying):
+    for leaving in _retire(budget.within(state, now), staying):
         judged[leaving.replica.id] = leaving
     actions = [action for action in judged.values() if action is not None]
     actions += _orphans(state, observed, limits, now)

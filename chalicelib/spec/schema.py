@@ -274,7 +274,7 @@ class Service(Section):
     tls: Annotated[Tls | None, Later("the endpoint has no TLS of its own yet")] = None
     routing: Routing = Routing()
     access: Access = Access()
-    budget: Annotated[Budget | None, Later("spending limits are not enforced yet")] = None
+    budget: Budget | None = None
     update: Update = Update()
 
     @field_validator("replicas")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chalicelib import spec
 from chalicelib.errors import SpecError
-from chalicelib.model import ProbeSpec, Requirement, ScalingSpec, ServiceSpec
+from chalicelib.model import BudgetSpec, ProbeSpec, Requirement, ScalingSpec, ServiceSpec
 
 EVERYTHING = Path(__file__).with_name("corpus") / "everything.yaml"
 
@@ -57,6 +57,7 @@ def test_every_field_of_the_core_is_filled() -> None:
         qps_window_s=30,
     )
     assert (full.spec.routing.mode, full.spec.routing.wait_for_replica_s) == ("resolve", 20)
+    assert full.spec.budget == BudgetSpec(20, 5000, shut_down=True)
     assert (full.spec.max_surge, full.spec.engine.port, full.spec.engine.workdir) == (2, 9001, ".")
     assert full.spec.engine.envs == (("MODEL", "tiny"), ("SIZE", "13"), ("FAST", "True"))
     (group,) = full.spec.resources.groups
@@ -82,7 +83,7 @@ def test_nothing_given_is_silently_ignored() -> None:
     policy = "service.replica_policy"
     assert sorted(named) == sorted(
         [
-            *("file_mounts", "secrets", "service.access.keys", "service.budget", "service.load_balancing_policy"),
+            *("file_mounts", "secrets", "service.access.keys", "service.load_balancing_policy"),
             "resources.network_tier",
             *(f"{policy}.{name}" for name in ("target_qps_per_replica", "schedule")),
             *(f"service.routing.{name}" for name in ("mode", "wait_for_replica_s", "sticky_header")),
