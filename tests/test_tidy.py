@@ -38,7 +38,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cronsim",  # pure: when did an expression fire last before an instant?
     },
     "chalicelib.optimizer": {"chalicelib.optimizer", "chalicelib.model", "chalicelib.actions"},
-    "chalicelib.lifecycle": {"chalicelib.lifecycle", "chalicelib.model", "chalicelib.actions"},
+    "chalicelib.lifecycle": {
+        "chalicelib.lifecycle",
+        "chalicelib.optimizer",  # how many replicas of which kind are wanted
+        "chalicelib.model",
+        "chalicelib.actions",
+    },
     "chalicelib.routing": {"chalicelib.lifecycle", "chalicelib.model"},
     "chalicelib.ports": {"chalicelib.model"},
     "chalicelib.executor": {
@@ -48,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.ports",
         "chalicelib.identity",
         "chalicelib.lifecycle",
+        "chalicelib.optimizer",  # what an outcome says about a zone
     },
     "chalicelib.passes": {
         "chalicelib.passes",

@@ -84,12 +84,7 @@ def test_nothing_given_is_silently_ignored() -> None:
         [
             *("file_mounts", "secrets", "service.access.keys", "service.budget", "service.load_balancing_policy"),
             "resources.network_tier",
-            *(
-                f"{policy}.{name}"
-                for name in ("target_qps_per_replica", "num_overprovision", "schedule", "spot_placer")
-            ),
-            *(f"{policy}.{name}" for name in ("dynamic_ondemand_fallback", "base_ondemand_fallback_replicas")),
-            f"{policy}.max_spot_price_ratio",
+            *(f"{policy}.{name}" for name in ("target_qps_per_replica", "schedule")),
             *(f"service.routing.{name}" for name in ("mode", "wait_for_replica_s", "sticky_header")),
             *("service.tls", "service.update.mode"),
         ]
