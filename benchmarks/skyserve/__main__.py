@@ -7,8 +7,8 @@ a kind of random trace: how many were compared, in how many every decision was t
 defect of SkyServe's accounts for (docs/skyserve-differences.md). Ends with 1 if there is a difference that has no name, or
 any at all in a row that is to have none. The ratio of speeds leaves SkyServe's logging out, which is switched off.
 
-`--record` writes SkyServe's answers to a sample of the traces to tests/scaler/skyserve.json, against which `make test`
-holds ours without SkyPilot: to be done after a change of traces.py, or for another version of SkyServe.
+`--record` writes SkyServe's answers to a sample of the traces under tests/, against which `make test` holds ours without
+SkyPilot: to be done after a change of the traces, or for another version of SkyServe.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.skyserve import check, record
+from benchmarks.skyserve import check, record, spot
 from benchmarks.skyserve.environment import Peer, environment, peer
 from benchmarks.skyserve.traces import ANY, SAME, sample
 
-RECORDED = Path(__file__).parents[2] / "tests" / "scaler" / "skyserve.json"
+TESTS = Path(__file__).parents[2] / "tests"
 
 
 def compared(skyserve: Peer, traces: int) -> dict[str, check.Tally]:
@@ -33,6 +33,10 @@ def compared(skyserve: Peer, traces: int) -> dict[str, check.Tally]:
     for family in ANY:
         rows[family.__name__] = check.loads(skyserve, sample((family,), traces // 10))
     rows["held_steps, delays as written"] = check.loads(skyserve, sample(SAME[:1], traces // 10), first_look_s=0)
+    some, all_ = range(traces // 10), range(traces)
+    rows["spot and on demand *"] = spot.mixes(skyserve, (spot.random_mixes(seed, lowest_target=1) for seed in all_))
+    rows["the same, down to zero"] = spot.mixes(skyserve, (spot.random_mixes(seed, lowest_target=0) for seed in some))
+    rows["zones *"] = spot.hunts(skyserve, (spot.random_hunt(seed) for seed in all_))
     return rows
 
 
@@ -45,7 +49,7 @@ def main() -> int:
     cache = Path(os.environ.get("SAILPLANE_CACHE", "~/.cache/sailplane")).expanduser()
     with peer(environment(cache)) as skyserve:
         if options.record:
-            RECORDED.write_text(record.record(skyserve))
+            record.record(skyserve, TESTS)
         rows = compared(skyserve, options.traces)
     print(
         f"{'traces':>36}{'compared':>10}{'equal':>7}{'decisions':>11}{'ours/s':>9}{'theirs/s':>10}{'ratio':>7}  differences"

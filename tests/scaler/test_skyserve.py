@@ -7,9 +7,9 @@ from pathlib import Path
 from benchmarks.skyserve import ours
 from benchmarks.skyserve.check import compare, name_of
 from benchmarks.skyserve.defects import FIRST_LOOK, FORGETS
-from benchmarks.skyserve.record import recorded
+from benchmarks.skyserve.record import loads
 
-RECORDED = list(recorded(Path(__file__).with_name("skyserve.json").read_text()))
+RECORDED = list(loads(Path(__file__).parents[1]))
 
 
 def test_the_same_targets_as_skyserve() -> None:
