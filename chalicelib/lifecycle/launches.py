@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chalicelib.model import Reason, Replica, ReplicaStatus, Service
+from chalicelib.scaler import bounds
 
 # A machine that the cloud took is not one we pay for while it leaves the books.
 _TAKEN = (Reason.PREEMPTED, Reason.LOST, Reason.INTERRUPTED)
@@ -37,7 +38,7 @@ def decide_launches(service: Service, replicas: Sequence[Replica], now: float) -
     ready = any(replica.status is ReplicaStatus.READY for replica in current)
     room = min(
         target + (surge if stale else 0) - len(active),
-        max(service.spec.scaling.max_replicas, target) + surge - len(billed),
+        max(bounds(service.spec.scaling, now).max_replicas, target) + surge - len(billed),
         1 - len(current) if service.backoff.failures and not ready else missing,
     )
     count = max(0, min(missing, room))
