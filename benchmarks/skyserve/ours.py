@@ -10,6 +10,8 @@ from benchmarks.skyserve.traces import TICK_S, Trace
 from chalicelib import lifecycle, scaler
 from chalicelib.model import (
     EngineSpec,
+    Limits,
+    Observed,
     ProbeSpec,
     ResourceRequest,
     RouterLoad,
@@ -18,6 +20,7 @@ from chalicelib.model import (
     ScalingSpec,
     Service,
     ServiceSpec,
+    State,
 )
 
 START = 1_700_000_000  # as in peer.py
@@ -43,7 +46,7 @@ class Clocked:
         now = START + at + LOOK
         router = RouterLoad("router", at, now, counted)
         started = time.perf_counter()
-        load = scaler.sample([router], window, stale_after_s=60, now=now)
+        load = scaler.sample(State(self.service, (), (router,)), Observed(), Limits(), now)
         self.service = replace(self.service, scaler=scaler.decide(self.service, load, now).state)
         self.seconds += time.perf_counter() - started
         self.decisions += 1

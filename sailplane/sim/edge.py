@@ -58,7 +58,9 @@ class Fates:
     """What became of the requests that ended, in the order in which they did. All have one entry a request."""
 
     came_at: array[float] = field(default_factory=lambda: array("d"))  # seconds since the market's first instant
-    latency_s: array[float] = field(default_factory=lambda: array("d"))  # until the whole answer; inf = never, it failed
+    latency_s: array[float] = field(
+        default_factory=lambda: array("d")
+    )  # until the whole answer; inf = never, it failed
     attempts: array[int] = field(default_factory=lambda: array("B"))
 
     def add(self, came_at: float, latency_s: float, attempts: int) -> None:

@@ -27,7 +27,7 @@ def replica(slot: int = 0, usd: float = 1.0, **fields: object) -> Replica:
         "instance_id": "i-1",
         "version": 1,
     }
-    return nouns.replica(slot, offer=fakes.offer(usd=usd), **(base | fields))
+    return nouns.replica(slot, offer=fakes.offer(usd=usd), **(base | fields))  # type: ignore[arg-type]  # fields of a replica
 
 
 def state(*replicas: Replica, held: bool = False, **limits: object) -> State:
