@@ -21,6 +21,7 @@ from chalicelib.model import (
     ProbeResult,
     ProbeSpec,
     Replica,
+    ScalingSpec,
     Service,
     SpecVersion,
 )
@@ -177,7 +178,8 @@ class AgentProber:
     in_flight: Callable[[Machine], int]
     drained: Callable[[Machine], None]
 
-    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec) -> Mapping[str, ProbeResult]:
+        del scaling
         return {replica.id: self._ask(replica) for replica, _ in targets}
 
     def drain(self, replica: Replica) -> None:
