@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from functools import cache, lru_cache
 from typing import Any
 
@@ -59,13 +59,13 @@ def _offsets(durations_s: frozenset[float], built_up_s: frozenset[float]) -> tup
     return tuple(sorted({duration + shift for duration in one for s in {0.0, *built_up_s} for shift in (s, -s)}))
 
 
-def figures(noun: object) -> Iterator[float]:
+def figures(noun: Any) -> Iterator[float]:
     """Every float in a value made of dataclasses and collections."""
     if isinstance(noun, float):
         yield noun
     elif isinstance(noun, str | int | None):
         return
-    elif is_dataclass(noun):
+    elif hasattr(type(noun), "__dataclass_fields__"):
         for name in _names(type(noun)):
             yield from figures(getattr(noun, name))
     elif isinstance(noun, Mapping):
@@ -77,5 +77,5 @@ def figures(noun: object) -> Iterator[float]:
 
 
 @cache
-def _names(noun: Any) -> tuple[str, ...]:
+def _names(noun: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in fields(noun) if field.type not in ("str", "int", "bool"))
