@@ -24,6 +24,7 @@ from sailplane.sim.scheduler import Scheduler, to_ticks
 _NOTICE_S = {"aws": 120.0}
 _NOTICE_ELSEWHERE_S = 30.0
 _SHOWN_WHEN_GONE_S = {"aws": 3600.0}  # the others forget a machine at once
+_STILLBORN_S = 300.0
 
 
 class Happening(StrEnum):
@@ -235,6 +236,8 @@ class Cloud:
         self.scheduler.after(lag_s, partial(self._tell, machine, Happening.SEEN))
         self.scheduler.after(self.random.choice((0.0, 3.0)), partial(self._addressed, machine))
         boot_s = self.random.uniform(*self.cold_start.boot_s)
+        if now < self.start + self.faults.until_s and self.random.random() < self.faults.stillborn_share:
+            boot_s, machine.is_hurt = boot_s + _STILLBORN_S, True
         self.scheduler.after(boot_s, partial(self._booted, machine))
         self.scheduler.after(boot_s + self.random.uniform(*self.cold_start.setup_s), partial(self._set_up, machine))
         self._tell(machine, Happening.STARTED)

@@ -59,14 +59,14 @@ def _offsets(durations_s: frozenset[float], built_up_s: frozenset[float]) -> tup
     return tuple(sorted({duration + shift for duration in one for s in {0.0, *built_up_s} for shift in (s, -s)}))
 
 
-def figures(noun: Any) -> Iterator[float]:
+def figures(noun: object) -> Iterator[float]:
     """Every float in a value made of dataclasses and collections."""
     if isinstance(noun, float):
         yield noun
     elif isinstance(noun, str | int | None):
         return
     elif hasattr(type(noun), "__dataclass_fields__"):
-        for name in _names(type(noun)):
+        for name in _names(type(noun)):  # type: ignore[arg-type]  # mypy doubts that classes hash
             yield from figures(getattr(noun, name))
     elif isinstance(noun, Mapping):
         for value in noun.values():

@@ -149,8 +149,7 @@ class Judges:
             self.world.at(now + 600, partial(self._still_unready, since))
 
     def _could_have(self, since: float, now: float, enough_s: float) -> bool:
-        requirements = [one for group in self.world.scenario.spec.resources.groups for one in group]
-        if not any(requirement.use_spot for requirement in requirements):
+        if not _is_spot(self.world.scenario.spec):
             return True
         longest = max(
             (_room_s(zone.capacity, zone.step_s, since, now) for zone in self.world.scenario.market.zones), default=0.0
@@ -290,8 +289,12 @@ class Judges:
             replicas = [f"{replica.id} {replica.status}" for replica in state.replicas]
             self.verdict(f"{SHUT_DOWN_MAX_S:g} s after it was shut down there is the service, with {replicas}")
 
-    def judge_settled(self) -> None:
-        """Long after the last fault everything is exactly as wanted."""
+    def settle(self) -> None:
+        """The last fault is over, and the owner's last word said: in a while everything has to be exactly as wanted."""
+        self.world.at(self.world.t + settled_within_s(self.world.scenario.spec), self._judge_settled)
+
+    def _judge_settled(self) -> None:
+        self.is_calm = True
         if (trouble := self._unsettled()) != "":
             self.verdict(f"not as wanted: {trouble}")
         self.world.at(self.world.t + 60, partial(self._judge_rest, sorted(self._alive())))
@@ -316,6 +319,15 @@ class Judges:
         if len(state.replicas) != wanted or len(self._alive()) != wanted:
             return f"{wanted} wanted, {len(state.replicas)} recorded, {len(self._alive())} billed"
         return ""
+
+
+def settled_within_s(spec: ServiceSpec) -> float:
+    """How long after the last fault everything has to be exactly as it is wanted."""
+    return SETTLED_WITHIN_S + (REFUSED_AT_MOST_S if _is_spot(spec) else 0.0)
+
+
+def _is_spot(spec: ServiceSpec) -> bool:
+    return any(requirement.use_spot for group in spec.resources.groups for requirement in group)
 
 
 def _named(machine: Machine) -> str:

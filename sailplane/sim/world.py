@@ -31,7 +31,7 @@ from sailplane.sim.cloud import Cloud, Happening, Machine, spot_usd
 from sailplane.sim.driver import Driver
 from sailplane.sim.faults import Disturber, Interposed
 from sailplane.sim.history import Billed, History, Step
-from sailplane.sim.judges import SETTLED_WITHIN_S, Judges
+from sailplane.sim.judges import Judges
 from sailplane.sim.ports import AgentProber, CloudProvider, MarketPrices, SeededIds, WatchedStore, inline
 from sailplane.sim.scenario import START, Scenario
 from sailplane.sim.scheduler import Scheduler
@@ -192,8 +192,6 @@ class Simulation:
         self.driver.until = START + until_s
         self.edge.begin(self)
         self.weather.begin()
-        if self.scenario.faults.until_s < math.inf:
-            self.at(self.scenario.faults.until_s + SETTLED_WITHIN_S, self._settled)
         self.scheduler.at(START, self.create)
         every_s = max(3600.0, until_s / 1000)
         for index in range(1, math.ceil(until_s / every_s)):
@@ -207,10 +205,6 @@ class Simulation:
     def at(self, t: float, happen: Callable[[], None]) -> None:
         """Let something happen at an instant of the market."""
         self.scheduler.at(START + t, happen)
-
-    def _settled(self) -> None:
-        self.judges.is_calm = True
-        self.judges.judge_settled()
 
     def note(self, text: str) -> None:
         """Remember what happened, for whoever has to find out why."""
