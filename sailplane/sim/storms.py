@@ -228,16 +228,16 @@ class Clients:
     def _report(self, simulation: Simulation) -> None:
         """One router counts in every second, and hands it over unless it is cut off."""
         now = simulation.scheduler.time
-        if simulation.t < self.faults.until_s and self.random.random() < 0.1:
+        if simulation.t < self.faults.until_s and self.random.random() < 0.03:
             self.qps = self.random.choice((0, 0, 1, 2, 5, 9))
-        if simulation.t < self.faults.until_s and self.random.random() < 0.02:
+        if simulation.t < self.faults.until_s and self.random.random() < 0.01:
             self._unreported_until = now + self.random.choice((10, 100))
         if now >= self._unreported_until:
             self._seq += 1
             seconds = range(int(self._reported_until) + 1, int(now) + 1)
             self._reported_until = now
             simulation.report_load("edge", self._seq, [(second, int(self.qps)) for second in seconds])
-        simulation.scheduler.after(5 if self.qps else 20, partial(self._report, simulation))
+        simulation.scheduler.after(1 if self.qps else 20, partial(self._report, simulation))
 
     def _come_and_go(self, simulation: Simulation) -> None:
         """Routers use a new table within 3 s; what was begun elsewhere ends by itself."""
