@@ -17,6 +17,7 @@ from chalicelib import spec
 from chalicelib.errors import Invalid
 from chalicelib.model import Event, Offer
 from sailplane.cli import inputs, output, prices
+from sailplane.cli.exits import Exit
 from sailplane.cli.output import Output
 from sailplane.cli.services import local_time
 from sailplane.sim import (
@@ -32,6 +33,7 @@ from sailplane.sim import (
     traffic_files,
 )
 from sailplane.sim.bound import Bound
+from sailplane.sim.compare import Outcome
 from sailplane.sim.market_files import Loaded, Missing
 from sailplane.sim.scenario import START, Scenario
 from sailplane.sim.traffic import Traffic
@@ -161,10 +163,12 @@ def run(
             "seed": seed,
             "days": until_s / generated.DAY_S,
             "policies": [asdict(one) for one in reports],
+            "violations": {policy: outcome.history.violations for policy, outcome in outcomes.items()},
             "differences": [asdict(one) for one in differences],
             "bound": asdict(least) if least else None,
         }
     )
+    _tell_violations(out, outcomes)
 
 
 @command.command()
@@ -215,6 +219,14 @@ def replay(
             "report": asdict(shown),
         }
     )
+
+
+def _tell_violations(out: Output, outcomes: Mapping[str, Outcome]) -> None:
+    """What the judges saw. Ends the command as failed if they saw anything."""
+    found = [f"{policy}: {text}" for policy, outcome in outcomes.items() for text in outcome.history.violations]
+    if found:
+        out.message("\n".join(["These break a rule of Sailplane's own, which is a defect of it:", *found]))
+        raise click.exceptions.Exit(Exit.FAILURE)
 
 
 def _events(file: IO[str]) -> list[Event]:

@@ -44,7 +44,9 @@ _DIARY_LINES = 80
 class Edge(Protocol):
     """A model of routers and requests. It schedules its own events with `Simulation.scheduler`."""
 
-    qps: float  # what it sends now, for those who judge the number of replicas after everything has settled
+    @property
+    def qps(self) -> float:
+        """What it sends now, for those who judge the number of replicas after everything has settled."""
 
     def begin(self, simulation: Simulation) -> None:
         """Before anything happens. Counts go to `simulation.report_load`."""
