@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from chalicelib import passes
 from chalicelib.errors import Conflict, Unreachable
-from chalicelib.model import Instance, InterruptionNotice, ServiceSpec
+from chalicelib.model import InterruptionNotice, ServiceSpec
 from chalicelib.ports import Runtime
 from chalicelib.store.documents import HISTORY_KEPT_S, LOAD_HEARTBEAT_S, LOAD_KEPT_S, REFUSALS_KEPT_S
 from sailplane.sim.cloud import Cloud
 from sailplane.sim.faults import Crash, Disturber
 from sailplane.sim.history import History
 from sailplane.sim.horizon import Horizon, figures
+from sailplane.sim.judges import Judges
 from sailplane.sim.ports import MarketPrices, WatchedStore
 from sailplane.sim.scheduler import Scheduler
 
@@ -39,7 +40,7 @@ class Driver:
     disturber: Disturber
     history: History
     in_flight: Callable[[], Mapping[str, int]]
-    judged: Callable[[Callable[[], None]], None]
+    judges: Judges
     skips: bool
     until: float = math.inf
     changes: int = 0
@@ -61,7 +62,7 @@ class Driver:
 
     def tell(self, notice: InterruptionNotice) -> None:
         """Hand in a cloud's notice, as its event bus does: one that is not taken is not repeated."""
-        self.disturber.depth += 1
+        self._begin()
         try:
             passes.interrupt(self.runtime, (notice,), self.pass_time)
         except (Conflict, Unreachable):
@@ -92,7 +93,7 @@ class Driver:
             self._plan(self._skip(now))
             return
         self._plan(now + FULL_EVERY_S)
-        self.judged(partial(self._look, now))
+        self.judges.judged(partial(self._look, now))
 
     def _look(self, started: float) -> None:
         """One pass over everything. The next one is when the shipped cadence says."""
@@ -114,7 +115,7 @@ class Driver:
     def _tick(self) -> tuple[passes.Report, ...] | None:
         """None when the process died."""
         self.history.passes_run += 1
-        self.disturber.depth += 1
+        self._begin()
         try:
             reports = passes.tick(self.runtime)
         except Crash:
@@ -125,6 +126,10 @@ class Driver:
         for report in reports:
             self.history.violations += [failure for failure in report.failures if "Traceback" in failure]
         return reports
+
+    def _begin(self) -> None:
+        self.disturber.depth += 1
+        self.judges.on_pass(self.disturber.depth)
 
     # --- what may be skipped
 
@@ -151,14 +156,11 @@ class Driver:
         if state is None:
             return math.inf
         service = state.service
-        read = (service, *state.replicas, *state.load, *self._listed(), *self.store.refusals(now))
+        instances = (instance for cloud in self.clouds.values() for instance in cloud.seen())
+        read = (service, *state.replicas, *state.load, *instances, *self.store.refusals(now))
         waited_s = frozenset((service.scaler.up_s, service.scaler.down_s))
         known = self._horizon.after(now, read, self._durations_s(service.spec), waited_s)
         return min(known, self.prices.next_change_at()) if self.prices.were_read else known
-
-    def _listed(self) -> Iterator[Instance]:
-        for cloud in self.clouds.values():
-            yield from cloud.listed()
 
     def _durations_s(self, spec: ServiceSpec) -> frozenset[float]:
         if self._durations[0] is not spec:

@@ -46,6 +46,11 @@ def duration_s(seed: int) -> float:
     return (_SEASON_S if seed % 2 else _STORM_S) + _ENDING_S
 
 
+def replay(seed: int) -> str:
+    """The one command that runs the seed's world again and tells its story."""
+    return f"python -m sailplane.sim --seed {seed}"
+
+
 def run(
     seed: int,
     *,
@@ -54,7 +59,8 @@ def run(
 ) -> tuple[History, Simulation]:
     """Run the seed's world to its end."""
     draw = Random(seed)
-    scenario = replace(_season(draw) if seed % 2 else _storm(draw), seed=seed, skips_idle_passes=skips_idle_passes)
+    drawn = _season(draw) if seed % 2 else _storm(draw)
+    scenario = replace(drawn, seed=seed, skips_idle_passes=skips_idle_passes, ends_at_verdict=True)
     clients = Clients(Random(f"{seed} clients"), scenario.faults)
     simulation = Simulation(scenario, clients, around)
     owner = Owner(simulation, Random(f"{seed} owner"))
@@ -79,6 +85,7 @@ def _storm(draw: Random) -> Scenario:
         market=_market(draw, _STORM_S, odds=0.1),
         faults=faults,
         cold_start=ColdStart((0.0, 20.0), (0.0, 10.0)),
+        listing_lag_s=draw.choice((0.0, 0.0, 15.0)),
         broken=frozenset({BROKEN}),
         limits=Limits(pending_s=60.0, provisioning_s=90.0),
     )
@@ -229,7 +236,8 @@ class Clients:
         """One router counts in every second, and hands it over unless it is cut off."""
         now = simulation.scheduler.time
         if simulation.t < self.faults.until_s and self.random.random() < 0.03:
-            self.qps = self.random.choice((0, 0, 1, 2, 5, 9))
+            # A second that is not reported yet makes no difference to how many replicas these want.
+            self.qps = self.random.choice((0, 0, 1, 3, 9))
         if simulation.t < self.faults.until_s and self.random.random() < 0.01:
             self._unreported_until = now + self.random.choice((10, 100))
         if now >= self._unreported_until:
