@@ -5,8 +5,10 @@ Launching is decided in `launches`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from chalicelib.actions import (
     Action,
@@ -21,12 +23,15 @@ from chalicelib.actions import (
 from chalicelib.lifecycle.launches import current_and_stale, wanted_mix
 from chalicelib.lifecycle.records import moved
 from chalicelib.model import (
+    RISK_AWARE,
     Backoff,
     CapacityType,
     EnginePhase,
     Instance,
     InstanceStatus,
     Limits,
+    Location,
+    Mix,
     Observed,
     ProbeResult,
     Reason,
@@ -36,7 +41,7 @@ from chalicelib.model import (
     ServiceSpec,
     State,
 )
-from chalicelib.optimizer import Mix, is_fallback
+from chalicelib.optimizer import is_fallback
 
 # These may have requests in them and are drained; all others are removed at once.
 _SERVED = (ReplicaStatus.READY, ReplicaStatus.NOT_READY)
@@ -270,21 +275,34 @@ def _surplus(service: Service, current: Sequence[Replica], wanted: Mix) -> list[
     """The least useful of each kind of which there are too many.
 
     A change of the mix alone takes nobody away who serves before as many as the target are ready without: one that
-    stands in goes when the spot replica is ready, not when it is asked for.
+    stands in goes when the spot replica is ready, not when it is asked for. `risk_aware` keeps everybody, those on their way
+    too, until all that it wants are ready.
     """
+    is_careful = service.spec.spot.placer == RISK_AWARE and service.scaler.target > 0
     standing_in = [replica for replica in current if is_fallback(service.spec, replica)]
     own = [replica for replica in current if replica not in standing_in]
+    crowd = Counter(replica.offer.location for replica in own) if is_careful else Counter()
     surplus = _least_useful(standing_in, len(standing_in) - wanted.fallback)
-    surplus += _least_useful(own, len(own) - wanted.own)
+    surplus += _least_useful(own, len(own) - wanted.own, crowd)
     ready = [replica for replica in surplus if replica.status is ReplicaStatus.READY]
-    spare = sum(replica.status is ReplicaStatus.READY for replica in current) - service.scaler.target
-    kept = ready[max(0, spare) :]
+    spare = sum(replica.status is ReplicaStatus.READY for replica in current) - (
+        wanted.total if is_careful else service.scaler.target
+    )
+    kept = surplus if is_careful and spare < 0 else ready[max(0, spare) :]
     return [_give_up(replica, Reason.SCALED_DOWN, f"{wanted} wanted") for replica in surplus if replica not in kept]
 
 
-def _least_useful(replicas: Sequence[Replica], count: int) -> list[Replica]:
-    ranked = sorted(replicas, key=lambda r: (_WORTH.index(r.status), -r.offer.price_usd_per_hour, -r.generation))
-    return ranked[: max(0, count)]
+def _least_useful(
+    replicas: Sequence[Replica], count: int, crowd: Mapping[Location, int] = MappingProxyType({})
+) -> list[Replica]:
+    """Of equals the one that shares its zone with most (`crowd`), then the dearest, then the youngest."""
+
+    def worth(replica: Replica) -> tuple[float, ...]:
+        offer = replica.offer
+        status, company = _WORTH.index(replica.status), crowd.get(offer.location, 0)
+        return status, -company, -offer.price_usd_per_hour, -replica.generation
+
+    return sorted(replicas, key=worth)[: max(0, count)]
 
 
 def _give_up(replica: Replica, reason: Reason, why: str) -> Drain | Terminate:
