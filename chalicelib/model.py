@@ -411,10 +411,11 @@ class Mix:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `risk_aware` wants for a target; another target makes it void."""
+    """What `risk_aware` wants for a target; another target makes it void. `leaving` are the zones of the spot replicas to give up."""
 
     target: int
     mix: Mix
+    leaving: tuple[Location, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chalicelib.model import RISK_AWARE, Mix, Reason, Replica, ReplicaStatus, Service
+from chalicelib.model import RISK_AWARE, Mix, Plan, Reason, Replica, ReplicaStatus, Service
 from chalicelib.optimizer import ceiling, is_fallback, mix
 
 # A machine that the cloud took is not one we pay for while it leaves the books.
@@ -58,8 +58,8 @@ def wanted_mix(service: Service, replicas: Sequence[Replica]) -> Mix:
     is the whole service bought on demand, nor does the roll-out wait for a spot market that has nothing.
     """
     if is_planned(service, replicas):
-        if service.plan and service.plan.target == service.scaler.target:
-            return service.plan.mix
+        if plan := valid_plan(service):
+            return plan.mix
         active = [replica for replica in replicas if replica.status.is_active]  # until there is a plan, as it is
         fallback = sum(is_fallback(service.spec, replica) for replica in active)
         return Mix(len(active) - fallback, fallback)
@@ -67,6 +67,11 @@ def wanted_mix(service: Service, replicas: Sequence[Replica]) -> Mix:
     current, stale = current_and_stale(service, ready)
     own = sum(not is_fallback(service.spec, replica) for replica in current)
     return mix(service.spec, service.scaler.target, own + max(0, len(stale) - service.spec.max_surge))
+
+
+def valid_plan(service: Service) -> Plan | None:
+    """The plan, if it is one for what is wanted now."""
+    return service.plan if service.plan and service.plan.target == service.scaler.target else None
 
 
 def is_planned(service: Service, replicas: Sequence[Replica]) -> bool:

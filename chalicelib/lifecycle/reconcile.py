@@ -5,10 +5,8 @@ Launching is decided in `launches`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from chalicelib.actions import (
     Action,
@@ -20,7 +18,7 @@ from chalicelib.actions import (
     Terminate,
     TerminateOrphan,
 )
-from chalicelib.lifecycle.launches import current_and_stale, wanted_mix
+from chalicelib.lifecycle.launches import current_and_stale, valid_plan, wanted_mix
 from chalicelib.lifecycle.records import moved
 from chalicelib.model import (
     RISK_AWARE,
@@ -281,28 +279,23 @@ def _surplus(service: Service, current: Sequence[Replica], wanted: Mix) -> list[
     is_careful = service.spec.spot.placer == RISK_AWARE and service.scaler.target > 0
     standing_in = [replica for replica in current if is_fallback(service.spec, replica)]
     own = [replica for replica in current if replica not in standing_in]
-    crowd = Counter(replica.offer.location for replica in own) if is_careful else Counter()
+    plan = valid_plan(service)
     surplus = _least_useful(standing_in, len(standing_in) - wanted.fallback)
-    surplus += _least_useful(own, len(own) - wanted.own, crowd)
+    surplus += _least_useful(own, len(own) - wanted.own, plan.leaving if plan else ())
     ready = [replica for replica in surplus if replica.status is ReplicaStatus.READY]
-    spare = sum(replica.status is ReplicaStatus.READY for replica in current) - (
-        wanted.total if is_careful else service.scaler.target
-    )
+    enough = wanted.total if is_careful else service.scaler.target
+    spare = sum(replica.status is ReplicaStatus.READY for replica in current) - enough
     kept = surplus if is_careful and spare < 0 else ready[max(0, spare) :]
     return [_give_up(replica, Reason.SCALED_DOWN, f"{wanted} wanted") for replica in surplus if replica not in kept]
 
 
-def _least_useful(
-    replicas: Sequence[Replica], count: int, crowd: Mapping[Location, int] = MappingProxyType({})
-) -> list[Replica]:
-    """Of equals the one that shares its zone with most (`crowd`), then the dearest, then the youngest."""
-
-    def worth(replica: Replica) -> tuple[float, ...]:
-        offer = replica.offer
-        status, company = _WORTH.index(replica.status), crowd.get(offer.location, 0)
-        return status, -company, -offer.price_usd_per_hour, -replica.generation
-
-    return sorted(replicas, key=worth)[: max(0, count)]
+def _least_useful(replicas: Sequence[Replica], count: int, leaving: Sequence[Location] = ()) -> list[Replica]:
+    """Those in zones that are to be left (`leaving`), one for each entry, then the others; of equals the dearest and youngest."""
+    ranked = sorted(replicas, key=lambda r: (_WORTH.index(r.status), -r.offer.price_usd_per_hour, -r.generation))
+    first: list[Replica] = []
+    for place in leaving:
+        first += [replica for replica in ranked if replica.offer.location == place and replica not in first][:1]
+    return [*first, *(replica for replica in ranked if replica not in first)][: max(0, count)]
 
 
 def _give_up(replica: Replica, reason: Reason, why: str) -> Drain | Terminate:

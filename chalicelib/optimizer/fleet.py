@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from chalicelib.model import CapacityType, Location, Mix, Offer, Replica, Service, ZoneMemory
+from chalicelib.model import CapacityType, Location, Mix, Offer, Plan, Replica, Service, ZoneMemory
 
 MOST_EXTRA = 3  # replicas beyond the target; three zones lost at once are not insured against
 # What a machine that is kept from us costs, in on-demand machines, for each unit of the time lost; 0.99 makes 50: to be up for
@@ -57,8 +57,8 @@ class Terms:
 
 def plan(
     service: Service, replicas: Sequence[Replica], offers: Sequence[Offer], stand_ins: Sequence[Offer], now: float
-) -> Mix:
-    """The mix to have, for a target of one at least.
+) -> Plan:
+    """What to have, for a target of one at least.
 
     Args:
         service: its spot policy bounds the plan, what it remembers of zones says what they are worth.
@@ -78,11 +78,13 @@ def plan(
     present = Mix(len(own), len(replicas) - len(own))
     room = target + max(MOST_EXTRA, spot.num_overprovision) - least
     candidates = [
-        (cost(terms, fleet, mix.fallback), mix)
+        (round(cost(terms, fleet, mix.fallback), 9), mix != present, mix.own, mix.fallback, fleet)
         for fleet in _fleets(zones, room, terms.outage)
         for mix in _mixes(terms, sum(zone.hosted for zone in fleet))
     ]
-    return min(candidates, key=lambda one: (round(one[0], 9), one[1] != present, one[1].own, one[1].fallback))[1]
+    *_, spot_replicas, standing_in, fleet = min(candidates, key=lambda one: one[:-1])
+    leaving = [one.place for one, kept in zip(zones, fleet, strict=True) for _ in range(one.hosted - kept.hosted)]
+    return Plan(target, Mix(spot_replicas, standing_in), tuple(leaving))
 
 
 def crowding_usd(stand_ins: Sequence[Offer]) -> float:

@@ -94,7 +94,7 @@ def decide(request: Request, market: Sequence[Offer], now: float) -> Placement:
     elif refused:
         why = f"nothing is left to ask: {len(refused)} feasible offers were refused by their clouds a short while ago"
     elif dear:
-        why = f"no spot offer is below {request.spot.max_spot_price_ratio:g} of the on-demand price"
+        why = f"no spot offer is below {_cap(request.spot):g} of the on-demand price"
     else:
         why = explain(request.resources, market, request.providers).message
     return Placement(ranked, rejected, why)
@@ -124,7 +124,7 @@ def _dear(spot: SpotSpec, enabled: Sequence[Offer]) -> Callable[[Offer], bool]:
 
     Without an on-demand price nothing can be said, and the offer is kept.
     """
-    ratio = spot.max_spot_price_ratio or (_MOST_AT_RISK if spot.placer == RISK_AWARE else None)
+    ratio = _cap(spot)
     if ratio is None:
         return lambda _offer: False
     prices: dict[tuple[str, ...], float] = {}
@@ -139,6 +139,10 @@ def _dear(spot: SpotSpec, enabled: Sequence[Offer]) -> Callable[[Offer], bool]:
         return is_spot and price is not None and offer.price_usd_per_hour > ratio * price
 
     return is_dear
+
+
+def _cap(spot: SpotSpec) -> float | None:
+    return spot.max_spot_price_ratio or (_MOST_AT_RISK if spot.placer == RISK_AWARE else None)
 
 
 def _scopes(offer: Offer) -> tuple[tuple[str, ...], ...]:
@@ -239,7 +243,7 @@ def _too_dear(dear: Sequence[Offer], spot: SpotSpec) -> Iterator[Rejected]:
     if dear:
         yield Rejected(
             f"{len(dear)} spot offer{'s' * (len(dear) > 1)}",
-            f"at most {spot.max_spot_price_ratio:g} of the on-demand price was asked for",
+            f"at most {_cap(spot):g} of the on-demand price is paid for spot",
         )
 
 

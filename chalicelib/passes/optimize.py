@@ -16,7 +16,6 @@ from chalicelib.model import (
     RISK_AWARE,
     CapacityType,
     Location,
-    Mix,
     Observed,
     Offer,
     Plan,
@@ -34,7 +33,7 @@ def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> D
     service = state.service
     market = _Market(runtime, state, now)
     plan = _plan(market, state, now)
-    wanted = decide_launches(service, state.replicas, now, plan)
+    wanted = decide_launches(service, state.replicas, now, plan.mix if plan else None)
     why = [wanted.why, *_avoided(service, now)]
     launches = [
         Launch(replica, f"{replica.id}: asking the cloud again, the last outcome is not known")
@@ -48,16 +47,15 @@ def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> D
     return Decision((*_changed(service, plan), *launches), (*why, *(launch.why for launch in launches)))
 
 
-def _plan(market: _Market, state: State, now: float) -> Mix | None:
+def _plan(market: _Market, state: State, now: float) -> Plan | None:
     """What `risk_aware` makes of the market, at every pass; None where the market has no say in how many."""
     if state.service.deleting or not is_planned(state.service, state.replicas):
         return None
     return optimizer.plan(state.service, _active(state), market.ranked(market.own()), market.stand_ins, now)
 
 
-def _changed(service: Service, mix: Mix | None) -> Iterator[SaveService]:
+def _changed(service: Service, plan: Plan | None) -> Iterator[SaveService]:
     """A plan that is new, for `reconcile` to scale down to."""
-    plan = Plan(service.scaler.target, mix) if mix else service.plan
     if plan and plan != service.plan:
         yield SaveService(replace(service, plan=plan), f"{plan.mix} planned, for {plan.target} wanted")
 

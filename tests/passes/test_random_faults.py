@@ -20,6 +20,7 @@ import pytest
 from chalicelib import lifecycle, passes
 from chalicelib.errors import Conflict, LeaseHeld, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 from chalicelib.model import (
+    RISK_AWARE,
     SPOTHEDGE,
     CapacityType,
     Instance,
@@ -322,7 +323,7 @@ class Storm:
         # Another kind of machine is another fingerprint, as `spec.translate` makes it.
         return on_spot(
             replace(wanted, fingerprint=fingerprint if fingerprint == BROKEN else f"{fingerprint}-spot"),
-            placer=self.random.choice((SPOTHEDGE, SPOTHEDGE, "", "round_robin", "even_spread")),
+            placer=self.random.choice((SPOTHEDGE, RISK_AWARE, RISK_AWARE, "", "round_robin", "even_spread")),
             num_overprovision=self.random.choice((0, 0, 1, 2)),
             dynamic_ondemand_fallback=self.random.random() < 0.7,
             base_ondemand_fallback_replicas=self.random.choice((0, 0, 1)),
@@ -448,7 +449,8 @@ class Storm:
     def limit(wanted: ServiceSpec) -> int:
         """How many machines a service may ever cost at once: in words of its file, not of the code's."""
         stand_ins = wanted.scaling.max_replicas - wanted.spot.base_ondemand_fallback_replicas
-        extra = wanted.spot.num_overprovision + (max(0, stand_ins) if wanted.spot.dynamic_ondemand_fallback else 0)
+        extra = max(wanted.spot.num_overprovision, 3 if wanted.spot.placer == RISK_AWARE else 0)
+        extra += max(0, stand_ins) if wanted.spot.dynamic_ondemand_fallback else 0
         return wanted.scaling.max_replicas + wanted.max_surge + extra
 
     # --- the weather ---
@@ -511,11 +513,8 @@ class Storm:
         wanted = min(wanted, scaling.max_replicas)
         ready = {replica.id: replica.fingerprint for replica in state.replicas if replica.status is ReplicaStatus.READY}
         return (
-            len(ready) == len(state.replicas) == wanted + (state.service.spec.spot.num_overprovision if wanted else 0)
-            and (
-                self.seed % 2 != 0
-                or self.stand_ins(state) == min(wanted, state.service.spec.spot.base_ondemand_fallback_replicas)
-            )
+            len(ready) == len(state.replicas)
+            and self.is_right_mix(state, wanted)
             and set(ready.values()) <= {state.service.spec.fingerprint}
             and self.cloud.machines.keys() == ready.keys()
             and self.world.routed() == sorted(ready)
@@ -523,9 +522,13 @@ class Storm:
             is (ServiceStatus.READY if ready else ServiceStatus.IDLE)
         )
 
-    @staticmethod
-    def stand_ins(state: State) -> int:
-        return sum(replica.offer.capacity_type is CapacityType.ON_DEMAND for replica in state.replicas)
+    def is_right_mix(self, state: State, wanted: int) -> bool:
+        spot, number = state.service.spec.spot, len(state.replicas)
+        if spot.placer == RISK_AWARE:  # as many as it finds worth their price, which is not this judge's business
+            return wanted <= number <= self.limit(state.service.spec) - 1 if wanted else not number
+        on_demand = sum(replica.offer.capacity_type is CapacityType.ON_DEMAND for replica in state.replicas)
+        is_mixed = self.seed % 2 or on_demand == min(wanted, spot.base_ondemand_fallback_replicas)
+        return number == wanted + (spot.num_overprovision if wanted else 0) and bool(is_mixed)
 
     def is_nothing_left(self) -> bool:
         return not (self.cloud.machines or self.world.store.service_names() or self.world.store.tables())
