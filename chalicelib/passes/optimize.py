@@ -11,7 +11,7 @@ from functools import cached_property
 
 from chalicelib import optimizer
 from chalicelib.actions import Decision, Launch, SaveService
-from chalicelib.lifecycle import decide_launches, is_planned, new_replica
+from chalicelib.lifecycle import budget, decide_launches, is_planned, new_replica
 from chalicelib.model import (
     RISK_AWARE,
     CapacityType,
@@ -44,7 +44,11 @@ def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> D
         launches += market.launches(market.on_demand(), wanted.fallback, why)
     if slots := _unpaused(service, wanted.slots, now, why):
         launches += market.launches(market.own(), slots, why)
-    return Decision((*_changed(service, plan), *launches), (*why, *(launch.why for launch in launches)))
+    # Each of the two writes the whole service, the second what the first has changed as well.
+    planned = replace(state, service=replace(service, plan=plan or service.plan))
+    actions, held = budget.affordable(planned, launches, now)
+    reasons = (*why, *filter(None, [held]), *(action.why for action in actions))
+    return Decision((*_changed(service, plan), *actions), reasons)
 
 
 def _plan(market: _Market, state: State, now: float) -> Plan | None:
