@@ -317,9 +317,8 @@ class SpotSpec:
     max_spot_price_ratio: float | None = None  # leave out spot offers dearer than this share of the on-demand price
     spread: bool = False  # when every active zone hosts replicas: the one with the fewest instead of the cheapest
     zone_memory_s: float = 0.0  # a zone that took or refused a machine is avoided so long; 0 = until one is ready there
-    availability_target: float = (
-        0.0  # of risk_aware: the share of the time that it is worth paying for; 0 = its default
-    )
+    replace_on_rebalance: bool = False  # act on a cloud's word that a machine is at risk, before it gives notice
+    availability_target: float = 0.0  # of risk_aware: the share of the time worth paying for; 0 = its default
     zone_backoff: bool = (
         False  # of dynamic_fallback: heed remembered refusals, as most others do, and do not ask at once
     )
@@ -507,6 +506,7 @@ class Replica:
     reason: Reason | None = None
     error: str = ""  # the last error, readable; survives into history
     interruption_at: float | None = None  # the cloud gave notice that it takes the machine at this instant
+    is_at_risk: bool = False  # the cloud may take it soon: it serves until another is ready in its place
     version: int = 0
 
 

@@ -276,9 +276,12 @@ def _surplus(service: Service, current: Sequence[Replica], wanted: Mix) -> list[
     scaling = service.spec.scaling
     is_careful = service.spec.spot.placer == RISK_AWARE and service.scaler.target > 0
     standing_in = [replica for replica in current if is_fallback(service.spec, replica)]
-    own = [replica for replica in current if replica not in standing_in]
+    own = [replica for replica in current if replica not in standing_in and not replica.is_at_risk]
+    at_risk = [replica for replica in current if replica.is_at_risk]
+    safe = sum(replica.status is ReplicaStatus.READY for replica in own)
     plan = valid_plan(service)
     surplus = _least_useful(scaling, standing_in, len(standing_in) - wanted.fallback)
+    surplus += _least_useful(scaling, at_risk, safe + len(at_risk) - wanted.own)
     surplus += _least_useful(scaling, own, len(own) - wanted.own, plan.leaving if plan else ())
     ready = [replica for replica in surplus if replica.status is ReplicaStatus.READY]
     enough = wanted.total if is_careful else service.scaler.target

@@ -55,7 +55,8 @@ def _plan(market: _Market, state: State, now: float) -> Plan | None:
     """What `risk_aware` makes of the market, at every pass; None where the market has no say in how many."""
     if state.service.deleting or not is_planned(state.service, state.replicas):
         return None
-    return optimizer.plan(state.service, _active(state), market.ranked(market.own()), market.stand_ins, now)
+    staying = [replica for replica in _active(state) if not replica.is_at_risk]
+    return optimizer.plan(state.service, staying, market.ranked(market.own()), market.stand_ins, now)
 
 
 def _changed(service: Service, plan: Plan | None) -> Iterator[SaveService]:
@@ -115,7 +116,16 @@ class _Market:
 
     def ranked(self, request: Request) -> Sequence[Offer]:
         """Offers to be had, best first."""
-        return optimizer.decide(request, self._runtime.market.offers(self._providers), self._now).ranked
+        return optimizer.decide(request, self._offers, self._now).ranked
+
+    @cached_property
+    def _offers(self) -> Sequence[Offer]:
+        """The market without spot machines where one of the service's own is at risk: its successor goes elsewhere."""
+        at_risk = {replica.offer.location for replica in self._state.replicas if replica.is_at_risk}
+        offers = self._runtime.market.offers(self._providers)
+        if not at_risk:
+            return offers
+        return [one for one in offers if one.location not in at_risk or one.capacity_type is CapacityType.ON_DEMAND]
 
     @cached_property
     def stand_ins(self) -> Sequence[Offer]:
@@ -124,9 +134,9 @@ class _Market:
 
     def launches(self, request: Request, slots: Iterable[int], why: list[str]) -> list[Launch]:
         """One for each slot, up to the first for which there is no place; `why` then says so."""
-        offers, launches = self._runtime.market.offers(self._providers), []
+        launches = []
         for slot in slots:
-            placement = optimizer.decide(request, offers, self._now)
+            placement = optimizer.decide(request, self._offers, self._now)
             offer = placement.chosen
             match = offer and optimizer.matching(request.resources, offer)
             if not offer or not match:

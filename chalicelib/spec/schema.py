@@ -52,6 +52,7 @@ _FOR_SPOT = (
     "spot_spread",
     "spot_zone_memory_seconds",
     "spot_zone_backoff",
+    "replace_on_rebalance",
     "availability_target",
 )
 
@@ -165,6 +166,10 @@ class ReplicaPolicy(Section):
     )
     spot_zone_memory_seconds: PositiveSeconds | None = Field(
         default=None, description="dynamic_fallback: how long a zone that took or refused a machine is avoided."
+    )
+    replace_on_rebalance: bool = Field(
+        default=False,
+        description="Replace a spot replica when its cloud says that it is at risk, before it gives notice.",
     )
     availability_target: Annotated[float | None, Field(ge=0.5, lt=1)] = Field(
         default=None, description="risk_aware: the share of the time that it is worth paying for."

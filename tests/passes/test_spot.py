@@ -6,13 +6,17 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from chalicelib import passes
 from chalicelib.lifecycle import service_status
 from chalicelib.model import (
     RISK_AWARE,
     SPOTHEDGE,
     CapacityType,
+    InterruptionNotice,
     Location,
+    NoticeKind,
     Reason,
     Replica,
     ReplicaStatus,
@@ -193,6 +197,40 @@ def test_no_spot_and_no_fallback_is_told() -> None:
     del w.cloud.machines[spot_in(w, "a").id]
     w.tick(7)
     assert f"preempting zones: local/here/a for 6 s ({Reason.PREEMPTED}" in "\n".join(passes.preview(w.runtime, "svc"))
+
+
+def rebalance(w: World, replica: Replica) -> None:
+    now = w.clock.now()
+    passes.interrupt(w.runtime, (InterruptionNotice("local", NoticeKind.REBALANCE, now, replica_id=replica.id),))
+
+
+@pytest.mark.parametrize("placer", ["", SPOTHEDGE, RISK_AWARE])
+def test_a_replica_at_risk_is_replaced_before_it_goes(placer: str) -> None:
+    """With `replace_on_rebalance`: another zone's replica first, at no time fewer ready, and the one at risk drained at the end."""
+    w = world(hedged(placer=placer, replace_on_rebalance=True), ticks=40)
+    at_risk, number = w.replicas()[0], len(w.replicas())
+    w.cloud.ready_at_once = False
+    rebalance(w, at_risk)
+    rebalance(w, at_risk)
+    w.tick(3)
+    assert len(w.replicas(READY)) == number
+    (successor,) = [r for r in w.replicas() if r.status is not READY]
+    assert successor.offer.location != at_risk.offer.location
+    w.cloud.machines[successor.id].ready = True
+    for _ in range(40):
+        w.tick()
+        assert len(w.replicas(READY)) >= number
+    assert at_risk.id not in w.cloud.machines
+    assert len(w.cloud.machines) == number
+
+
+def test_a_replica_at_risk_stays_unless_asked_for() -> None:
+    """Without the field a rebalance recommendation is an event and no more."""
+    w = world(ticks=40)
+    rebalance(w, w.replicas()[0])
+    w.tick(5)
+    assert w.state().service.last_generation == 6
+    assert any("may soon take its machine; it stays" in event.message for event in w.store.events("svc"))
 
 
 # --- risk_aware -------------------------------------------------------------------------------------------------------
