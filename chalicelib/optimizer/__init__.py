@@ -10,9 +10,10 @@ from __future__ import annotations
 from chalicelib.optimizer.constraints import matching
 from chalicelib.optimizer.infeasible import Infeasible, explain
 from chalicelib.optimizer.mix import Mix, ceiling, is_fallback, largest_target, mix, on_demand
-from chalicelib.optimizer.placement import Request, decide, spot_zones
+from chalicelib.optimizer.placement import NOTHING_LEFT, Request, decide, spot_zones
 
 __all__ = [
+    "NOTHING_LEFT",
     "Infeasible",
     "Mix",
     "Request",

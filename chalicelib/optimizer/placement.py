@@ -27,6 +27,9 @@ from chalicelib.optimizer.infeasible import explain
 # to put every replica into one region.
 PRICE_TOLERANCE = 1e-4
 
+# How a placement begins to say that there are feasible offers and their clouds refuse them all.
+NOTHING_LEFT = "nothing is left to ask"
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -85,7 +88,7 @@ def decide(request: Request, market: Sequence[Offer], now: float) -> Placement:
         index = next(index for index, offer in by_price if offer is ranked[0])
         why = _why(ranked[0], index, groups[index], request)
     elif refused:
-        why = f"nothing is left to ask: {len(refused)} feasible offers were refused by their clouds a short while ago"
+        why = f"{NOTHING_LEFT}: {len(refused)} feasible offers were refused by their clouds a short while ago"
     elif dear:
         why = f"no spot offer is below {request.spot.max_spot_price_ratio:g} of the on-demand price"
     else:

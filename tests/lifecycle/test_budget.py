@@ -22,7 +22,7 @@ NOON = NOVEMBER + 12 * HOUR
 
 def replica(slot: int = 0, usd: float = 1.0, **fields: Any) -> Replica:
     """A machine that has been there since the month began."""
-    base: dict[str, object] = {
+    base: dict[str, Any] = {
         "status": ReplicaStatus.READY,
         "created_at": NOVEMBER,
         "instance_id": "i-1",
