@@ -409,3 +409,31 @@ def test_an_empty_table_costs_no_machine() -> None:
         assert "never heard of" in failure
         assert "SAILPLANE_TABLE" in failure
     assert len(w.cloud.machines) == 2
+
+
+def test_a_defect_in_a_launch_holds_no_removal_up() -> None:
+    """What a provider must not raise is reported as a defect, after who leaves was told so and the other launch was recorded."""
+    w = world()
+    w.create(wanted=spec(min_replicas=3, max_replicas=3))
+    w.tick(4)
+    victims = [replica.id for replica in w.replicas()[:2]]
+    for victim in victims:
+        del w.cloud.machines[victim]
+    calls: list[str] = []
+    broken = iter((True, False))
+
+    def happens(call: str) -> None:
+        calls.append(call)
+        if call == "before launch" and next(broken):
+            raise ZeroDivisionError
+
+    cloud: Any = Interposed(w.cloud, happens)
+    w.runtime = replace(w.runtime, providers={w.cloud.name: cloud})
+    (report,) = w.tick()
+    assert "ZeroDivisionError" in report.failures[0]
+    assert calls.count("after terminate") == 2
+    assert [one.status for one in w.replicas() if one.id not in victims] == [
+        READY,
+        ReplicaStatus.PENDING,
+        ReplicaStatus.PROVISIONING,
+    ]
