@@ -251,7 +251,7 @@ class Metric(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScheduledBounds:
-    """Other bounds from each instant of `cron` on, until another entry's instant comes. None leaves the bound as it is."""
+    """Other bounds from each instant of `cron` on, until another entry's comes. None = the one that holds without a schedule."""
 
     cron: str
     timezone: str = "UTC"
@@ -265,7 +265,7 @@ class ScalingSpec:
 
     min_replicas: int = 1
     max_replicas: int = 1
-    target_qps_per_replica: float | None = None
+    target_qps_per_replica: float | None = None  # the lowest one, where they differ by accelerator
     target_qps_by_accelerator: tuple[tuple[str, float], ...] = ()  # ("L4" or "L4:8", qps)
     upscale_delay_s: float = 300.0
     downscale_delay_s: float = 1200.0
@@ -277,6 +277,21 @@ class ScalingSpec:
     panic_threshold: float = 2.0  # a load over the panic window that wants this many times the ready replicas is panic
     look_ahead: bool = False  # launch for the load that the trend expects when a new replica would be ready
     schedule: tuple[ScheduledBounds, ...] = ()
+
+    @property
+    def target(self) -> float | None:
+        """What one replica can take, in the metric's unit: the least able one of several kinds. None = a fixed number."""
+        return self.target_qps_per_replica if self.metric is Metric.QPS else self.target_per_replica
+
+    @property
+    def fewest_replicas(self) -> int:
+        """The lowest bound that ever holds."""
+        return min([self.min_replicas, *(one.min_replicas for one in self.schedule if one.min_replicas is not None)])
+
+    @property
+    def most_replicas(self) -> int:
+        """The highest bound that ever holds."""
+        return max([self.max_replicas, *(one.max_replicas for one in self.schedule if one.max_replicas is not None)])
 
     @property
     def initial_replicas(self) -> int:
@@ -369,7 +384,8 @@ class ScalerState:
     """What the autoscaler remembers between passes.
 
     `direction` is the sign of (wanted - target) since `since`. `up_s` and `down_s` are how long each pressure had
-    built up by then; see `scaler.request_rate` for how they fill and drain.
+    built up by then; see `scaler.pressure` for how they fill and drain. `calm_since` is None as long as the burst of a panic
+    lasts; see `scaler.panic`. Everything is an edge and not a level, so that a load which stays as it is writes nothing.
     """
 
     target: int
@@ -377,6 +393,8 @@ class ScalerState:
     since: float = 0.0
     up_s: float = 0.0
     down_s: float = 0.0
+    panicking: bool = False
+    calm_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,10 +492,20 @@ class RouterLoad:
 
 @dataclass(frozen=True, slots=True)
 class LoadSample:
-    """The load on a service. `valid=False` means "not known", which never scales anything down."""
+    """The load on a service in one pass, and who is there to carry it.
 
-    qps: float
+    Loads are totals in the metric's unit: requests per second, or the sum of what the ready replicas report.
+    `valid=False` means "not all of it is known": what is known may scale up, nothing is ever scaled down.
+    """
+
+    stable: float  # over the stable window
     valid: bool
+    panic: float = 0.0  # over the panic window, if there is one
+    expected: float | None = None  # when a replica launched now would be ready; None = no trend, or not asked for
+    asked: bool = False  # a router has counted a request within the stable window
+    ready: int = 0  # replicas
+    # What each live replica of the current version can take, in the order in which they stay; only where targets differ.
+    capacities: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,28 @@ from pydantic import BaseModel
 from chalicelib.model import (
     BudgetSpec,
     EngineSpec,
+    Metric,
     ProbeSpec,
     Requirement,
     ResourceRequest,
     RoutingSpec,
     ScalingSpec,
+    ScheduledBounds,
     ServiceSpec,
     SpotSpec,
 )
 from chalicelib.spec import forms
 from chalicelib.spec.document import KeyPath, dotted
-from chalicelib.spec.schema import Candidate, GitWorkdir, Later, Probe, Resources, Service, ServiceFile
+from chalicelib.spec.schema import (
+    Candidate,
+    GitWorkdir,
+    Later,
+    Probe,
+    PrometheusMetric,
+    Resources,
+    Service,
+    ServiceFile,
+)
 
 
 def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
@@ -86,12 +97,21 @@ def _scaling(service: Service) -> ScalingSpec:
     return ScalingSpec(
         min_replicas=policy.min_replicas,
         max_replicas=policy.min_replicas if policy.max_replicas is None else policy.max_replicas,
-        # The lowest of several targets scales up early rather than late.
         target_qps_per_replica=min(by_accelerator.values()) if isinstance(target, dict) else target,
         target_qps_by_accelerator=tuple(by_accelerator.items()),
         upscale_delay_s=policy.upscale_delay_seconds,
         downscale_delay_s=policy.downscale_delay_seconds,
         qps_window_s=policy.qps_window_seconds,
+        metric=Metric.PROMETHEUS if isinstance(policy.metric, PrometheusMetric) else Metric(policy.metric),
+        metric_name=policy.metric.prometheus if isinstance(policy.metric, PrometheusMetric) else "",
+        target_per_replica=policy.target,
+        panic_window_s=policy.panic_window_seconds or 0.0,
+        panic_threshold=policy.panic_threshold,
+        look_ahead=policy.look_ahead,
+        schedule=tuple(
+            ScheduledBounds(entry.cron, entry.timezone, entry.min_replicas, entry.max_replicas)
+            for entry in policy.schedule
+        ),
     )
 
 

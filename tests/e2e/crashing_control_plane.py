@@ -21,7 +21,16 @@ from typing import Any
 
 import chalicelib.executor
 from chalicelib import passes
-from chalicelib.model import InstanceStatus, ProbeResult, ProbeSpec, Replica, RouteTable, Service, SpecVersion
+from chalicelib.model import (
+    InstanceStatus,
+    ProbeResult,
+    ProbeSpec,
+    Replica,
+    RouteTable,
+    ScalingSpec,
+    Service,
+    SpecVersion,
+)
 from chalicelib.providers.local import processes
 from chalicelib.providers.local.compute import LocalProvider
 from chalicelib.store.documents import from_json, to_json
@@ -44,7 +53,8 @@ class LifeProber:
     provider: LocalProvider
     clock: FakeClock
 
-    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec) -> Mapping[str, ProbeResult]:
+        del scaling
         running = {
             machine.replica_id for machine in self.provider.list_instances() if machine.status is InstanceStatus.RUNNING
         }
