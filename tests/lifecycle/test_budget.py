@@ -28,7 +28,7 @@ def replica(slot: int = 0, usd: float = 1.0, **fields: Any) -> Replica:
         "instance_id": "i-1",
         "version": 1,
     }
-    return nouns.replica(slot, offer=fakes.offer(usd=usd), **(base | fields))  # type: ignore[arg-type]  # fields of a replica
+    return nouns.replica(slot, offer=fakes.offer(usd=usd), **(base | fields))
 
 
 def state(*replicas: Replica, held: bool = False, **limits: Any) -> State:
