@@ -299,18 +299,33 @@ class ScalingSpec:
         return min(max(self.min_replicas, 1), self.max_replicas)
 
 
+SPOTHEDGE = "dynamic_fallback"  # SkyServe's name for it
+
+
 @dataclass(frozen=True, slots=True)
 class SpotSpec:
     """How spot and on-demand machines are mixed, and where spot ones go. The defaults change nothing.
 
-    The first four are SkyServe's (0.14.1); the others are Sailplane's, each of them off unless asked for.
+    The first four are SkyServe's (0.14.1); the others are Sailplane's, each of them off unless asked for. docs/spot.md says why.
     """
 
-    num_overprovision: int = 0  # spot replicas beyond the target
+    num_overprovision: int = 0  # replicas beyond the target
     dynamic_ondemand_fallback: bool = False  # on-demand replicas stand in for spot ones that are not ready
     base_ondemand_fallback_replicas: int = 0  # of the target, always on demand
-    placer: str = ""  # "" = the cheapest offer; dynamic_fallback (SpotHedge) and others by name
+    placer: str = ""  # "" = the cheapest offer; others by name, see `optimizer.placers`
     max_spot_price_ratio: float | None = None  # leave out spot offers dearer than this share of the on-demand price
+    spread: bool = False  # when every active zone hosts replicas: the one with the fewest instead of the cheapest
+    zone_memory_s: float = (
+        0.0  # how long a zone that took or refused a machine is avoided; 0 = until one is ready there
+    )
+    zone_backoff: bool = (
+        False  # heed remembered refusals under dynamic_fallback, which asks again at once; others always do
+    )
+
+    @property
+    def backs_off(self) -> bool:
+        """Whether a zone that refused is left alone for a doubling time (ADR 12)."""
+        return self.placer != SPOTHEDGE or self.zone_backoff
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,6 +397,17 @@ class Backoff:
 
 
 @dataclass(frozen=True, slots=True)
+class ZoneMemory:
+    """What became of a service's latest spot machine in a zone that has lost or refused one; see `optimizer.zones`."""
+
+    place: Location
+    since: float  # the latest loss or refusal
+    reason: Reason
+    failures: int = 1  # in a row; 0 since a replica was ready there
+    is_preempting: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A service's record. `version` is the store's optimistic lock, 0 before the first write.
 
@@ -399,6 +425,7 @@ class Service:
     backoff: Backoff = field(default_factory=Backoff)
     deleting: bool = False
     was_ready: bool = False  # some replica has been READY since the service was created or last woken from zero
+    zones: tuple[ZoneMemory, ...] = ()  # the executor's to write, in the transaction of the event that changes it
     version: int = 0
 
 

@@ -39,7 +39,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "cronsim",  # pure: when did an expression fire last before an instant?
     },
     "chalicelib.optimizer": {"chalicelib.optimizer", "chalicelib.model", "chalicelib.actions"},
-    "chalicelib.lifecycle": {"chalicelib.lifecycle", "chalicelib.scaler", "chalicelib.model", "chalicelib.actions"},
+    "chalicelib.lifecycle": {
+        "chalicelib.lifecycle",
+        "chalicelib.optimizer",  # how many replicas of which kind are wanted
+        "chalicelib.scaler",  # who stays when fewer are wanted
+        "chalicelib.model",
+        "chalicelib.actions",
+    },
     "chalicelib.routing": {"chalicelib.lifecycle", "chalicelib.model"},
     "chalicelib.ports": {"chalicelib.model"},
     "chalicelib.executor": {
@@ -49,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.ports",
         "chalicelib.identity",
         "chalicelib.lifecycle",
+        "chalicelib.optimizer",  # what an outcome says about a zone
     },
     "chalicelib.passes": {
         "chalicelib.passes",

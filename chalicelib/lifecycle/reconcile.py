@@ -18,7 +18,7 @@ from chalicelib.actions import (
     Terminate,
     TerminateOrphan,
 )
-from chalicelib.lifecycle.launches import current_and_stale
+from chalicelib.lifecycle.launches import current_and_stale, wanted_mix
 from chalicelib.lifecycle.records import moved
 from chalicelib.model import (
     Backoff,
@@ -37,6 +37,7 @@ from chalicelib.model import (
     ServiceSpec,
     State,
 )
+from chalicelib.optimizer import Mix, is_fallback
 from chalicelib.scaler import best_first
 
 # These may have requests in them and are drained; all others are removed at once.
@@ -258,8 +259,24 @@ def _retire(service: Service, active: Sequence[Replica]) -> list[Drain | Termina
     old = _least_useful(spec, stale, len(stale) - max(0, target - ready_now))
     old += [replica for replica in stale if replica.status not in _SERVED and replica not in old]
     replaced = [_give_up(replica, Reason.REPLACED, f"version {service.spec_version} replaces it") for replica in old]
-    surplus = _least_useful(spec, current, len(current) - target)
-    return replaced + [_give_up(replica, Reason.SCALED_DOWN, f"{target} wanted") for replica in surplus]
+    return replaced + _surplus(service, current, wanted_mix(service, active))
+
+
+def _surplus(service: Service, current: Sequence[Replica], wanted: Mix) -> list[Drain | Terminate]:
+    """The least useful of each kind of which there are too many.
+
+    A change of the mix alone takes nobody away who serves before as many as the target are ready without: one that
+    stands in goes when the spot replica is ready, not when it is asked for.
+    """
+    spec = service.spec.scaling
+    standing_in = [replica for replica in current if is_fallback(service.spec, replica)]
+    own = [replica for replica in current if replica not in standing_in]
+    surplus = _least_useful(spec, standing_in, len(standing_in) - wanted.fallback)
+    surplus += _least_useful(spec, own, len(own) - wanted.own)
+    ready = [replica for replica in surplus if replica.status is ReplicaStatus.READY]
+    spare = sum(replica.status is ReplicaStatus.READY for replica in current) - service.scaler.target
+    kept = ready[max(0, spare) :]
+    return [_give_up(replica, Reason.SCALED_DOWN, f"{wanted} wanted") for replica in surplus if replica not in kept]
 
 
 def _least_useful(spec: ScalingSpec, replicas: Sequence[Replica], count: int) -> list[Replica]:

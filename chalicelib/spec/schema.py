@@ -45,6 +45,14 @@ from chalicelib.spec.values import (
 _PROBE = ProbeSpec()
 _SCALING = ScalingSpec()
 _PLACE = ("cloud", "region", "zone")
+_FOR_SPOT = (
+    "dynamic_ondemand_fallback",
+    "base_ondemand_fallback_replicas",
+    "spot_placer",
+    "spot_spread",
+    "spot_zone_memory_seconds",
+    "spot_zone_backoff",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +144,26 @@ class ReplicaPolicy(Section):
     look_ahead: bool = Field(
         default=False, description="Launch for the load that the trend expects when a new replica would be ready."
     )
-    num_overprovision: Annotated[Count | None, Later("no replicas beyond the target are started yet")] = None
-    dynamic_ondemand_fallback: Annotated[bool, Later("lost spot replicas are not bridged by on-demand ones yet")] = (
-        False
+    num_overprovision: Count | None = Field(default=None, description="Replicas beyond what the load asks for.")
+    dynamic_ondemand_fallback: bool = Field(
+        default=False, description="On-demand replicas stand in for spot ones that are not ready."
     )
-    base_ondemand_fallback_replicas: Annotated[Count, Later("no share of the replicas is kept on demand yet")] = 0
-    spot_placer: Annotated[
-        Literal["dynamic_fallback"] | None, AnyCase, Later("spot replicas are not spread by past preemptions yet")
-    ] = None
-    max_spot_price_ratio: Annotated[
-        float | None, Field(gt=0, le=1), Later("spot offers are not compared with on-demand prices yet")
-    ] = Field(default=None, description="Leave out spot offers dearer than this share of the on-demand price.")
+    base_ondemand_fallback_replicas: Count = Field(default=0, description="How many replicas are always on demand.")
+    spot_placer: Annotated[Literal["dynamic_fallback", "even_spread", "round_robin"] | None, AnyCase] = Field(
+        default=None, description="Where spot replicas go; without it, to the cheapest place that has not just refused."
+    )
+    max_spot_price_ratio: Annotated[float | None, Field(gt=0, le=1)] = Field(
+        default=None, description="Leave out spot offers dearer than this share of the on-demand price."
+    )
+    spot_spread: bool = Field(
+        default=False, description="dynamic_fallback: when every active zone hosts, the one with the fewest replicas."
+    )
+    spot_zone_memory_seconds: PositiveSeconds | None = Field(
+        default=None, description="dynamic_fallback: how long a zone that took or refused a machine is avoided."
+    )
+    spot_zone_backoff: bool = Field(
+        default=False, description="dynamic_fallback: ask a zone that refused again after a doubling time, not at once."
+    )
     schedule: list[Schedule] = Field(default=[], description="The bounds by time of the day, week or year.")
 
     @field_validator("target")
@@ -507,7 +524,7 @@ def _spot_rules(service: Service, candidates: list[Candidate]) -> Iterator[Broke
     policy = service.replica_policy
     if policy is None or all(each.use_spot for each in candidates):
         return
-    for name in ("dynamic_ondemand_fallback", "base_ondemand_fallback_replicas", "spot_placer"):
+    for name in _FOR_SPOT:
         if getattr(policy, name):
             hint = "set use_spot: true in resources, and in every entry that overrides it"
             yield Broken("is for spot replicas, but not all resources use spot", hint, ("replica_policy", name))

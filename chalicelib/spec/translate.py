@@ -19,6 +19,7 @@ from chalicelib.model import (
     ScalingSpec,
     ScheduledBounds,
     ServiceSpec,
+    SpotSpec,
 )
 from chalicelib.spec import forms
 from chalicelib.spec.document import KeyPath, dotted
@@ -43,6 +44,7 @@ def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
         routing=_routing(file.service),
         resources=ResourceRequest(_groups(resources)),
         engine=_engine(file, resources, envs),
+        spot=_spot(file.service),
         max_surge=file.service.update.max_surge,
     )
     return replace(spec, fingerprint=_fingerprint(spec, file, resources))
@@ -108,6 +110,22 @@ def _scaling(service: Service) -> ScalingSpec:
             ScheduledBounds(entry.cron, entry.timezone, entry.min_replicas, entry.max_replicas)
             for entry in policy.schedule
         ),
+    )
+
+
+def _spot(service: Service) -> SpotSpec:
+    policy = service.replica_policy
+    if policy is None:
+        return SpotSpec()
+    return SpotSpec(
+        num_overprovision=policy.num_overprovision or 0,
+        dynamic_ondemand_fallback=policy.dynamic_ondemand_fallback,
+        base_ondemand_fallback_replicas=policy.base_ondemand_fallback_replicas,
+        placer=policy.spot_placer or "",
+        max_spot_price_ratio=policy.max_spot_price_ratio,
+        spread=policy.spot_spread,
+        zone_memory_s=policy.spot_zone_memory_seconds or 0.0,
+        zone_backoff=policy.spot_zone_backoff,
     )
 
 

@@ -144,6 +144,23 @@ def test_spot_is_planned_when_asked_for() -> None:
     assert spot["worst_case_usd_per_hour"] < planned(MIXTRAL)["worst_case_usd_per_hour"]
 
 
+def test_the_worst_case_knows_of_stand_ins_and_of_what_is_beyond_the_target() -> None:
+    """Spot with an extra replica and fallback: at worst 11 spot and 10 on-demand machines; while all is well 11 spot ones."""
+    text = MIXTRAL.replace("ports: 8080", "ports: 8080\n  use_spot: true")
+    policy = "num_overprovision: 1, dynamic_ondemand_fallback: true"
+    spot = planned(text, "--all")
+    on_demand = [one["price_usd_per_hour"] for one in planned(MIXTRAL, "--all")["candidates"]]
+    found = planned(text.replace("min_replicas: 0", f"{policy}, min_replicas: 0"))
+    assert found["max_usd_per_hour"] == pytest.approx(11 * spot["candidates"][0]["price_usd_per_hour"])
+    dearest = max(one["price_usd_per_hour"] for one in spot["candidates"])
+    assert found["worst_case_usd_per_hour"] == pytest.approx(11 * dearest + 10 * max(on_demand))
+    bounded = text.replace("min_replicas: 0", f"{policy}, min_replicas: 0").replace(
+        "use_spot: true", "use_spot: true\n  max_hourly_cost: 6"
+    )
+    left_out = {one["what"]: one["why"] for one in planned(bounded)["left_out"]}
+    assert "at most $6/h" in left_out["on-demand replicas beside spot ones"]
+
+
 def test_providers_narrow_the_plan() -> None:
     """Only the named providers are planned for; an unknown name is a usage error that lists the known ones."""
     document = planned(MIXTRAL, "--providers", "gcp")

@@ -86,14 +86,10 @@ def test_every_field_of_the_core_is_filled() -> None:
 def test_nothing_given_is_silently_ignored() -> None:
     """Every field without machinery is named, once, with what that means; fields that are acted on are not."""
     named = [line.split(": ")[0] for line in spec.parse(EVERYTHING.read_text()).not_acted_on]
-    policy = "service.replica_policy"
     assert sorted(named) == sorted(
         [
             *("file_mounts", "secrets", "service.access.keys", "service.budget", "service.load_balancing_policy"),
             "resources.network_tier",
-            *(f"{policy}.{name}" for name in ("num_overprovision", "spot_placer")),
-            *(f"{policy}.{name}" for name in ("dynamic_ondemand_fallback", "base_ondemand_fallback_replicas")),
-            f"{policy}.max_spot_price_ratio",
             *(f"service.routing.{name}" for name in ("mode", "wait_for_replica_s", "sticky_header")),
             *("service.tls", "service.update.mode"),
         ]
