@@ -22,6 +22,7 @@ from chalicelib.model import (
     ProbeSpec,
     Replica,
     RouteTable,
+    ScalingSpec,
     Service,
     SpecVersion,
     State,
@@ -213,8 +214,12 @@ class Market(Protocol):
 class Prober(Protocol):
     """Talks to replica agents."""
 
-    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
-        """Probe all at once; an answer for every one of them, by replica id. Never raises for a replica's silence."""
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec) -> Mapping[str, ProbeResult]:
+        """Probe one service's replicas at once; an answer for each, by replica id. Never raises for a replica's silence.
+
+        Each is asked its own version's probe, and all of them what `scaling` follows, unless that is the rate of requests,
+        which routers count.
+        """
 
     def drain(self, replica: Replica) -> None:
         """Tell the agent to drain. Silence is no error: the replica is unrouted either way."""

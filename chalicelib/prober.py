@@ -19,7 +19,7 @@ import httpx
 from pydantic import BaseModel, Field, ValidationError
 
 from chalicelib.identity import agent_token
-from chalicelib.model import EnginePhase, ProbeResult, ProbeSpec, Replica
+from chalicelib.model import EnginePhase, Metric, ProbeResult, ProbeSpec, Replica, ReplicaLoad, ScalingSpec
 from chalicelib.ports import Clock
 
 # A probe's answer is 1 KB and 16 KB of log, of which JSON makes six times as many when no byte is text. A log is what a
@@ -52,10 +52,10 @@ class HttpProber:
         self._budget_s = budget_s
         self._starting = threading.Lock()
 
-    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec) -> Mapping[str, ProbeResult]:
         if not targets:
             return {}
-        results = self._run(self._probe_all(targets))
+        results = self._run(self._probe_all(targets, _load_question(scaling)))
         return {result.replica_id: result for result in results}
 
     def drain(self, replica: Replica) -> None:
@@ -87,10 +87,12 @@ class HttpProber:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=256, keepalive_expiry=KEEPALIVE_S)
         return httpx.AsyncClient(limits=limits, follow_redirects=False, trust_env=False, timeout=self._budget_s)
 
-    async def _probe_all(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> list[ProbeResult]:
-        return await asyncio.gather(*(self._probe(replica, spec) for replica, spec in targets))
+    async def _probe_all(
+        self, targets: Sequence[tuple[Replica, ProbeSpec]], load: Mapping[str, Any]
+    ) -> list[ProbeResult]:
+        return await asyncio.gather(*(self._probe(replica, spec, load) for replica, spec in targets))
 
-    async def _probe(self, replica: Replica, spec: ProbeSpec) -> ProbeResult:
+    async def _probe(self, replica: Replica, spec: ProbeSpec, load: Mapping[str, Any]) -> ProbeResult:
         timeout_s = min(spec.timeout_s + TRAVEL_S, self._budget_s)
         question = {
             "method": spec.method,
@@ -98,6 +100,7 @@ class HttpProber:
             "body": spec.post_data,
             "headers": dict(spec.headers),
             "timeout_s": spec.timeout_s,
+            **load,
         }
         try:
             async with self._ask(replica, "POST", "/_sailplane/probe", timeout_s, question) as response:
@@ -132,6 +135,7 @@ class HttpProber:
             exit_code=answer.engine.exit_code,
             log_tail=answer.engine.log_tail[-MAX_LOG_TAIL_CHARACTERS:],
             interruption_at=answer.interruption_at,
+            load=_load(answer.load),
         )
 
     def _silent(self, replica: Replica, detail: str) -> ProbeResult:
@@ -189,6 +193,29 @@ class _Answer(BaseModel):
     in_flight: Annotated[int, Field(ge=0)] = 0
     engine: _Engine
     interruption_at: float | None = None
+    load: Any = None
+
+
+class _Load(BaseModel):
+    stable: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    panic: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _load_question(scaling: ScalingSpec) -> Mapping[str, Any]:
+    """What a probe holds besides the question whether the engine is ready."""
+    if scaling.metric is Metric.QPS:
+        return {}
+    windows = {"stable_s": scaling.qps_window_s, "panic_s": scaling.panic_window_s}
+    return {"load": {"metric": scaling.metric, "name": scaling.metric_name, **windows}}
+
+
+def _load(told: Any) -> ReplicaLoad | None:
+    """A senseless load is not known. It says nothing against the replica, which answered and may be ready."""
+    try:
+        load = _Load.model_validate(told)
+    except ValidationError:
+        return None
+    return ReplicaLoad(load.stable, load.panic)
 
 
 async def _read(response: httpx.Response, max_bytes: int) -> bytes | None:

@@ -22,6 +22,7 @@ from replica_agent.container import Container
 from replica_agent.control import PREFIX, Control
 from replica_agent.engine import Engine, free_port
 from replica_agent.gate import Gate
+from replica_agent.load import EngineMetrics, Load
 from replica_agent.log import Log
 from replica_agent.metadata import cloud_of
 from replica_agent.notice import Notices
@@ -65,7 +66,9 @@ async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told
     gate = Gate()
     async with client_session() as session, aiohttp.ClientSession() as outside:
         notices = Notices(cloud_of(config, outside), config, outside, log.say)
-        control = Control(config, engine=engine, gate=gate, notices=notices, log=log, session=session)
+        metrics = EngineMetrics(engine, session)
+        load = Load(gate, metrics)
+        control = Control(config, engine=engine, gate=gate, load=load, notices=notices, log=log, session=session)
         proxy = Proxy(engine, gate, session)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -80,6 +83,7 @@ async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told
             background = [
                 tasks.create_task(engine.run(*_scripts(config))),
                 tasks.create_task(notices.watch()),
+                tasks.create_task(metrics.watch()),
                 tasks.create_task(
                     _die_on_interruption(notices) if config.is_local else console.echo(log, sys.stdout.fileno())
                 ),

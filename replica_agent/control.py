@@ -16,6 +16,7 @@ from yarl import URL
 from replica_agent.config import Config
 from replica_agent.engine import Engine, Phase
 from replica_agent.gate import Gate
+from replica_agent.load import Load, LoadQuestion
 from replica_agent.log import Log
 from replica_agent.notice import Notices
 from replica_agent.problem import problem
@@ -32,13 +33,14 @@ class BadProbe(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """The request that tells whether the engine is ready."""
+    """The request that tells whether the engine is ready, and what is asked about its load."""
 
     method: str
     path: str
     body: str | None
     headers: dict[str, str]
     timeout_s: float
+    load: LoadQuestion | None
 
     @classmethod
     def parse(cls, text: bytes) -> Question:
@@ -51,8 +53,9 @@ class Question:
                 body=document.get("body"),
                 headers=dict(document.get("headers") or {}),
                 timeout_s=float(document["timeout_s"]),
+                load=LoadQuestion.parse(document.get("load")),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise BadProbe(f"{type(error).__name__}: {error}") from error
         body = "" if question.body is None else question.body
         texts = (question.path, body, *question.headers, *question.headers.values())
@@ -70,6 +73,7 @@ class Control:
         *,
         engine: Engine,
         gate: Gate,
+        load: Load,
         notices: Notices,
         log: Log,
         session: aiohttp.ClientSession,
@@ -77,6 +81,7 @@ class Control:
         self._config = config
         self._engine = engine
         self._gate = gate
+        self._load = load
         self._notices = notices
         self._log = log
         self._session = session
@@ -114,6 +119,7 @@ class Control:
                 "draining": self._gate.draining,
                 "engine": {"phase": engine.phase, "exit_code": engine.exit_code, "log_tail": engine.log_tail},
                 "interruption_at": self._notices.interruption_at,
+                "load": self._load.answer(question.load),
             }
         )
 

@@ -22,10 +22,12 @@ from chalicelib.model import (
     InstanceStatus,
     LaunchRequest,
     Location,
+    Metric,
     Offer,
     ProbeResult,
     ProbeSpec,
     Replica,
+    ReplicaLoad,
     ReplicaStatus,
     Requirement,
     ResourceRequest,
@@ -109,6 +111,7 @@ class Machine:
     exit_code: int | None = None
     answers: bool = True
     in_flight: int = 0
+    load: ReplicaLoad | None = None  # what its agent says of the service's metric when asked
     draining: bool = False
 
 
@@ -185,10 +188,10 @@ class FakeProber:
     clouds: Mapping[str, FakeCloud]
     clock: FakeClock
 
-    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
-        return {replica.id: self._ask(replica) for replica, _ in targets}
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec) -> Mapping[str, ProbeResult]:
+        return {replica.id: self._ask(replica, scaling) for replica, _ in targets}
 
-    def _ask(self, replica: Replica) -> ProbeResult:
+    def _ask(self, replica: Replica, scaling: ScalingSpec) -> ProbeResult:
         machine = self._machine(replica)
         now = self.clock.now()
         if machine is None or not machine.answers or machine.boot_nonce != replica.boot_nonce:
@@ -204,6 +207,7 @@ class FakeProber:
             engine=EnginePhase.EXITED if exited else EnginePhase.RUNNING,
             exit_code=machine.exit_code,
             log_tail="Traceback: no such model" if exited else "",
+            load=None if scaling.metric is Metric.QPS else machine.load,
         )
 
     def drain(self, replica: Replica) -> None:

@@ -16,12 +16,13 @@ import pytest
 from aiohttp import web
 
 from chalicelib.identity import agent_token
-from chalicelib.model import EnginePhase, ProbeSpec, Replica, ReplicaStatus
+from chalicelib.model import EnginePhase, Metric, ProbeSpec, Replica, ReplicaLoad, ReplicaStatus, ScalingSpec
 from chalicelib.prober import MAX_ANSWER_BYTES, MAX_LOG_BYTES, HttpProber
 from tests.fakes import START, FakeClock, offer
 
 KEY = "agent-key"
 SPEC = ProbeSpec(path="/health", timeout_s=0.2)
+BY_RATE = ScalingSpec()  # routers count: agents are asked nothing about their load
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -127,7 +128,7 @@ async def _dripping(request: web.Request) -> web.StreamResponse:
 def test_a_ready_replica_is_believed(agents: Agents, prober: HttpProber) -> None:
     """Everything the agent says of itself arrives, stamped with our clock."""
     replica = agents.answering(_json(_answer(interruption_at=START + 30)))
-    result = prober.probe([(replica, SPEC)])[replica.id]
+    result = prober.probe([(replica, SPEC)], BY_RATE)[replica.id]
     assert (result.identified, result.ready, result.in_flight, result.engine) == (True, True, 3, EnginePhase.RUNNING)
     assert (result.at, result.interruption_at) == (START, START + 30)
 
@@ -136,7 +137,7 @@ def test_the_agent_is_asked_what_the_spec_says_with_its_own_token(agents: Agents
     """Method, path, body, headers and timeout of the readiness probe travel in the question."""
     spec = ProbeSpec(path="/v1/x", post_data='{"a": 1}', headers=(("X-Key", "v"),), timeout_s=2.5)
     replica = agents.answering(_json(_answer()))
-    prober.probe([(replica, spec)])
+    prober.probe([(replica, spec)], BY_RATE)
     ((method, path, headers, question),) = agents.seen
     assert (method, path) == ("POST", "/agent/_sailplane/probe")
     assert question == {
@@ -149,11 +150,52 @@ def test_the_agent_is_asked_what_the_spec_says_with_its_own_token(agents: Agents
     assert headers["Authorization"] == f"Bearer {agent_token(KEY, replica.id, replica.boot_nonce)}"
 
 
+@pytest.mark.parametrize("metric", [Metric.CONCURRENCY, Metric.QUEUE_DEPTH, Metric.PROMETHEUS])
+def test_the_agent_is_asked_for_the_metric_that_the_service_follows(
+    agents: Agents, prober: HttpProber, metric: Metric
+) -> None:
+    """Its name and both windows travel with the probe, and the answer's averages come back."""
+    replica = agents.answering(_json(_answer(load={"stable": 2.5, "panic": 4})))
+    scaling = ScalingSpec(metric=metric, metric_name="x:y", qps_window_s=60, panic_window_s=6)
+    result = prober.probe([(replica, SPEC)], scaling)[replica.id]
+    assert agents.seen[0][3]["load"] == {"metric": metric, "name": "x:y", "stable_s": 60, "panic_s": 6}
+    assert result.load == ReplicaLoad(stable=2.5, panic=4.0)
+
+
+def test_a_service_that_follows_the_rate_of_requests_asks_for_no_load(agents: Agents, prober: HttpProber) -> None:
+    """Routers count requests; agents need not know."""
+    replica = agents.answering(_json(_answer()))
+    assert prober.probe([(replica, SPEC)], BY_RATE)[replica.id].load is None
+    assert "load" not in agents.seen[0][3]
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        None,
+        "much",
+        [1, 2],
+        {"stable": 1.0},
+        {"stable": -1.0, "panic": 1.0},
+        {"stable": 1.0, "panic": float("nan")},
+        {"stable": float("inf"), "panic": 1.0},
+        {"stable": None, "panic": 1.0},
+    ],
+)
+def test_a_senseless_load_is_unknown_and_the_replica_still_ready(
+    agents: Agents, prober: HttpProber, load: object
+) -> None:
+    """No number is guessed, and a replica that serves is not given up for a broken figure. Old agents send none at all."""
+    replica = agents.answering(_json(_answer(load=load)))
+    result = prober.probe([(replica, SPEC)], ScalingSpec(metric=Metric.CONCURRENCY))[replica.id]
+    assert (result.ready, result.load) == (True, None)
+
+
 def test_an_engine_that_exited_tells_why(agents: Agents, prober: HttpProber) -> None:
     """Its code and the end of its log, bounded: they go into the replica's record."""
     engine = {"phase": "EXITED", "exit_code": 1, "log_tail": "x" * 9_000 + "no such model"}
     replica = agents.answering(_json(_answer(ready=False, engine=engine, detail="d" * 900)))
-    result = prober.probe([(replica, SPEC)])[replica.id]
+    result = prober.probe([(replica, SPEC)], BY_RATE)[replica.id]
     assert (result.engine, result.exit_code) == (EnginePhase.EXITED, 1)
     assert result.log_tail.endswith("no such model")
     assert len(result.log_tail) == 8_000
@@ -164,7 +206,7 @@ def test_an_engine_whose_last_words_are_binary_is_understood(agents: Agents, pro
     """The agent's 16 KB of log are 98 KB of JSON when no byte of them is text."""
     engine = {"phase": "EXITED", "exit_code": 1, "log_tail": "\ufffd" * 16_384}
     replica = agents.answering(_json(_answer(ready=False, engine=engine)))
-    assert prober.probe([(replica, SPEC)])[replica.id].engine is EnginePhase.EXITED
+    assert prober.probe([(replica, SPEC)], BY_RATE)[replica.id].engine is EnginePhase.EXITED
 
 
 @pytest.mark.parametrize(
@@ -173,7 +215,7 @@ def test_an_engine_whose_last_words_are_binary_is_understood(agents: Agents, pro
 def test_another_machine_at_the_address_is_nobody(agents: Agents, prober: HttpProber, changes: dict[str, str]) -> None:
     """Both the id and the boot nonce must be right: clouds reuse addresses, and machines reboot."""
     replica = agents.answering(_json(_answer(**changes)))
-    result = prober.probe([(replica, SPEC)])[replica.id]
+    result = prober.probe([(replica, SPEC)], BY_RATE)[replica.id]
     assert (result.identified, result.ready) == (False, False)
     assert "another machine" in result.detail
 
@@ -202,7 +244,7 @@ def test_what_is_no_answer_is_silence_with_a_reason(
 ) -> None:
     """Garbage, refusals, floods and delays neither raise nor count as ready."""
     replica = agents.answering(handler)
-    result = prober.probe([(replica, SPEC)])[replica.id]
+    result = prober.probe([(replica, SPEC)], BY_RATE)[replica.id]
     assert (result.identified, result.ready) == (False, False)
     assert detail in result.detail
 
@@ -212,7 +254,7 @@ def test_a_redirect_is_not_followed(agents: Agents, prober: HttpProber) -> None:
     agents.answering(_json(_answer()), "elsewhere")
     headers = {"Location": f"{agents.url}/elsewhere/_sailplane/probe"}
     replica = agents.answering(_raw(b"", status=307, headers=headers))
-    assert "HTTP 307" in prober.probe([(replica, SPEC)])[replica.id].detail
+    assert "HTTP 307" in prober.probe([(replica, SPEC)], BY_RATE)[replica.id].detail
     assert len(agents.seen) == 1
 
 
@@ -222,7 +264,7 @@ def test_a_redirect_is_not_followed(agents: Agents, prober: HttpProber) -> None:
 def test_nobody_at_the_address_is_silence(prober: HttpProber, url: str) -> None:
     """A refused connection, a name that does not resolve, an address that is none."""
     replica = _replica(url)
-    result = prober.probe([(replica, SPEC)])[replica.id]
+    result = prober.probe([(replica, SPEC)], BY_RATE)[replica.id]
     assert not result.identified
     assert "cannot be reached" in result.detail
 
@@ -231,7 +273,7 @@ def test_a_listener_that_never_accepts_is_silence(prober: HttpProber) -> None:
     """The connection stands in the kernel's queue; nobody speaks."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         replica = _replica(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        assert "did not answer" in prober.probe([(replica, SPEC)])[replica.id].detail
+        assert "did not answer" in prober.probe([(replica, SPEC)], BY_RATE)[replica.id].detail
 
 
 def test_all_are_asked_at_once(agents: Agents, prober: HttpProber) -> None:
@@ -240,7 +282,7 @@ def test_all_are_asked_at_once(agents: Agents, prober: HttpProber) -> None:
     silent = agents.answering(_never, "silent")
     targets = [(replace((healthy, silent)[number % 2], id=f"svc-{number}"), SPEC) for number in range(40)]
     started = time.monotonic()
-    results = prober.probe(targets)
+    results = prober.probe(targets, BY_RATE)
     assert time.monotonic() - started < 2 * (SPEC.timeout_s + 1)
     assert results.keys() == {replica.id for replica, _ in targets}
     assert sum("another machine" in result.detail for result in results.values()) == 20
@@ -252,7 +294,7 @@ def test_no_probe_outlasts_the_pass(agents: Agents) -> None:
     prober = HttpProber(KEY, FakeClock(), budget_s=0.2)
     replica = agents.answering(_never)
     started = time.monotonic()
-    assert "within 0.2 s" in prober.probe([(replica, replace(SPEC, timeout_s=60))])[replica.id].detail
+    assert "within 0.2 s" in prober.probe([(replica, replace(SPEC, timeout_s=60))], BY_RATE)[replica.id].detail
     assert time.monotonic() - started < 2
     prober.close()
 
@@ -261,7 +303,7 @@ def test_connections_are_kept_between_passes(agents: Agents, prober: HttpProber)
     """Ten passes over one replica open one connection."""
     replica = agents.answering(_json(_answer()))
     for _ in range(10):
-        assert prober.probe([(replica, SPEC)])[replica.id].ready
+        assert prober.probe([(replica, SPEC)], BY_RATE)[replica.id].ready
     assert len(agents.peers) == 1
 
 
@@ -270,7 +312,7 @@ def test_threads_may_probe_at_the_same_time(agents: Agents) -> None:
     prober = HttpProber(KEY, FakeClock(), budget_s=5.0)
     replica = agents.answering(_json(_answer()))
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda _: prober.probe([(replica, SPEC)])[replica.id].ready, range(64)))
+        results = list(pool.map(lambda _: prober.probe([(replica, SPEC)], BY_RATE)[replica.id].ready, range(64)))
     assert results == [True] * 64
     prober.close()
 
@@ -278,7 +320,7 @@ def test_threads_may_probe_at_the_same_time(agents: Agents) -> None:
 def test_no_targets_no_thread() -> None:
     """A service at zero costs nothing."""
     before = threading.active_count()
-    assert HttpProber(KEY, FakeClock()).probe([]) == {}
+    assert HttpProber(KEY, FakeClock()).probe([], BY_RATE) == {}
     assert threading.active_count() == before
 
 

@@ -22,10 +22,11 @@ _ASKED = frozenset(
 
 
 def observe(runtime: Runtime, state: State) -> Mapping[str, ProbeResult]:
-    """Every answer, by replica id. A replica is asked what its own version's probe says."""
+    """Every answer, by replica id. A replica is asked its own version's probe, and its load by the service's newest scaling."""
     specs = specs_of(runtime, state)
     asked = [replica for replica in state.replicas if replica.status in _ASKED and replica.url]
-    return runtime.prober.probe([(replica, specs[replica.spec_version].probe) for replica in asked])
+    targets = [(replica, specs[replica.spec_version].probe) for replica in asked]
+    return runtime.prober.probe(targets, state.service.spec.scaling)
 
 
 def decide(_runtime: Runtime, state: State, observed: Observed, now: float) -> Decision:

@@ -9,9 +9,11 @@ import os
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
 
 SEEN: list[str] = []  # request lines, in order
 LEFT: list[str] = []  # paths whose client left in the middle
+EXPORTED: list[str] = []  # what /metrics tells, the last one
 GATES: dict[str, threading.Event] = {}
 
 
@@ -36,6 +38,13 @@ class Handler(BaseHTTPRequestHandler):
     def on__open(self, query: str) -> None:
         self.answer(b"")  # first: what the gate lets happen may end this engine
         gate(query).set()
+
+    def on__export(self, query: str) -> None:
+        EXPORTED.append(unquote(query))
+        self.answer(b"")
+
+    def on_metrics(self, _query: str) -> None:
+        self.answer(EXPORTED[-1].encode() if EXPORTED else b"", status=200 if EXPORTED else 404)
 
     def on_headers(self, _query: str) -> None:
         body = json.dumps({"line": self.path, "headers": self.headers.items()}).encode()

@@ -45,6 +45,7 @@ def test_the_probe_tells_identity_and_readiness(agent: Agent) -> None:
         "draining": False,
         "engine": {"phase": "RUNNING", "exit_code": None, "log_tail": ""},
         "interruption_at": None,
+        "load": None,
     }
 
 

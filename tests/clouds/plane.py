@@ -19,6 +19,7 @@ from chalicelib.model import (
     ReplicaStatus,
     Requirement,
     ResourceRequest,
+    ScalingSpec,
     ServiceSpec,
 )
 from chalicelib.ports import Provider
@@ -91,7 +92,8 @@ class BoxProber:
         self._box = box
         self._clock = clock
 
-    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec) -> Mapping[str, ProbeResult]:
+        del scaling
         running = {machine.replica_id for machine in self._box.machines() if machine.running}
         return {replica.id: self._answer(replica, replica.id in running) for replica, _ in targets}
 

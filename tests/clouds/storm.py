@@ -26,6 +26,7 @@ from chalicelib.model import (
     Reason,
     Replica,
     ReplicaStatus,
+    ScalingSpec,
     SpecVersion,
 )
 from chalicelib.ports import Janitor, Provider, Runtime, Store
@@ -339,8 +340,8 @@ class StormProber:
     def __init__(self, agents: BoxProber, storm: Storm) -> None:
         self._agents, self._storm = agents, storm
 
-    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
-        return {name: self._heard(name, answer) for name, answer in self._agents.probe(targets).items()}
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec) -> Mapping[str, ProbeResult]:
+        return {name: self._heard(name, answer) for name, answer in self._agents.probe(targets, scaling).items()}
 
     def _heard(self, name: str, answer: ProbeResult) -> ProbeResult:
         if self._storm.clock.now() < self._storm.silent_until.get(name, -math.inf):

@@ -8,7 +8,16 @@ from dataclasses import replace
 import pytest
 
 from chalicelib.api import views
-from chalicelib.model import ProbeResult, ProbeSpec, Reason, Replica, ReplicaStatus, Requirement, ResourceRequest
+from chalicelib.model import (
+    ProbeResult,
+    ProbeSpec,
+    Reason,
+    Replica,
+    ReplicaStatus,
+    Requirement,
+    ResourceRequest,
+    ScalingSpec,
+)
 from chalicelib.store.memory import MemoryStore
 from tests.clouds.box import Box, Fault, OnPaper
 from tests.clouds.plane import BoxProber, offers
@@ -55,8 +64,8 @@ class _Probers(BoxProber):
     def __init__(self, probers: list[BoxProber]) -> None:
         self._probers = probers
 
-    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
-        answers = [prober.probe(targets) for prober in self._probers]
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec) -> Mapping[str, ProbeResult]:
+        answers = [prober.probe(targets, scaling) for prober in self._probers]
         return {
             replica.id: next(
                 (each[replica.id] for each in answers if each[replica.id].identified), answers[0][replica.id]

@@ -25,6 +25,7 @@ from chalicelib.model import (
     Replica,
     ReplicaStatus,
     Requirement,
+    ScalingSpec,
 )
 from chalicelib.ports import Commit, Settings
 from chalicelib.prober import HttpProber
@@ -66,7 +67,7 @@ class Plane:
 
     def probe(self, address: str) -> ProbeResult:
         replica = replace(self.replica, url=boot.agent_url(address))
-        return self.prober.probe([(replica, ProbeSpec(path="/headers", timeout_s=5))])[replica.id]
+        return self.prober.probe([(replica, ProbeSpec(path="/headers", timeout_s=5))], ScalingSpec())[replica.id]
 
     def end_replica(self) -> None:
         replica = self.world.replicas()[0]

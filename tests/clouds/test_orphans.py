@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from chalicelib.model import LeftoverKind, ProbeResult, ProbeSpec, Replica, ReplicaStatus
+from chalicelib.model import LeftoverKind, ProbeResult, ProbeSpec, Replica, ReplicaStatus, ScalingSpec
 from chalicelib.ports import Janitor
 from tests.clouds.box import Fault
 from tests.clouds.plane import BoxProber, CloudPlane, open_plane, unrecorded
@@ -96,6 +96,6 @@ class Silent(BoxProber):
     def __init__(self, plane: CloudPlane) -> None:
         super().__init__(plane.box, plane.clock)
 
-    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
-        answers = super().probe(targets)
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec) -> Mapping[str, ProbeResult]:
+        answers = super().probe(targets, scaling)
         return {name: replace(answer, identified=False, ready=False) for name, answer in answers.items()}

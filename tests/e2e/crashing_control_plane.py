@@ -21,7 +21,7 @@ from typing import Any
 
 import chalicelib.executor
 from chalicelib import passes
-from chalicelib.model import InstanceStatus, ProbeResult, ProbeSpec, Replica
+from chalicelib.model import InstanceStatus, ProbeResult, ProbeSpec, Replica, ScalingSpec
 from chalicelib.providers.local import processes
 from chalicelib.providers.local.compute import LocalProvider
 from chalicelib.store.dynamodb import DynamoDBStore
@@ -42,7 +42,8 @@ class LifeProber:
     provider: LocalProvider
     clock: FakeClock
 
-    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
+    def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec) -> Mapping[str, ProbeResult]:
+        del scaling
         running = {
             machine.replica_id for machine in self.provider.list_instances() if machine.status is InstanceStatus.RUNNING
         }
