@@ -10,6 +10,8 @@ from benchmarks.skyserve.traces import TICK_S, Trace
 from chalicelib import lifecycle, scaler
 from chalicelib.model import (
     EngineSpec,
+    Limits,
+    Observed,
     ProbeSpec,
     ResourceRequest,
     RouterLoad,
@@ -18,10 +20,11 @@ from chalicelib.model import (
     ScalingSpec,
     Service,
     ServiceSpec,
+    State,
 )
 
 START = 1_700_000_000  # as in peer.py
-LOOK = 0.75  # as in peer.py; a request is counted in its whole second, so both windows hold the same sixty
+LOOK = 1.0  # a quarter of a second after peer.py, when the second it looks in is over: both windows hold the same sixty
 # SkyServe counts looks, the first one included: its 300 s are fifteen looks and over 280 s after the first of them. Ours
 # are 300 s after it. Setting our delays one look shorter makes everything else comparable.
 FIRST_LOOK_S = TICK_S
@@ -37,13 +40,12 @@ class Clocked:
 
     def look(self, counts: Sequence[int], at: int) -> int:
         """The target after a look at second `at`."""
-        window = self.service.spec.scaling.qps_window_s
-        first = max(0, at - int(window) - 5)
+        first = max(0, at - int(self.service.spec.scaling.qps_window_s) - 5)
         counted = tuple((START + first + i, count) for i, count in enumerate(counts[first : at + 1]) if count)
         now = START + at + LOOK
         router = RouterLoad("router", at, now, counted)
         started = time.perf_counter()
-        load = scaler.sample([router], window, stale_after_s=60, now=now)
+        load = scaler.sample(State(self.service, load=(router,)), Observed(), Limits(), now)
         self.service = replace(self.service, scaler=scaler.decide(self.service, load, now).state)
         self.seconds += time.perf_counter() - started
         self.decisions += 1
