@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.skyserve import check, record, spot
 from benchmarks.skyserve.environment import Peer, environment, peer
-from benchmarks.skyserve.traces import ANY, SAME, sample
+from benchmarks.skyserve.traces import ANY, BY_ACCELERATOR_ANY, BY_ACCELERATOR_SAME, SAME, sample
 
 TESTS = Path(__file__).parents[2] / "tests"
 
@@ -33,6 +33,10 @@ def compared(skyserve: Peer, traces: int) -> dict[str, check.Tally]:
     for family in ANY:
         rows[family.__name__] = check.loads(skyserve, sample((family,), traces // 10))
     rows["held_steps, delays as written"] = check.loads(skyserve, sample(SAME[:1], traces // 10), first_look_s=0)
+    for family in BY_ACCELERATOR_SAME:
+        rows[f"{family.__name__} *"] = check.loads(skyserve, sample((family,), traces // 10))
+    for family in BY_ACCELERATOR_ANY:
+        rows[family.__name__] = check.accelerators(skyserve, sample((family,), traces // 20))
     some, all_ = range(traces // 10), range(traces)
     rows["spot and on demand *"] = spot.mixes(skyserve, (spot.random_mixes(seed, lowest_target=1) for seed in all_))
     rows["the same, down to zero"] = spot.mixes(skyserve, (spot.random_mixes(seed, lowest_target=0) for seed in some))
