@@ -150,10 +150,13 @@ TARGETS = {"L4": 0.5, "A100-80GB": 2.0, "H100": 3.5}
 
 
 def one_kind(seed: int) -> Trace:
-    """A map with a single kind in it, and held levels."""
+    """A map with a single kind in it, and held levels.
+
+    They change at a look, so that no window holds exactly what some replicas take: there SkyServe wants one more.
+    """
     chance = random.Random(seed)
     gpu, target = chance.choice(list(TARGETS.items()))
-    stretches = [(1200 + chance.randrange(200, 500), level * target) for level in _levels(chance, 4, lowest=1)]
+    stretches = [(TICK_S * chance.randrange(70, 85), level * target) for level in _levels(chance, 4, lowest=1)]
     return Trace("one kind", seed, {gpu: target}, tuple(stretches), gpus=(gpu,))
 
 
