@@ -72,4 +72,5 @@ def main() -> int:
     return bool(unexplained or unequal)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
