@@ -27,7 +27,7 @@ from chalicelib.actions import (
 )
 from chalicelib.errors import LaunchError, LaunchRefused, Retry, Unauthorized, Unreachable
 from chalicelib.identity import agent_token, boot_token
-from chalicelib.lifecycle import disproved, is_worth_avoiding, moved, refusal
+from chalicelib.lifecycle import budget, disproved, is_worth_avoiding, moved, refusal
 from chalicelib.model import (
     CapacityType,
     Event,
@@ -248,6 +248,8 @@ class Execution:
         return None if known == service.zones else replace(service, zones=known)
 
     def _write(self, commit: Commit) -> None:
+        service = budget.settled(self.state, commit.service, commit.replicas, self._runtime.clock.now())
+        commit = replace(commit, service=service)
         self._runtime.store.commit(self.lease.service, self.lease, commit)
         self.state = _applied(self.state, commit)
         if self._known is not None:

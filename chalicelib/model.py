@@ -341,6 +341,15 @@ class SpotSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetSpec:
+    """What a service's machines may cost; None = no limit. `lifecycle.budget` says how it is kept."""
+
+    max_usd_per_hour: float | None = None
+    max_usd_per_month: float | None = None  # calendar months, UTC
+    shut_down: bool = False  # when the month's is spent: remove what runs, instead of starting nothing more
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingSpec:
     """How clients reach replicas."""
 
@@ -371,6 +380,7 @@ class ServiceSpec:
     resources: ResourceRequest
     engine: EngineSpec
     spot: SpotSpec = SpotSpec()
+    budget: BudgetSpec = BudgetSpec()
     max_surge: int = 1
     drain_timeout_s: float = 120.0  # SkyServe's
     # A digest of everything a running replica depends on (resources, engine). Two versions with the same digest differ
@@ -420,6 +430,14 @@ class ZoneMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class Spend:
+    """What the machines of a service that are gone have cost in the calendar month (UTC) that began at `month_at`."""
+
+    month_at: float = 0.0
+    usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A service's record. `version` is the store's optimistic lock, 0 before the first write.
 
@@ -438,6 +456,8 @@ class Service:
     deleting: bool = False
     was_ready: bool = False  # some replica has been READY since the service was created or last woken from zero
     zones: tuple[ZoneMemory, ...] = ()  # the executor's to write, in the transaction of the event that changes it
+    spend: Spend = Spend()  # the executor's to write too, in the transaction that ends a replica
+    held_by_budget: bool = False  # the latest launch that was wanted could not be afforded
     version: int = 0
 
 

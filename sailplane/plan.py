@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from chalicelib import optimizer
-from chalicelib.errors import NoFeasibleOffer, SpecError
+from chalicelib.errors import Invalid, NoFeasibleOffer, SpecError
+from chalicelib.lifecycle import budget
 from chalicelib.model import CapacityType, Offer, Rejected, ResourceRequest, ScalingSpec, ServiceSpec
 from chalicelib.spec import Parsed, require_reachable_workdir
 
@@ -42,6 +44,20 @@ class Plan:
         return self._usd_per_hour(
             wanted, max(map(_price, self.candidates)), max(map(_price, self.stand_ins), default=0.0)
         )
+
+    @property
+    def budget(self) -> str:
+        """What the service's budget means at these prices, in a sentence; empty when it has none."""
+        limit, least = self.spec.budget, self.usd_per_hour(self.spec.scaling.min_replicas)
+        told = []
+        if limit.max_usd_per_hour is not None:
+            fit = int(limit.max_usd_per_hour / _price(self.chosen)) if _price(self.chosen) else "all"
+            told.append(f"${limit.max_usd_per_hour:,.2f} an hour, which {fit} of the chosen machines fit")
+        if limit.max_usd_per_month is not None:
+            days = limit.max_usd_per_month / least / 24 if least else math.inf
+            lasts = "the least replicas fit" if days >= 31 else f"the least replicas use up in {days:.1f} days"
+            told.append(f"${limit.max_usd_per_month:,.2f} a month, which {lasts}")
+        return "; ".join(told)
 
     @property
     def providers(self) -> frozenset[str]:
@@ -83,12 +99,15 @@ def make(parsed: Parsed, market: Sequence[Offer], providers: Sequence[str], pric
 
     Raises:
         NoFeasibleOffer: with the wish that cannot be met and the nearest that can.
+        Invalid: one machine alone would be above the service's hourly budget.
     """
     resources, spot = parsed.spec.resources, parsed.spec.spot
     placement = optimizer.decide(optimizer.Request(resources, tuple(providers), spot=spot), market, now)
     if not placement.ranked:
         infeasible = optimizer.explain(resources, market, providers)
         raise NoFeasibleOffer(infeasible.message, infeasible.suggestions)
+    if refused := budget.too_dear(parsed.spec.budget, placement.ranked[0]):
+        raise Invalid(refused)
     stand_ins, unmet = _stand_ins(parsed.spec, market, providers, now)
     return Plan(
         name=parsed.name,
@@ -196,6 +215,7 @@ def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
         "worst_case_usd_per_hour": round(worst, 6),
         "worst_case_usd_per_month": round(worst * HOURS_PER_MONTH, 2),
         "costs_include": "machines",
+        "budget": plan.budget,
         "prices_as_of": plan.prices_as_of,
     }
 

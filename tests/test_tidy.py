@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chalicelib.optimizer": {"chalicelib.optimizer", "chalicelib.model", "chalicelib.actions"},
     "chalicelib.lifecycle": {
         "chalicelib.lifecycle",
+        "chalicelib.scaler",  # who stays when fewer are wanted
         "chalicelib.optimizer",  # how many replicas of which kind are wanted
         "chalicelib.scaler",  # who stays when fewer are wanted
         "chalicelib.model",
@@ -146,6 +147,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replica_agent": {"replica_agent", "aiohttp", "multidict", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
+    # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
+    "sailplane.sim": {"sailplane.sim", "chalicelib", "edge_router", "numpy", "scipy", "matplotlib"},
     "sailplane": {
         "sailplane",
         "chalicelib",

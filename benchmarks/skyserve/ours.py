@@ -45,7 +45,7 @@ class Clocked:
         now = START + at + LOOK
         router = RouterLoad("router", at, now, counted)
         started = time.perf_counter()
-        load = scaler.sample(State(self.service, load=(router,)), Observed(), Limits(), now)
+        load = scaler.sample(State(self.service, (), (router,)), Observed(), Limits(), now)
         self.service = replace(self.service, scaler=scaler.decide(self.service, load, now).state)
         self.seconds += time.perf_counter() - started
         self.decisions += 1

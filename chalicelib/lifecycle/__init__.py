@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chalicelib.lifecycle import budget
 from chalicelib.lifecycle.launches import Launches, decide_launches, wanted_mix
 from chalicelib.lifecycle.readiness import decide_readiness
 from chalicelib.lifecycle.reconcile import decide_reconcile, is_orphan
@@ -11,6 +12,7 @@ from chalicelib.lifecycle.status import service_status
 
 __all__ = [
     "Launches",
+    "budget",
     "decide_launches",
     "decide_readiness",
     "decide_reconcile",

@@ -18,6 +18,7 @@ from chalicelib.actions import (
     Terminate,
     TerminateOrphan,
 )
+from chalicelib.lifecycle import budget
 from chalicelib.lifecycle.launches import current_and_stale, wanted_mix
 from chalicelib.lifecycle.records import moved
 from chalicelib.model import (
@@ -68,7 +69,7 @@ def decide_reconcile(
         if replica.status.is_active and not isinstance(action, Drain | Terminate):
             staying.append(replica)
     # Who has to leave is not saved in its old state.
-    for leaving in _retire(state.service, staying):
+    for leaving in _retire(budget.within(state, now), staying):
         judged[leaving.replica.id] = leaving
     actions = [action for action in judged.values() if action is not None]
     actions += _orphans(state, observed, limits, now)
@@ -268,11 +269,11 @@ def _surplus(service: Service, current: Sequence[Replica], wanted: Mix) -> list[
     A change of the mix alone takes nobody away who serves before as many as the target are ready without: one that
     stands in goes when the spot replica is ready, not when it is asked for.
     """
-    spec = service.spec.scaling
+    scaling = service.spec.scaling
     standing_in = [replica for replica in current if is_fallback(service.spec, replica)]
     own = [replica for replica in current if replica not in standing_in]
-    surplus = _least_useful(spec, standing_in, len(standing_in) - wanted.fallback)
-    surplus += _least_useful(spec, own, len(own) - wanted.own)
+    surplus = _least_useful(scaling, standing_in, len(standing_in) - wanted.fallback)
+    surplus += _least_useful(scaling, own, len(own) - wanted.own)
     ready = [replica for replica in surplus if replica.status is ReplicaStatus.READY]
     spare = sum(replica.status is ReplicaStatus.READY for replica in current) - service.scaler.target
     kept = ready[max(0, spare) :]

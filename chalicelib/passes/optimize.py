@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from chalicelib import optimizer
 from chalicelib.actions import Decision, Launch
-from chalicelib.lifecycle import decide_launches, new_replica
+from chalicelib.lifecycle import budget, decide_launches, new_replica
 from chalicelib.model import (
     CapacityType,
     Location,
@@ -41,7 +41,8 @@ def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> D
         placing = _Placing(runtime, state, now)
         launches += placing.launches(placing.on_demand, wanted.fallback, why)
         launches += placing.launches(placing.own, _unpaused(service, wanted.slots, now, why), why)
-    return Decision(tuple(launches), (*why, *(launch.why for launch in launches)))
+    actions, held = budget.affordable(state, launches, now)
+    return Decision(tuple(actions), (*why, *filter(None, [held]), *(action.why for action in actions)))
 
 
 def _avoided(service: Service, now: float) -> Iterable[str]:

@@ -144,6 +144,7 @@ class ReplicaPolicy(Section):
     look_ahead: bool = Field(
         default=False, description="Launch for the load that the trend expects when a new replica would be ready."
     )
+    schedule: list[Schedule] = Field(default=[], description="The bounds by time of the day, week or year.")
     num_overprovision: Count | None = Field(default=None, description="Replicas beyond what the load asks for.")
     dynamic_ondemand_fallback: bool = Field(
         default=False, description="On-demand replicas stand in for spot ones that are not ready."
@@ -164,7 +165,6 @@ class ReplicaPolicy(Section):
     spot_zone_backoff: bool = Field(
         default=False, description="dynamic_fallback: ask a zone that refused again after a doubling time, not at once."
     )
-    schedule: list[Schedule] = Field(default=[], description="The bounds by time of the day, week or year.")
 
     @field_validator("target")
     @classmethod
@@ -313,7 +313,7 @@ class Service(Section):
     tls: Annotated[Tls | None, Later("the endpoint has no TLS of its own yet")] = None
     routing: Routing = Routing()
     access: Access = Access()
-    budget: Annotated[Budget | None, Later("spending limits are not enforced yet")] = None
+    budget: Budget | None = None
     update: Update = Update()
 
     @field_validator("replicas")

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pydantic import BaseModel
 
 from chalicelib.model import (
+    BudgetSpec,
     EngineSpec,
     Metric,
     ProbeSpec,
@@ -45,6 +46,7 @@ def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
         resources=ResourceRequest(_groups(resources)),
         engine=_engine(file, resources, envs),
         spot=_spot(file.service),
+        budget=_budget(file.service),
         max_surge=file.service.update.max_surge,
     )
     return replace(spec, fingerprint=_fingerprint(spec, file, resources))
@@ -127,6 +129,13 @@ def _spot(service: Service) -> SpotSpec:
         zone_memory_s=policy.spot_zone_memory_seconds or 0.0,
         zone_backoff=policy.spot_zone_backoff,
     )
+
+
+def _budget(service: Service) -> BudgetSpec:
+    given = service.budget
+    if given is None:
+        return BudgetSpec()
+    return BudgetSpec(given.max_usd_per_hour, given.max_usd_per_month, shut_down=given.action == "shut_down")
 
 
 def _routing(service: Service) -> RoutingSpec:

@@ -73,6 +73,8 @@ def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -
     ]
     if plan.worst_usd_per_hour > plan.usd_per_hour(scaling.most_replicas):
         facts.append(("Worst case, all cheaper offers sold out:", _cost(plan.worst_usd_per_hour)))
+    if plan.budget:
+        facts.append(("Budget:", plan.budget))
     out.data("\n".join([*output.aligned(facts, (False, False)), ""]))
     shown = plan.candidates if everything else plan.best_of_each
     out.table(_HEADING, [_row(offer, chosen=offer is plan.chosen) for offer in shown], _FLUSH_RIGHT)

@@ -260,3 +260,17 @@ def test_the_installed_command_plans_a_file(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert "Standard_NC48ads_A100_v4" in result.stdout
     assert result.stderr == f"Next: sailplane up '{source}' -n NAME\n"
+
+
+def test_a_budget_is_held_against_the_plan() -> None:
+    """How many machines it has room for and how long it lasts; one that has room for none is refused with exit code 3."""
+    limited = "service: {readiness_probe: /, ports: 80, replicas: 2, budget: {max_usd_per_hour: %s, max_usd_per_month: 100}}\n"
+    file = limited + "resources: {infra: aws, accelerators: L4}\nrun: serve"
+    usd = planned(file % 9)["candidates"][0]["price_usd_per_hour"]
+    told = planned(file % 9)["budget"]
+    assert told.startswith(f"$9.00 an hour, which {int(9 / usd)} of the chosen machines fit; $100.00 a month")
+    assert f"in {100 / usd / 2 / 24:.1f} days" in told
+    assert told in plan(file % 9).stdout
+    refused = plan(file % 0.01)
+    assert refused.exit_code == Exit.INVALID
+    assert "nothing could ever be launched" in refused.stderr

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chalicelib import spec
 from chalicelib.errors import SpecError
-from chalicelib.model import Metric, ProbeSpec, Requirement, ScalingSpec, ScheduledBounds, ServiceSpec
+from chalicelib.model import BudgetSpec, Metric, ProbeSpec, Requirement, ScalingSpec, ScheduledBounds, ServiceSpec
 
 EVERYTHING = Path(__file__).with_name("corpus") / "everything.yaml"
 
@@ -64,6 +64,7 @@ def test_every_field_of_the_core_is_filled() -> None:
         ),
     )
     assert (full.spec.routing.mode, full.spec.routing.wait_for_replica_s) == ("resolve", 20)
+    assert full.spec.budget == BudgetSpec(20, 5000, shut_down=True)
     assert (full.spec.max_surge, full.spec.engine.port, full.spec.engine.workdir) == (2, 9001, ".")
     assert full.spec.engine.envs == (("MODEL", "tiny"), ("SIZE", "13"), ("FAST", "True"))
     (group,) = full.spec.resources.groups
@@ -88,7 +89,7 @@ def test_nothing_given_is_silently_ignored() -> None:
     named = [line.split(": ")[0] for line in spec.parse(EVERYTHING.read_text()).not_acted_on]
     assert sorted(named) == sorted(
         [
-            *("file_mounts", "secrets", "service.access.keys", "service.budget", "service.load_balancing_policy"),
+            *("file_mounts", "secrets", "service.access.keys", "service.load_balancing_policy"),
             "resources.network_tier",
             *(f"service.routing.{name}" for name in ("mode", "wait_for_replica_s", "sticky_header")),
             *("service.tls", "service.update.mode"),
