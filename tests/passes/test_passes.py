@@ -107,7 +107,7 @@ def test_scale_to_zero_and_wake() -> None:
         w.store.record_load("svc", "edge", seq, (), w.clock.now())
         w.tick()
     assert w.cloud.machines == {}
-    assert service_status(w.state().service, w.state().replicas)[0] is ServiceStatus.IDLE
+    assert service_status(w.state().service, w.state().replicas, w.clock.now())[0] is ServiceStatus.IDLE
     table = w.store.table("svc")
     assert table is not None
     assert table.status is ServiceStatus.IDLE
@@ -131,7 +131,7 @@ def test_an_engine_that_exits_fails_slowly() -> None:
             machine.exit_code = 1
         w.tick()
     assert 4 <= len(w.cloud.started) <= 6  # at 0, 10, 30, 70, 150, 310 s
-    status, message = service_status(w.state().service, w.state().replicas)
+    status, message = service_status(w.state().service, w.state().replicas, w.clock.now())
     assert status is ServiceStatus.FAILED
     assert "no such model" in message
 
@@ -212,7 +212,7 @@ def test_a_broken_update_leaves_the_old_version_serving() -> None:
         w.tick()
         assert w.routed() == old
         assert len(w.cloud.machines) <= 3
-    status, message = service_status(w.state().service, w.state().replicas)
+    status, message = service_status(w.state().service, w.state().replicas, w.clock.now())
     assert status is ServiceStatus.READY
     assert "no such model" in message
 
