@@ -1,16 +1,16 @@
 """Recorded traffic through the whole stack on this machine, while its replicas are preempted.
 
-    python benchmarks/replay.py [--trace FILE] [--minutes 5] [--speed 1] [--every 30] [--policy least_load]
+    python benchmarks/replay.py [--trace FILE] [--minutes 5] [--speed 1] [--every 30] [--notices 0 2 10] [--min 2] [--max 4]
 
 FILE is a CSV of requests with the columns TIMESTAMP, ContextTokens and GeneratedTokens, as those of Azure's LLM inference
 traces of 2023 (https://github.com/Azure/AzurePublicDataset, CC-BY-4.0); without one, a generated load of 5 requests a second
 is sent. Control plane, router and agents are the shipped ones, the engine makes tokens at a steady pace, and the clients are
 OpenAI's own, which follow redirects and retry twice: half of the requests stream, half do not.
 
-Every `--every` seconds a ready replica is taken, with each of the `--notices` in turn; 0 is a machine that dies without
-a word. A request that had
-begun to answer on a taken machine when that went is excused and counted apart. Every other request must be answered in full,
-after as many retries as the client makes by itself. Ends with 1 if one was not.
+Every `--every` seconds after the last one has been replaced, a ready replica is taken, with each of the `--notices` in turn;
+0 is a machine that dies without a word to anybody. A request that had begun to answer on a taken machine when that went is
+excused and counted apart. Every other one must be answered in full, after as many retries as the client makes by itself.
+Ends with 1 if one was not. Everything shares this machine's cores: latencies are for comparing runs.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class Clients:
         asked: Any = {
             "model": "tokens",
             "max_tokens": request.tokens,
-            "messages": [{"role": "user", "content": "four" * request.prompt}],
+            "messages": [{"role": "user", "content": text_of(request)}],
             "extra_headers": {"X-Request": number},
         }
         completions = self._client.chat.completions
@@ -314,6 +314,11 @@ def report(fates: Sequence[Fate], watch: Watch) -> int:
         if judged(fate, watch.taken) == "LOST":
             print(f"LOST at {fate.request.at_s:.1f} s: {fate}")
     return 1 if verdicts["LOST"] else 0
+
+
+def text_of(request: Request) -> str:
+    """A prompt of so many tokens. People's have 3.5 to 4.5 letters a token, so that hardly two of them are equally long."""
+    return "x" * int(request.prompt * random.Random(request.at_s).uniform(3.5, 4.5))
 
 
 def paced_s(request: Request) -> float:
