@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from functools import partial
 
+from chalicelib import optimizer
 from chalicelib.actions import (
     Action,
     Decision,
@@ -26,8 +27,9 @@ from chalicelib.actions import (
 )
 from chalicelib.errors import LaunchError, LaunchRefused, Retry, Unauthorized, Unreachable
 from chalicelib.identity import agent_token, boot_token
-from chalicelib.lifecycle import disproved, is_worth_avoiding, moved, refusal
+from chalicelib.lifecycle import budget, disproved, is_worth_avoiding, moved, refusal
 from chalicelib.model import (
+    CapacityType,
     Event,
     Instance,
     LaunchRequest,
@@ -35,10 +37,13 @@ from chalicelib.model import (
     Reason,
     Replica,
     ReplicaStatus,
+    Service,
     ServiceSpec,
     State,
     Unavailable,
+    ZoneMemory,
 )
+from chalicelib.optimizer import zones
 from chalicelib.ports import Commit, Provider, Runtime
 
 # How many launches' intents go into one transaction, which holds 100 items: three for each, the service and the lease.
@@ -90,9 +95,10 @@ class Execution:
         match action:
             case Save(replica=replica):
                 events = self._events(f"replica.{replica.status.lower()}", action.why, replica.id)
-                self._write(Commit(replicas=(replica,), events=events))
+                self._write(Commit(service=self._zone_served(replica), replicas=(replica,), events=events))
             case SaveService(service=service):
-                service = replace(service, version=self.state.service.version)
+                # What is known of zones may have changed since this was decided, by an earlier action of the same decision.
+                service = replace(service, version=self.state.service.version, zones=self.state.service.zones)
                 self._write(Commit(service=service, events=self._events("service", action.why)))
             case Drain():
                 self._drain(action)
@@ -169,7 +175,8 @@ class Execution:
         what = _described(refused)
         why = f"{replica.id}: {replica.offer.location}: {error.reason}: {error}; {what} for {refused.until - now:.0f} s"
         events = self._events("replica.terminated", why, replica.id)
-        self._write(Commit(replicas=(ended,), unavailable=self._news(refused), events=events))
+        lost = self._zone_lost(replica, error.reason)
+        self._write(Commit(service=lost, replicas=(ended,), unavailable=self._news(refused), events=events))
 
     def _refusals(self, now: float) -> Sequence[Unavailable]:
         """Read once a pass, and only when a launch has its outcome or a machine was taken."""
@@ -177,22 +184,13 @@ class Execution:
             self._known = self._runtime.store.refusals(now)
         return self._known
 
-    def _taken(self, replica: Replica, reason: Reason, why: str) -> tuple[Unavailable, ...]:
-        """Where the cloud has just taken a spot machine back, or never answered, the next one will fare no better."""
-        if not is_worth_avoiding(replica, reason):
-            return ()
-        now = self._runtime.clock.now()
-        return self._news(refusal(replica, reason, why, self._refusals(now), now))
-
     def _news(self, refused: Unavailable) -> tuple[Unavailable, ...]:
         """Nothing to write when it is remembered already: all services would write to the same item."""
         return () if refused in self._refusals(refused.since) else (refused,)
 
     def _drain(self, action: Drain) -> None:
         draining = moved(action.replica, ReplicaStatus.DRAINING, self._runtime.clock.now(), reason=action.reason)
-        taken = self._taken(action.replica, action.reason, action.why)
-        events = self._events("replica.draining", action.why, draining.id)
-        self._write(Commit(replicas=(draining,), unavailable=taken, events=events))
+        self._leave(action, draining)
         self._farewells.append(("agents", partial(self._say_drain, draining)))
 
     def _say_drain(self, replica: Replica) -> str:
@@ -203,11 +201,19 @@ class Execution:
         replica = action.replica
         if replica.status is not ReplicaStatus.TERMINATING:
             now = self._runtime.clock.now()
-            leaving = moved(replica, ReplicaStatus.TERMINATING, now, reason=action.reason)
-            taken = self._taken(replica, action.reason, action.why)
-            events = self._events("replica.terminating", action.why, replica.id)
-            self._write(Commit(replicas=(leaving,), unavailable=taken, events=events))
+            self._leave(action, moved(replica, ReplicaStatus.TERMINATING, now, reason=action.reason))
         self._farewells.append((replica.offer.location.provider, partial(self._remove, replica)))
+
+    def _leave(self, action: Drain | Terminate, leaving: Replica) -> None:
+        """Record who leaves. Where its cloud has taken it, or never answered, the next one will fare no better."""
+        now, before, reason = self._runtime.clock.now(), action.replica, action.reason
+        unavailable: tuple[Unavailable, ...] = ()
+        service: Service | None = None
+        if is_worth_avoiding(before, reason):
+            unavailable = self._news(refusal(before, reason, action.why, self._refusals(now), now))
+            service = self._zone_lost(before, reason)
+        events = self._events(f"replica.{leaving.status.lower()}", action.why, leaving.id)
+        self._write(Commit(service=service, replicas=(leaving,), unavailable=unavailable, events=events))
 
     def _remove(self, replica: Replica) -> str:
         provider = self._provider(replica)
@@ -220,7 +226,30 @@ class Execution:
             return f"{replica.id}: terminate: {error}"
         return ""
 
+    def _zone_lost(self, replica: Replica, reason: Reason) -> Service | None:
+        """The service with what the loss of a spot machine, or its refusal, says about the zone; None when it says nothing."""
+        service, providers = self.state.service, tuple(sorted(self._runtime.providers))
+        spot, loss = service.spec.spot, ZoneMemory(replica.offer.location, self._runtime.clock.now(), reason)
+        if replica.offer.capacity_type is not CapacityType.SPOT or not zones.are_remembered(spot):
+            return None
+        request = optimizer.Request(service.spec.resources, providers, spot=spot)
+        candidates = optimizer.spot_zones(request, self._runtime.market.offers(providers))
+        return self._knowing(zones.lost(service.zones, loss, candidates, spot))
+
+    def _zone_served(self, replica: Replica) -> Service | None:
+        """The service once a new spot replica has become ready in its zone; None when that is no news."""
+        is_first = replica.status is ReplicaStatus.READY and replica.ready_at == replica.status_since
+        if not is_first or replica.offer.capacity_type is not CapacityType.SPOT:
+            return None
+        return self._knowing(zones.ready(self.state.service.zones, replica.offer.location))
+
+    def _knowing(self, known: tuple[ZoneMemory, ...]) -> Service | None:
+        service = self.state.service
+        return None if known == service.zones else replace(service, zones=known)
+
     def _write(self, commit: Commit) -> None:
+        service = budget.settled(self.state, commit.service, commit.replicas, self._runtime.clock.now())
+        commit = replace(commit, service=service)
         self._runtime.store.commit(self.lease.service, self.lease, commit)
         self.state = _applied(self.state, commit)
         if self._known is not None:

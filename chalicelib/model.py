@@ -251,7 +251,7 @@ class Metric(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ScheduledBounds:
-    """Other bounds from each instant of `cron` on, until another entry's instant comes. None leaves the bound as it is."""
+    """Other bounds from each instant of `cron` on, until another entry's comes. None = the one that holds without a schedule."""
 
     cron: str
     timezone: str = "UTC"
@@ -265,7 +265,7 @@ class ScalingSpec:
 
     min_replicas: int = 1
     max_replicas: int = 1
-    target_qps_per_replica: float | None = None
+    target_qps_per_replica: float | None = None  # the lowest one, where they differ by accelerator
     target_qps_by_accelerator: tuple[tuple[str, float], ...] = ()  # ("L4" or "L4:8", qps)
     upscale_delay_s: float = 300.0
     downscale_delay_s: float = 1200.0
@@ -279,23 +279,62 @@ class ScalingSpec:
     schedule: tuple[ScheduledBounds, ...] = ()
 
     @property
+    def target(self) -> float | None:
+        """What one replica can take, in the metric's unit: the least able one of several kinds. None = a fixed number."""
+        return self.target_qps_per_replica if self.metric is Metric.QPS else self.target_per_replica
+
+    @property
+    def fewest_replicas(self) -> int:
+        """The lowest bound that ever holds."""
+        return min([self.min_replicas, *(one.min_replicas for one in self.schedule if one.min_replicas is not None)])
+
+    @property
+    def most_replicas(self) -> int:
+        """The highest bound that ever holds."""
+        return max([self.max_replicas, *(one.max_replicas for one in self.schedule if one.max_replicas is not None)])
+
+    @property
     def initial_replicas(self) -> int:
         """A new service starts one replica even at `min_replicas: 0`, so that its owner sees whether it works."""
         return min(max(self.min_replicas, 1), self.max_replicas)
+
+
+SPOTHEDGE = "dynamic_fallback"  # SkyServe's name for it
 
 
 @dataclass(frozen=True, slots=True)
 class SpotSpec:
     """How spot and on-demand machines are mixed, and where spot ones go. The defaults change nothing.
 
-    The first four are SkyServe's (0.14.1); the others are Sailplane's, each of them off unless asked for.
+    The first four are SkyServe's (0.14.1); the others are Sailplane's, each of them off unless asked for. docs/spot.md says why.
     """
 
-    num_overprovision: int = 0  # spot replicas beyond the target
+    num_overprovision: int = 0  # replicas beyond the target
     dynamic_ondemand_fallback: bool = False  # on-demand replicas stand in for spot ones that are not ready
     base_ondemand_fallback_replicas: int = 0  # of the target, always on demand
-    placer: str = ""  # "" = the cheapest offer; dynamic_fallback (SpotHedge) and others by name
+    placer: str = ""  # "" = the cheapest offer; others by name, see `optimizer.placers`
     max_spot_price_ratio: float | None = None  # leave out spot offers dearer than this share of the on-demand price
+    spread: bool = False  # when every active zone hosts replicas: the one with the fewest instead of the cheapest
+    zone_memory_s: float = (
+        0.0  # how long a zone that took or refused a machine is avoided; 0 = until one is ready there
+    )
+    zone_backoff: bool = (
+        False  # heed remembered refusals under dynamic_fallback, which asks again at once; others always do
+    )
+
+    @property
+    def backs_off(self) -> bool:
+        """Whether a zone that refused is left alone for a doubling time (ADR 12)."""
+        return self.placer != SPOTHEDGE or self.zone_backoff
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetSpec:
+    """What a service's machines may cost; None = no limit. `lifecycle.budget` says how it is kept."""
+
+    max_usd_per_hour: float | None = None
+    max_usd_per_month: float | None = None  # calendar months, UTC
+    shut_down: bool = False  # when the month's is spent: remove what runs, instead of starting nothing more
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +368,7 @@ class ServiceSpec:
     resources: ResourceRequest
     engine: EngineSpec
     spot: SpotSpec = SpotSpec()
+    budget: BudgetSpec = BudgetSpec()
     max_surge: int = 1
     drain_timeout_s: float = 120.0  # SkyServe's
     # A digest of everything a running replica depends on (resources, engine). Two versions with the same digest differ
@@ -344,7 +384,8 @@ class ScalerState:
     """What the autoscaler remembers between passes.
 
     `direction` is the sign of (wanted - target) since `since`. `up_s` and `down_s` are how long each pressure had
-    built up by then; see `scaler.request_rate` for how they fill and drain.
+    built up by then; see `scaler.pressure` for how they fill and drain. `calm_since` is None as long as the burst of a panic
+    lasts; see `scaler.panic`. Everything is an edge and not a level, so that a load which stays as it is writes nothing.
     """
 
     target: int
@@ -352,6 +393,8 @@ class ScalerState:
     since: float = 0.0
     up_s: float = 0.0
     down_s: float = 0.0
+    panicking: bool = False
+    calm_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +404,25 @@ class Backoff:
     failures: int = 0
     retry_at: float = 0.0
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneMemory:
+    """What became of a service's latest spot machine in a zone that has lost or refused one; see `optimizer.zones`."""
+
+    place: Location
+    since: float  # the latest loss or refusal
+    reason: Reason
+    failures: int = 1  # in a row; 0 since a replica was ready there
+    is_preempting: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """What the machines of a service that are gone have cost in the calendar month (UTC) that began at `month_at`."""
+
+    month_at: float = 0.0
+    usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +443,9 @@ class Service:
     backoff: Backoff = field(default_factory=Backoff)
     deleting: bool = False
     was_ready: bool = False  # some replica has been READY since the service was created or last woken from zero
+    zones: tuple[ZoneMemory, ...] = ()  # the executor's to write, in the transaction of the event that changes it
+    spend: Spend = Spend()  # the executor's to write too, in the transaction that ends a replica
+    held_by_budget: bool = False  # the latest launch that was wanted could not be afforded
     version: int = 0
 
 
@@ -427,10 +492,20 @@ class RouterLoad:
 
 @dataclass(frozen=True, slots=True)
 class LoadSample:
-    """The load on a service. `valid=False` means "not known", which never scales anything down."""
+    """The load on a service in one pass, and who is there to carry it.
 
-    qps: float
+    Loads are totals in the metric's unit: requests per second, or the sum of what the ready replicas report.
+    `valid=False` means "not all of it is known": what is known may scale up, nothing is ever scaled down.
+    """
+
+    stable: float  # over the stable window
     valid: bool
+    panic: float = 0.0  # over the panic window, if there is one
+    expected: float | None = None  # when a replica launched now would be ready; None = no trend, or not asked for
+    asked: bool = False  # a router has counted a request within the stable window
+    ready: int = 0  # replicas
+    # What each live replica of the current version can take, in the order in which they stay; only where targets differ.
+    capacities: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

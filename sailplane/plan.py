@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from chalicelib import optimizer
-from chalicelib.errors import NoFeasibleOffer, SpecError
+from chalicelib.errors import Invalid, NoFeasibleOffer, SpecError
+from chalicelib.lifecycle import budget
 from chalicelib.model import CapacityType, Offer, Rejected, ResourceRequest, ScalingSpec, ServiceSpec
 from chalicelib.spec import Parsed, require_reachable_workdir
 
@@ -25,6 +27,9 @@ class Plan:
     why: str
     left_out: tuple[Rejected, ...]
     not_acted_on: tuple[str, ...]
+    stand_ins: tuple[
+        Offer, ...
+    ]  # on-demand offers beside spot ones, best first; empty when none is wanted, or to be had
     prices_as_of: str
     prices_age_s: float
 
@@ -33,9 +38,26 @@ class Plan:
         return self.candidates[0]
 
     @property
-    def dearest(self) -> Offer:
-        """What is bought when everything else is sold out."""
-        return max(self.candidates, key=lambda offer: offer.price_usd_per_hour)
+    def worst_usd_per_hour(self) -> float:
+        """The most replicas of both kinds, none of the spot ones ready, each bought when everything cheaper is sold out."""
+        wanted = optimizer.mix(self.spec, optimizer.largest_target(self.spec), ready=0)
+        return self._usd_per_hour(
+            wanted, max(map(_price, self.candidates)), max(map(_price, self.stand_ins), default=0.0)
+        )
+
+    @property
+    def budget(self) -> str:
+        """What the service's budget means at these prices, in a sentence; empty when it has none."""
+        limit, least = self.spec.budget, self.usd_per_hour(self.spec.scaling.min_replicas)
+        told = []
+        if limit.max_usd_per_hour is not None:
+            fit = int(limit.max_usd_per_hour / _price(self.chosen)) if _price(self.chosen) else "all"
+            told.append(f"${limit.max_usd_per_hour:,.2f} an hour, which {fit} of the chosen machines fit")
+        if limit.max_usd_per_month is not None:
+            days = limit.max_usd_per_month / least / 24 if least else math.inf
+            lasts = "the least replicas fit" if days >= 31 else f"the least replicas use up in {days:.1f} days"
+            told.append(f"${limit.max_usd_per_month:,.2f} a month, which {lasts}")
+        return "; ".join(told)
 
     @property
     def providers(self) -> frozenset[str]:
@@ -52,9 +74,17 @@ class Plan:
             )
         return tuple(best.values())
 
-    def usd_per_hour(self, replicas: int, offer: Offer | None = None) -> float:
-        """What the machines of so many replicas cost at the chosen offer, or at another."""
-        return replicas * self.spec.engine.num_nodes * (offer or self.chosen).price_usd_per_hour
+    def usd_per_hour(self, target: int) -> float:
+        """What the machines cost at a target while all is well: every replica ready, at the best offer of its kind."""
+        wanted = optimizer.mix(self.spec, target, ready=target + self.spec.spot.num_overprovision)
+        return self._usd_per_hour(wanted, _price(self.chosen), _price(self.stand_ins[0]) if self.stand_ins else 0.0)
+
+    def _usd_per_hour(self, wanted: optimizer.Mix, own_usd: float, stand_in_usd: float) -> float:
+        return self.spec.engine.num_nodes * (wanted.own * own_usd + wanted.fallback * stand_in_usd)
+
+
+def _price(offer: Offer) -> float:
+    return offer.price_usd_per_hour
 
 
 def make(parsed: Parsed, market: Sequence[Offer], providers: Sequence[str], prices_as_of: str, now: float) -> Plan:
@@ -69,21 +99,39 @@ def make(parsed: Parsed, market: Sequence[Offer], providers: Sequence[str], pric
 
     Raises:
         NoFeasibleOffer: with the wish that cannot be met and the nearest that can.
+        Invalid: one machine alone would be above the service's hourly budget.
     """
-    resources = parsed.spec.resources
-    placement = optimizer.decide(optimizer.Request(resources, tuple(providers)), market, now)
+    resources, spot = parsed.spec.resources, parsed.spec.spot
+    placement = optimizer.decide(optimizer.Request(resources, tuple(providers), spot=spot), market, now)
     if not placement.ranked:
         infeasible = optimizer.explain(resources, market, providers)
         raise NoFeasibleOffer(infeasible.message, infeasible.suggestions)
+    if refused := budget.too_dear(parsed.spec.budget, placement.ranked[0]):
+        raise Invalid(refused)
+    stand_ins, unmet = _stand_ins(parsed.spec, market, providers, now)
     return Plan(
         name=parsed.name,
         spec=parsed.spec,
         candidates=placement.ranked,
         why=placement.why,
-        left_out=(*placement.rejected, *_lacking(resources, market, providers)),
+        left_out=(*placement.rejected, *unmet, *_lacking(resources, market, providers)),
         not_acted_on=(*parsed.not_acted_on, *_workdir(parsed.spec, placement.ranked)),
+        stand_ins=stand_ins,
         prices_as_of=prices_as_of,
         prices_age_s=max(0.0, now - _epoch_s(prices_as_of)) if prices_as_of else 0.0,
+    )
+
+
+def _stand_ins(
+    service: ServiceSpec, market: Sequence[Offer], providers: Sequence[str], now: float
+) -> tuple[tuple[Offer, ...], tuple[Rejected, ...]]:
+    """On-demand offers for a service that may need them; or why there is none, which is no reason to refuse its spot replicas."""
+    if not optimizer.mix(service, optimizer.largest_target(service), ready=0).fallback:
+        return (), ()
+    request = optimizer.Request(optimizer.on_demand(service.resources), tuple(providers))
+    placement = optimizer.decide(request, market, now)
+    return placement.ranked, () if placement.ranked else (
+        Rejected("on-demand replicas beside spot ones", placement.why),
     )
 
 
@@ -132,8 +180,7 @@ def shown_path(path: str) -> str:
 def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
     """The plan as one JSON object. Candidates are the best place of each machine type, or `everything`."""
     probe, scaling = plan.spec.probe, plan.spec.scaling
-    most = plan.usd_per_hour(scaling.max_replicas)
-    worst = plan.usd_per_hour(scaling.max_replicas, plan.dearest)
+    most, worst = plan.usd_per_hour(scaling.max_replicas), plan.worst_usd_per_hour
     return {
         "name": plan.name,
         "probe_method": probe.method,
@@ -168,6 +215,7 @@ def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
         "worst_case_usd_per_hour": round(worst, 6),
         "worst_case_usd_per_month": round(worst * HOURS_PER_MONTH, 2),
         "costs_include": "machines",
+        "budget": plan.budget,
         "prices_as_of": plan.prices_as_of,
     }
 

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any, TypeVar
 
 from chalicelib import lifecycle, passes
-from chalicelib.errors import LaunchError, Unreachable
+from chalicelib.errors import LaunchError, NoCapacity, Unreachable
 from chalicelib.model import (
     CapacityType,
     EnginePhase,
@@ -29,12 +29,14 @@ from chalicelib.model import (
     Replica,
     ReplicaLoad,
     ReplicaStatus,
+    Requirement,
     ResourceRequest,
     RoutingSpec,
     ScalingSpec,
     Service,
     ServiceSpec,
     SpecVersion,
+    SpotSpec,
     State,
 )
 from chalicelib.ports import Commit, Runtime, Settings, Store
@@ -124,6 +126,7 @@ class FakeCloud:
     ready_at_once: bool = True
     lose_answers: int = 0  # how many of the next launches do their work and then answer nothing
     refusal: LaunchError | None = None
+    sold_out: set[Location] = field(default_factory=set)  # of spot machines
     down: bool = False
     machines: dict[str, Machine] = field(default_factory=dict)
     started: Counter[str] = field(default_factory=Counter)
@@ -140,6 +143,8 @@ class FakeCloud:
         if self.refusal is not None:
             raise self.refusal
         replica = request.replica
+        if replica.offer.capacity_type is CapacityType.SPOT and replica.offer.location in self.sold_out:
+            raise NoCapacity("no spot machine left")
         if replica.id not in self.machines:
             self._start(replica)
         if self.lose_answers:
@@ -233,6 +238,23 @@ def offer(provider: str = "local", zone: str = "a", usd: float = 1.0) -> Offer:
     return Offer(Location(provider, "here", zone), "box", 4, 16, CapacityType.ON_DEMAND, usd)
 
 
+def spot_offers(*zones: str, provider: str = "local") -> tuple[Offer, ...]:
+    """Machines without accelerators, on spot in each zone, the first being the cheapest, and on demand at $1."""
+    on_demand = [offer(provider, zone) for zone in zones]
+    return (
+        *on_demand,
+        *(
+            replace(one, capacity_type=CapacityType.SPOT, price_usd_per_hour=0.3 + number / 100)
+            for number, one in enumerate(on_demand)
+        ),
+    )
+
+
+def on_spot(wanted: ServiceSpec, **policy: Any) -> ServiceSpec:
+    """The same service on spot machines; keyword arguments go to its spot policy."""
+    return replace(wanted, resources=ResourceRequest(((Requirement(use_spot=True),),)), spot=SpotSpec(**policy))
+
+
 def spec(fingerprint: str = "v1", max_surge: int = 1, drain_timeout_s: float = 30.0, **scaling: Any) -> ServiceSpec:
     """A service's specification; keyword arguments go to its scaling."""
     bounds = ScalingSpec(**{"min_replicas": 2, "max_replicas": 2, **scaling})
@@ -252,7 +274,12 @@ class World:
     """A control plane over one fake cloud and, unless another is given, a memory store."""
 
     def __init__(
-        self, *, cloud: FakeCloud | None = None, clock: FakeClock | None = None, store: Store | None = None
+        self,
+        *,
+        cloud: FakeCloud | None = None,
+        clock: FakeClock | None = None,
+        store: Store | None = None,
+        market: tuple[Offer, ...] = (),
     ) -> None:
         self.clock = clock or (cloud.clock if cloud else FakeClock())
         self.cloud = cloud or FakeCloud(self.clock)
@@ -262,7 +289,7 @@ class World:
             ids=FakeIds(),
             store=self.store,
             providers={self.cloud.name: self.cloud},
-            market=FakeMarket((offer(self.cloud.name, "a", 1.0), offer(self.cloud.name, "b", 1.1))),
+            market=FakeMarket(market or (offer(self.cloud.name, "a", 1.0), offer(self.cloud.name, "b", 1.1))),
             prober=FakeProber({self.cloud.name: self.cloud}, self.clock),
             settings=Settings(lease_ttl_s=30.0),
             poke=lambda _name: None,

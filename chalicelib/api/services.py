@@ -173,7 +173,13 @@ def _view(runtime: Runtime, state: State) -> schemas.Service:
 
 
 def _parse(runtime: Runtime, body: schemas.UpdateService) -> spec.Parsed:
-    """What the YAML means. Raises `SpecError`, or `NoFeasibleOffer` when no enabled provider has such a machine."""
+    """What the YAML means.
+
+    Raises:
+        SpecError: something in it is wrong.
+        NoFeasibleOffer: no enabled provider has such a machine.
+        Invalid: one such machine is above the service's hourly budget.
+    """
     enabled = tuple(sorted(runtime.providers))
     market = runtime.market.offers(enabled)
     known = sorted({*catalog.accelerators(), *(offer.accelerator for offer in market if offer.accelerator)})
@@ -184,6 +190,8 @@ def _parse(runtime: Runtime, body: schemas.UpdateService) -> spec.Parsed:
     if placement.chosen is None:
         reason = optimizer.explain(resources, market, enabled)
         raise NoFeasibleOffer(reason.message, reason.suggestions)
+    if refused := lifecycle.budget.too_dear(parsed.spec.budget, placement.chosen):
+        raise Invalid(refused)
     return parsed
 
 

@@ -24,7 +24,7 @@ def service(state: model.State, history: Sequence[model.Replica], edge_url: str,
     return schemas.Service(
         name=record.name,
         status=status,
-        message=message + _refusal(state, gone),
+        message="; ".join(filter(None, (message + _refusal(state, gone), lifecycle.budget.described(state, now)))),
         endpoint=f"{edge_url}/{record.name}",
         version=record.spec_version,
         target=record.scaler.target,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from chalicelib.lifecycle.launches import Launches, decide_launches
+from chalicelib.lifecycle import budget
+from chalicelib.lifecycle.launches import Launches, decide_launches, wanted_mix
 from chalicelib.lifecycle.readiness import decide_readiness
 from chalicelib.lifecycle.reconcile import decide_reconcile, is_orphan
 from chalicelib.lifecycle.records import moved, new_replica, new_service, with_spec
@@ -11,6 +12,7 @@ from chalicelib.lifecycle.status import service_status
 
 __all__ = [
     "Launches",
+    "budget",
     "decide_launches",
     "decide_readiness",
     "decide_reconcile",
@@ -22,5 +24,6 @@ __all__ = [
     "new_service",
     "refusal",
     "service_status",
+    "wanted_mix",
     "with_spec",
 ]

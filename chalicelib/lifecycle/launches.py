@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chalicelib.model import Reason, Replica, ReplicaStatus, Service
+from chalicelib.optimizer import Mix, ceiling, is_fallback, mix
 
 # A machine that the cloud took is not one we pay for while it leaves the books.
 _TAKEN = (Reason.PREEMPTED, Reason.LOST, Reason.INTERRUPTED)
@@ -13,37 +14,53 @@ _TAKEN = (Reason.PREEMPTED, Reason.LOST, Reason.INTERRUPTED)
 
 @dataclass(frozen=True, slots=True)
 class Launches:
-    """`slots` to fill, one new replica each, and why these many."""
+    """Slots to fill, one new replica each, and why these many: with what the service's file asks for, or on demand instead."""
 
     slots: tuple[int, ...]
     why: str
+    fallback: tuple[int, ...] = ()
 
 
 def decide_launches(service: Service, replicas: Sequence[Replica], now: float) -> Launches:
-    """Fill up to the target; during a roll-out up to target + max_surge, old and new together.
+    """Fill up to the mix that is wanted; during a roll-out up to max_surge more, old and new together.
 
-    Machines on their way out count as long as they are billed: never more than max_replicas + max_surge of these.
-    After a failure of the service's own making one replica at a time is tried, when its back-off is over.
+    Machines on their way out count as long as they are billed: never more than `ceiling` of these. When there is not room
+    for all, on-demand replicas come first: they are wanted because spot ones are missing. After a failure of the
+    service's own making one replica at a time is tried, when its back-off is over.
     """
     active = [replica for replica in replicas if replica.status.is_active]
     current, stale = current_and_stale(service, active)
-    target, surge = service.scaler.target, service.spec.max_surge
-    missing = target - len(current)
-    if service.deleting or missing <= 0:
-        return Launches((), f"{len(current)} of {target} replicas exist")
+    wanted, surge = wanted_mix(service, replicas), service.spec.max_surge
+    fallback = sum(is_fallback(service.spec, replica) for replica in current)
+    missing = Mix(max(0, wanted.own - (len(current) - fallback)), max(0, wanted.fallback - fallback))
+    if service.deleting or not missing.total:
+        return Launches((), f"{len(current)} of {wanted} replicas exist")
     if now < service.backoff.retry_at:
-        return Launches((), f"{missing} missing; backing off for {service.backoff.retry_at - now:.0f} s more")
+        return Launches((), f"{missing.total} missing; backing off for {service.backoff.retry_at - now:.0f} s more")
     billed = [replica for replica in replicas if not _is_taken(replica)]
     ready = any(replica.status is ReplicaStatus.READY for replica in current)
     room = min(
-        target + (surge if stale else 0) - len(active),
-        max(service.spec.scaling.max_replicas, target) + surge - len(billed),
-        1 - len(current) if service.backoff.failures and not ready else missing,
+        wanted.total + surge - len(active) if stale else missing.total,
+        ceiling(service.spec) - len(billed),
+        1 - len(current) if service.backoff.failures and not ready else missing.total,
     )
-    count = max(0, min(missing, room))
+    count = max(0, min(missing.total, room))
     if not count:
-        return Launches((), f"{missing} missing; waiting for what is under way")
-    return Launches(_free_slots(replicas, count), f"{missing} missing of {target}: launching {count}")
+        return Launches((), f"{missing.total} missing; waiting for what is under way")
+    slots, first = _free_slots(replicas, count), min(missing.fallback, count)
+    return Launches(slots[first:], f"{missing} missing of {wanted}: launching {count}", slots[:first])
+
+
+def wanted_mix(service: Service, replicas: Sequence[Replica]) -> Mix:
+    """How many replicas are wanted of each kind, seeing who is ready.
+
+    During a roll-out the old ones that serve stand in too, all but the max_surge that are to be replaced next: neither
+    is the whole service bought on demand, nor does the roll-out wait for a spot market that has nothing.
+    """
+    ready = [replica for replica in replicas if replica.status is ReplicaStatus.READY]
+    current, stale = current_and_stale(service, ready)
+    own = sum(not is_fallback(service.spec, replica) for replica in current)
+    return mix(service.spec, service.scaler.target, own + max(0, len(stale) - service.spec.max_surge))
 
 
 def current_and_stale(service: Service, active: Sequence[Replica]) -> tuple[list[Replica], list[Replica]]:

@@ -18,7 +18,8 @@ from chalicelib.actions import (
     Terminate,
     TerminateOrphan,
 )
-from chalicelib.lifecycle.launches import current_and_stale
+from chalicelib.lifecycle import budget
+from chalicelib.lifecycle.launches import current_and_stale, wanted_mix
 from chalicelib.lifecycle.records import moved
 from chalicelib.model import (
     Backoff,
@@ -32,21 +33,16 @@ from chalicelib.model import (
     Reason,
     Replica,
     ReplicaStatus,
+    ScalingSpec,
     Service,
     ServiceSpec,
     State,
 )
+from chalicelib.optimizer import Mix, is_fallback
+from chalicelib.scaler import best_first
 
 # These may have requests in them and are drained; all others are removed at once.
 _SERVED = (ReplicaStatus.READY, ReplicaStatus.NOT_READY)
-# Which replicas are given up first: the less they are worth to a client, the earlier.
-_WORTH = (
-    ReplicaStatus.PENDING,
-    ReplicaStatus.PROVISIONING,
-    ReplicaStatus.STARTING,
-    ReplicaStatus.NOT_READY,
-    ReplicaStatus.READY,
-)
 
 
 def decide_reconcile(
@@ -73,7 +69,7 @@ def decide_reconcile(
         if replica.status.is_active and not isinstance(action, Drain | Terminate):
             staying.append(replica)
     # Who has to leave is not saved in its old state.
-    for leaving in _retire(state.service, staying):
+    for leaving in _retire(budget.within(state, now), staying):
         judged[leaving.replica.id] = leaving
     actions = [action for action in judged.values() if action is not None]
     actions += _orphans(state, observed, limits, now)
@@ -178,12 +174,14 @@ class _Case:
             return _drain_again(self.replica)
         if self.replica.ready_at is None:
             return self._remove("it never served")
-        if self._age_s > self.spec.drain_timeout_s:
+        # Until then a router may have sent it a request, and that one too has all of the drain's time.
+        settled_at = self.replica.status_since + self.limits.routers_settle_s
+        if self.now > settled_at + self.spec.drain_timeout_s:
             return self._remove(f"drained for {self.spec.drain_timeout_s:g} s, its time is up")
         if self._is_taken:
             return self._remove("the cloud took it, as it had announced")
         # Silence by itself proves nothing about its requests, nor does an answer from before the routers had settled.
-        probe, settled_at = self._probe, self.replica.status_since + self.limits.routers_settle_s
+        probe = self._probe
         if probe and probe.identified and probe.at > settled_at and probe.in_flight == 0:
             return self._remove("drained")
         return None
@@ -255,20 +253,36 @@ def _retire(service: Service, active: Sequence[Replica]) -> list[Drain | Termina
     if service.deleting:
         return [_give_up(replica, Reason.USER, "the service is shut down") for replica in active]
     current, stale = current_and_stale(service, active)
-    target = service.scaler.target
+    spec, target = service.spec.scaling, service.scaler.target
     ready_now = sum(replica.status is ReplicaStatus.READY for replica in current)
     # An old replica that serves goes only when a new one is ready in its place, so that a broken version never takes
     # the old one down. One that never served is of no use to anyone.
-    old = _least_useful(stale, len(stale) - max(0, target - ready_now))
+    old = _least_useful(spec, stale, len(stale) - max(0, target - ready_now))
     old += [replica for replica in stale if replica.status not in _SERVED and replica not in old]
     replaced = [_give_up(replica, Reason.REPLACED, f"version {service.spec_version} replaces it") for replica in old]
-    surplus = _least_useful(current, len(current) - target)
-    return replaced + [_give_up(replica, Reason.SCALED_DOWN, f"{target} wanted") for replica in surplus]
+    return replaced + _surplus(service, current, wanted_mix(service, active))
 
 
-def _least_useful(replicas: Sequence[Replica], count: int) -> list[Replica]:
-    ranked = sorted(replicas, key=lambda r: (_WORTH.index(r.status), -r.offer.price_usd_per_hour, -r.generation))
-    return ranked[: max(0, count)]
+def _surplus(service: Service, current: Sequence[Replica], wanted: Mix) -> list[Drain | Terminate]:
+    """The least useful of each kind of which there are too many.
+
+    A change of the mix alone takes nobody away who serves before as many as the target are ready without: one that
+    stands in goes when the spot replica is ready, not when it is asked for.
+    """
+    scaling = service.spec.scaling
+    standing_in = [replica for replica in current if is_fallback(service.spec, replica)]
+    own = [replica for replica in current if replica not in standing_in]
+    surplus = _least_useful(scaling, standing_in, len(standing_in) - wanted.fallback)
+    surplus += _least_useful(scaling, own, len(own) - wanted.own)
+    ready = [replica for replica in surplus if replica.status is ReplicaStatus.READY]
+    spare = sum(replica.status is ReplicaStatus.READY for replica in current) - service.scaler.target
+    kept = ready[max(0, spare) :]
+    return [_give_up(replica, Reason.SCALED_DOWN, f"{wanted} wanted") for replica in surplus if replica not in kept]
+
+
+def _least_useful(spec: ScalingSpec, replicas: Sequence[Replica], count: int) -> list[Replica]:
+    """The scaler has counted on the others to stay."""
+    return best_first(spec, replicas)[::-1][: max(0, count)]
 
 
 def _give_up(replica: Replica, reason: Reason, why: str) -> Drain | Terminate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from chalicelib.lifecycle.launches import wanted_mix
 from chalicelib.model import Replica, ReplicaStatus, Service, ServiceStatus
 
 
@@ -32,7 +33,10 @@ def service_status(service: Service, replicas: Sequence[Replica]) -> tuple[Servi
 
 
 def _figures(service: Service, replicas: Sequence[Replica], ready: int) -> str:
+    wanted = wanted_mix(service, replicas)
     text = f"{ready} of {service.scaler.target} ready"
+    if wanted.total != service.scaler.target:
+        text += f"; {wanted} wanted"
     counts = Counter(replica.status for replica in replicas)
     others = [f"{counts[s]} {s}" for s in ReplicaStatus if counts[s] and s is not ReplicaStatus.READY]
     if others:

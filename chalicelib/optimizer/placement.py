@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
-from chalicelib.model import Location, Offer, Placement, Rejected, Requirement, ResourceRequest, Unavailable
-from chalicelib.optimizer import constraints
+from chalicelib.model import (
+    CapacityType,
+    Location,
+    Offer,
+    Placement,
+    Reason,
+    Rejected,
+    Requirement,
+    ResourceRequest,
+    SpotSpec,
+    Unavailable,
+    ZoneMemory,
+)
+from chalicelib.optimizer import constraints, placers, zones
 from chalicelib.optimizer.infeasible import explain
 
 # Clouds list the same machine at prices that differ in the sixth digit (AWS p4d: 2e-6 between regions). That is no reason
@@ -19,44 +32,121 @@ PRICE_TOLERANCE = 1e-4
 class Request:
     """What is wanted, and what is known that bears on it.
 
-    `hosting` is where the service's active replicas are, one entry each. `providers` are the clouds that may be used.
+    `hosting` is where the service's active replicas of this kind are, one entry each. `providers` are the clouds that may
+    be used. `known` is what the service remembers of zones, `last` the zone that it tried last.
     """
 
     resources: ResourceRequest
     providers: tuple[str, ...]
     unavailable: tuple[Unavailable, ...] = ()
     hosting: tuple[Location, ...] = ()
+    spot: SpotSpec = field(default_factory=SpotSpec)
+    known: tuple[ZoneMemory, ...] = ()
+    last: Location | None = None
 
 
 def decide(request: Request, market: Sequence[Offer], now: float) -> Placement:
     """Rank every feasible offer of `market`.
 
     Preference group first, then price; offers within a relative 1e-4 of the cheapest among them are equals, and of equals
-    the one wins whose region, then zone, hosts fewer of our replicas, then the first by name. The order of `market` never
-    matters. `now` (epoch seconds) tells which refusals still hold.
+    the one wins whose region, then zone, hosts fewer of our replicas, then the first by name. The service's spot policy may
+    put something else before the price (see `placers`). The order of `market` never matters. `now` (epoch seconds) tells which
+    refusals still hold.
     """
     enabled = [offer for offer in dict.fromkeys(market) if offer.location.provider in request.providers]
-    refusals = sorted(request.unavailable, key=lambda one: (-one.until, one.reason, one.message))
+    refusals = sorted(
+        filter(partial(_holds, request), request.unavailable), key=lambda one: (-one.until, one.reason, one.message)
+    )
+    is_dear = _dear(request.spot, enabled)
     groups: dict[int, list[Offer]] = {}
     refused: list[tuple[Offer, Unavailable]] = []
     unfit: list[Offer] = []
+    dear: list[Offer] = []
     for offer in enabled:
         match = constraints.matching(request.resources, offer)
         if match is None:
             unfit.append(offer)
+        elif is_dear(offer):
+            dear.append(offer)
         elif refusal := next((one for one in refusals if one.blocks(offer, now)), None):
             refused.append((offer, refusal))
         else:
             groups.setdefault(match[0], []).append(offer)
-    ranked = tuple(offer for index in sorted(groups) for offer in _ranked(groups[index], request.hosting))
-    rejected = (*_refused(refused, now), *_not_offered(request.resources, enabled), *_unfit(request.resources, unfit))
+    by_price = [(index, offer) for index in sorted(groups) for offer in _ranked(groups[index], request.hosting)]
+    feasible = [*(offer for _, offer in by_price), *(offer for offer, _ in refused)]
+    ranked = _by_policy(by_price, _spot_zones(feasible), request, now)
+    rejected = (
+        *_refused(refused, now),
+        *_too_dear(dear, request.spot),
+        *_not_offered(request.resources, enabled),
+        *_unfit(request.resources, unfit),
+    )
     if ranked:
-        why = _why(ranked[0], min(groups), groups[min(groups)], request)
+        index = next(index for index, offer in by_price if offer is ranked[0])
+        why = _why(ranked[0], index, groups[index], request)
     elif refused:
         why = f"nothing is left to ask: {len(refused)} feasible offers were refused by their clouds a short while ago"
+    elif dear:
+        why = f"no spot offer is below {request.spot.max_spot_price_ratio:g} of the on-demand price"
     else:
         why = explain(request.resources, market, request.providers).message
     return Placement(ranked, rejected, why)
+
+
+def spot_zones(request: Request, market: Sequence[Offer]) -> tuple[Location, ...]:
+    """Z: the zones of all feasible spot offers, those included that were refused a short while ago, sorted."""
+    enabled = [offer for offer in market if offer.location.provider in request.providers]
+    is_dear = _dear(request.spot, enabled)
+    return _spot_zones(
+        offer for offer in enabled if constraints.matching(request.resources, offer) and not is_dear(offer)
+    )
+
+
+def _spot_zones(feasible: Iterable[Offer]) -> tuple[Location, ...]:
+    return tuple(sorted({offer.location for offer in feasible if offer.capacity_type is CapacityType.SPOT}))
+
+
+def _holds(request: Request, refusal: Unavailable) -> bool:
+    """Whether the service's policy heeds the refusal. SkyServe's remembers zones, which are told otherwise."""
+    is_of_zone = refusal.reason in (Reason.NO_CAPACITY, Reason.PREEMPTED, Reason.INTERRUPTED)
+    return request.spot.backs_off or not is_of_zone or refusal.capacity_type != CapacityType.SPOT
+
+
+def _dear(spot: SpotSpec, enabled: Sequence[Offer]) -> Callable[[Offer], bool]:
+    """Whether a spot offer costs more than its share of the same machine on demand, there or where that is cheapest.
+
+    Without an on-demand price nothing can be said, and the offer is kept.
+    """
+    ratio = spot.max_spot_price_ratio
+    if ratio is None:
+        return lambda _offer: False
+    prices: dict[tuple[str, ...], float] = {}
+    for offer in enabled:
+        if offer.capacity_type is CapacityType.ON_DEMAND:
+            for scope in _scopes(offer):
+                prices[scope] = min(offer.price_usd_per_hour, prices.get(scope, offer.price_usd_per_hour))
+
+    def is_dear(offer: Offer) -> bool:
+        price = next((prices[scope] for scope in _scopes(offer) if scope in prices), None)
+        is_spot = offer.capacity_type is CapacityType.SPOT
+        return is_spot and price is not None and offer.price_usd_per_hour > ratio * price
+
+    return is_dear
+
+
+def _scopes(offer: Offer) -> tuple[tuple[str, ...], ...]:
+    """Where the same machine is looked for: in the region, then anywhere in the cloud."""
+    kind = (offer.location.provider, offer.instance_type, offer.accelerators)
+    return (*kind, offer.location.region), kind
+
+
+def _by_policy(
+    by_price: Sequence[tuple[int, Offer]], of_spot: Sequence[Location], request: Request, now: float
+) -> tuple[Offer, ...]:
+    """`by_price` holds offers with the index of their group; `of_spot` is Z."""
+    avoided = zones.preempting(request.known, of_spot, request.spot, now)
+    key = placers.key(request.spot, of_spot, avoided, request.hosting, request.last)
+    return tuple(offer for index, offer in sorted(by_price, key=lambda pair: key(pair[1].location, pair[0])))
 
 
 def _ranked(offers: Iterable[Offer], hosting: Sequence[Location]) -> Iterator[Offer]:
@@ -101,6 +191,10 @@ def _name(offer: Offer) -> tuple[object, ...]:
 
 
 def _why(best: Offer, preference: int, rivals: Sequence[Offer], request: Request) -> str:
+    if best.capacity_type is CapacityType.SPOT and request.spot.placer:
+        hosted = request.hosting.count(best.location)
+        text = f"{describe(best)}: {request.spot.placer} among {len(rivals)} feasible offers; its zone hosts {hosted} of our replicas"
+        return text + _preference(preference, request)
     equals = next(_equally_priced(rivals))
     text = f"{describe(best)}: the cheapest of {len(rivals)} feasible offers"
     if len(rivals) == 1:
@@ -110,9 +204,13 @@ def _why(best: Offer, preference: int, rivals: Sequence[Offer], request: Request
     if len(equals) > 1 and request.hosting:
         ours = sum((place.provider, place.region) == _region(best) for place in request.hosting)
         text += f"; its region hosts {ours} of our replicas and no other's fewer"
-    if preference > 0:
-        text += f"; choice {preference + 1} of {len(request.resources.groups)}, as nothing preferred to it is feasible"
-    return text
+    return text + _preference(preference, request)
+
+
+def _preference(index: int, request: Request) -> str:
+    if index == 0:
+        return ""
+    return f"; choice {index + 1} of {len(request.resources.groups)}, as nothing preferred to it is to be had now"
 
 
 def describe(offer: Offer) -> str:
@@ -126,6 +224,14 @@ def _refused(refused: Iterable[tuple[Offer, Unavailable]], now: float) -> Iterat
     for offer, refusal in sorted(refused, key=lambda pair: (pair[0].price_usd_per_hour, _name(pair[0]))):
         yield Rejected(
             describe(offer), f"{refusal.reason}: {refusal.message}; not asked again for {refusal.until - now:.0f} s"
+        )
+
+
+def _too_dear(dear: Sequence[Offer], spot: SpotSpec) -> Iterator[Rejected]:
+    if dear:
+        yield Rejected(
+            f"{len(dear)} spot offer{'s' * (len(dear) > 1)}",
+            f"at most {spot.max_spot_price_ratio:g} of the on-demand price was asked for",
         )
 
 

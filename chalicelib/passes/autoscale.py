@@ -10,13 +10,12 @@ from chalicelib.model import Observed, State
 from chalicelib.ports import Runtime
 
 
-def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> Decision:
+def decide(runtime: Runtime, state: State, observed: Observed, now: float) -> Decision:
     """Save the scaler's new state, if it has one."""
     service = state.service
     if service.deleting:
         return Decision(why=("the service is shutting down",))
-    stale_after_s = runtime.settings.limits.load_stale_after_s
-    load = scaler.sample(state.load, service.spec.scaling.qps_window_s, stale_after_s, now)
+    load = scaler.sample(state, observed, runtime.settings.limits, now)
     decision = scaler.decide(service, load, now)
     if decision.state == service.scaler:
         return Decision(why=(decision.why,))

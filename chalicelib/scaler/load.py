@@ -1,18 +1,81 @@
-"""From what the routers counted to one figure the scaler can follow."""
+"""From what the routers counted and the agents reported to the figures that the scaler can follow."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from chalicelib.model import LoadSample, RouterLoad
+from chalicelib.model import (
+    Limits,
+    LoadSample,
+    Metric,
+    Observed,
+    Replica,
+    ReplicaLoad,
+    ReplicaStatus,
+    RouterLoad,
+    ScalingSpec,
+    State,
+)
+from chalicelib.scaler.capacity import best_first, capacity
+from chalicelib.scaler.trend import cold_start_s, expected_qps
 
 
-def sample(routers: Sequence[RouterLoad], window_s: float, stale_after_s: float, now: float) -> LoadSample:
-    """Requests per second over the last `window_s` seconds, all routers together.
+def sample(state: State, observed: Observed, limits: Limits, now: float) -> LoadSample:
+    """The load on a service at `now`, in the unit of its metric.
 
-    The sample is valid while at least one router has reported within `stale_after_s`: silence means that nobody knows
-    the load, which is not the same as no load.
+    Valid as long as every router that has had requests lately, and one at the least, has reported within
+    `load_stale_after_s`, and, with a metric that replicas report, every ready replica has done so: silence means that nobody
+    knows, which is not the same as no load. Without any ready replica nobody knows the load on replicas either.
     """
-    valid = any(now - router.reported_at <= stale_after_s for router in routers)
-    requests = sum(count for router in routers for second, count in router.counts if now - window_s < second <= now)
-    return LoadSample(qps=requests / window_s, valid=valid)
+    spec = state.service.spec.scaling
+    heard = [router for router in state.load if now - router.reported_at <= limits.load_stale_after_s]
+    silent = [router for router in state.load if now - router.reported_at > limits.load_stale_after_s]
+    is_heard = bool(heard) and not _qps(silent, spec.qps_window_s)
+    ready = [replica for replica in state.replicas if replica.status is ReplicaStatus.READY]
+    loads = _loads(ready, observed)
+    by_routers = spec.metric is Metric.QPS
+    return LoadSample(
+        stable=_qps(heard, spec.qps_window_s) if by_routers else math.fsum(load.stable for load in loads),
+        panic=_qps(heard, spec.panic_window_s) if by_routers else math.fsum(load.panic for load in loads),
+        valid=is_heard and (by_routers or 0 < len(ready) == len(loads)),
+        expected=_expected(state, heard, now) if spec.look_ahead and is_heard and by_routers else None,
+        asked=any(count and second > now - spec.qps_window_s for one in state.load for second, count in one.counts),
+        ready=len(ready),
+        capacities=_capacities(state) if spec.target_qps_by_accelerator else (),
+    )
+
+
+def _qps(routers: Sequence[RouterLoad], window_s: float) -> float:
+    """Requests per second of all of them, each over the last whole seconds before its own report.
+
+    A report that is late is not a load that falls, and the second that a router is in the middle of would make it fall and rise.
+    """
+    seconds = math.ceil(window_s)
+    requests = sum(
+        count
+        for router in routers
+        for second, count in router.counts
+        if int(router.reported_at) - seconds <= second < int(router.reported_at)
+    )
+    return requests / seconds if seconds else 0.0
+
+
+def _loads(ready: Sequence[Replica], observed: Observed) -> list[ReplicaLoad]:
+    probes = [observed.probes.get(replica.id) for replica in ready]
+    return [probe.load for probe in probes if probe and probe.identified and probe.load is not None]
+
+
+def _expected(state: State, heard: Sequence[RouterLoad], now: float) -> float | None:
+    ahead_s = cold_start_s(state.replicas)
+    if ahead_s is None:
+        return None
+    end = min(int(router.reported_at) for router in heard)
+    return expected_qps(state.load, end, state.service.created_at, ahead_s + now - end)
+
+
+def _capacities(state: State) -> tuple[float, ...]:
+    """Of the live replicas of the current version: the others go, whatever they can take."""
+    spec: ScalingSpec = state.service.spec.scaling
+    live = [one for one in state.replicas if one.status.is_active and one.fingerprint == state.service.spec.fingerprint]
+    return tuple(capacity(spec, replica.offer) for replica in best_first(spec, live))

@@ -9,7 +9,11 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
 
 # Every cloud that SkyServe 0.14.1 knows, and this machine. Whether anything can be bought there is the optimizer's answer.
 CLOUDS = (
@@ -35,6 +39,7 @@ _CRON_NAMES = {
     "month": ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"],
     "weekday": ["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
 }
+_ANY_DAY = datetime(2000, 1, 1)  # noqa: DTZ001 no timezone: whether an expression ever comes is the same in all
 _CRON_ITEM = re.compile(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d{1,4}))?")
 
 
@@ -177,7 +182,20 @@ def cron(text: str) -> str:
         for item in field.split(","):
             if not _is_cron_item(item, name, low, high):
                 raise ValueError(f"has {item!r} where the {name} ({low}-{high}) belongs")
+    try:
+        next(CronSim(text, _ANY_DAY))
+    except (CronSimError, StopIteration):
+        raise ValueError(f"never comes: {text!r} is on no day of any year") from None
     return text
+
+
+def timezone(name: str) -> str:
+    """Check the name of a timezone, as the IANA database has it."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError) as error:  # a directory of the database is no file that could be read
+        raise ValueError(f"is no timezone that is known: {name!r}; write e.g. UTC or Europe/Zurich") from error
+    return name
 
 
 def _is_cron_item(item: str, name: str, low: int, high: int) -> bool:

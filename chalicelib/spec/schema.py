@@ -35,6 +35,7 @@ from chalicelib.spec.values import (
     PositiveSeconds,
     ProbePath,
     Seconds,
+    TargetByAccelerator,
     Text,
     all_broken,
     broken,
@@ -44,6 +45,14 @@ from chalicelib.spec.values import (
 _PROBE = ProbeSpec()
 _SCALING = ScalingSpec()
 _PLACE = ("cloud", "region", "zone")
+_FOR_SPOT = (
+    "dynamic_ondemand_fallback",
+    "base_ondemand_fallback_replicas",
+    "spot_placer",
+    "spot_spread",
+    "spot_zone_memory_seconds",
+    "spot_zone_backoff",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +100,10 @@ class PrometheusMetric(Section):
 
 
 class Schedule(Section):
-    """Other bounds from an instant on."""
+    """Other bounds from an instant on, until the next one of the list."""
 
     cron: Annotated[str, checked(forms.cron)]
-    timezone: Annotated[str, Field(pattern=r"^[A-Za-z_]+(/[A-Za-z0-9_+-]+)*$")] = "UTC"
+    timezone: Annotated[str, Field(pattern=r"^[A-Za-z_]+(/[A-Za-z0-9_+-]+)*$"), checked(forms.timezone)] = "UTC"
     min_replicas: Count | None = None
     max_replicas: AtLeastOne | None = Field(default=None, validate_default=True)
 
@@ -113,22 +122,11 @@ class ReplicaPolicy(Section):
     """How many replicas, depending on load."""
 
     min_replicas: Count
-    target_qps_per_replica: Annotated[
-        Positive | Annotated[dict[AcceleratorText, Positive], Field(min_length=1)] | None,
-        Later(
-            "targets per accelerator are not told apart yet; the lowest of them is used for every replica",
-            lambda value: isinstance(value, dict),
-        ),
-    ] = Field(
+    target_qps_per_replica: Positive | TargetByAccelerator | None = Field(
         default=None, description="Requests per second that one replica can take; or a map from accelerator[:count]."
     )
-    metric: Annotated[
-        Annotated[Literal["qps", "concurrency", "queue_depth"], AnyCase] | PrometheusMetric,
-        Later(
-            "only qps is followed yet; the number of replicas will not follow this metric", lambda value: value != "qps"
-        ),
-    ] = "qps"
-    target: Annotated[Positive | None, Later("belongs to a metric that is not followed yet")] = Field(
+    metric: Annotated[Literal["qps", "concurrency", "queue_depth"], AnyCase] | PrometheusMetric = "qps"
+    target: Positive | None = Field(
         default=None, description="What one replica can take, in the unit of `metric`.", validate_default=True
     )
     max_replicas: AtLeastOne | None = Field(default=None, validate_default=True)
@@ -137,18 +135,36 @@ class ReplicaPolicy(Section):
     qps_window_seconds: Annotated[float, Field(ge=1, le=600)] = Field(
         default=_SCALING.qps_window_s, description="The load is the average over this many seconds."
     )
-    num_overprovision: Annotated[Count | None, Later("no replicas beyond the target are started yet")] = None
-    dynamic_ondemand_fallback: Annotated[bool, Later("lost spot replicas are not bridged by on-demand ones yet")] = (
-        False
+    panic_window_seconds: Annotated[float, Field(ge=1, le=600)] | None = Field(
+        default=None, description="A burst within so many seconds is followed at once. Absent: no panic mode."
     )
-    base_ondemand_fallback_replicas: Annotated[Count, Later("no share of the replicas is kept on demand yet")] = 0
-    spot_placer: Annotated[
-        Literal["dynamic_fallback"] | None, AnyCase, Later("spot replicas are not spread by past preemptions yet")
-    ] = None
-    max_spot_price_ratio: Annotated[
-        float | None, Field(gt=0, le=1), Later("spot offers are not compared with on-demand prices yet")
-    ] = Field(default=None, description="Leave out spot offers dearer than this share of the on-demand price.")
-    schedule: Annotated[list[Schedule], Later("bounds do not follow the clock yet")] = []
+    panic_threshold: Annotated[float, Field(ge=1.1, le=10)] = Field(
+        default=_SCALING.panic_threshold, description="How many times the ready replicas a burst has to want."
+    )
+    look_ahead: bool = Field(
+        default=False, description="Launch for the load that the trend expects when a new replica would be ready."
+    )
+    schedule: list[Schedule] = Field(default=[], description="The bounds by time of the day, week or year.")
+    num_overprovision: Count | None = Field(default=None, description="Replicas beyond what the load asks for.")
+    dynamic_ondemand_fallback: bool = Field(
+        default=False, description="On-demand replicas stand in for spot ones that are not ready."
+    )
+    base_ondemand_fallback_replicas: Count = Field(default=0, description="How many replicas are always on demand.")
+    spot_placer: Annotated[Literal["dynamic_fallback", "even_spread", "round_robin"] | None, AnyCase] = Field(
+        default=None, description="Where spot replicas go; without it, to the cheapest place that has not just refused."
+    )
+    max_spot_price_ratio: Annotated[float | None, Field(gt=0, le=1)] = Field(
+        default=None, description="Leave out spot offers dearer than this share of the on-demand price."
+    )
+    spot_spread: bool = Field(
+        default=False, description="dynamic_fallback: when every active zone hosts, the one with the fewest replicas."
+    )
+    spot_zone_memory_seconds: PositiveSeconds | None = Field(
+        default=None, description="dynamic_fallback: how long a zone that took or refused a machine is avoided."
+    )
+    spot_zone_backoff: bool = Field(
+        default=False, description="dynamic_fallback: ask a zone that refused again after a doubling time, not at once."
+    )
 
     @field_validator("target")
     @classmethod
@@ -177,6 +193,46 @@ class ReplicaPolicy(Section):
             hint = "add target_qps_per_replica, or make both equal"
             raise broken(f"differs from min_replicas ({minimum}), but nothing says when to scale", hint)
         return maximum
+
+    @field_validator("panic_window_seconds")
+    @classmethod
+    def _panic_is_shorter(cls, panic_s: float | None, info: ValidationInfo) -> float | None:
+        stable_s = info.data.get("qps_window_seconds")
+        if panic_s is not None and stable_s is not None and panic_s >= stable_s:
+            raise broken(f"must be shorter than qps_window_seconds ({stable_s:g})", "a tenth of it is usual")
+        return panic_s
+
+    @field_validator("panic_threshold")
+    @classmethod
+    def _panic_has_window(cls, threshold: float, info: ValidationInfo) -> float:
+        if info.data.get("panic_window_seconds", "unreadable") is None:
+            raise broken("is for a panic mode, which is off", "add panic_window_seconds")
+        return threshold
+
+    @field_validator("look_ahead")
+    @classmethod
+    def _ahead_of_qps(cls, look_ahead: bool, info: ValidationInfo) -> bool:
+        if look_ahead and info.data.get("target_qps_per_replica", "unreadable") is None:
+            raise broken("follows requests per second, of which alone a history is kept", "add target_qps_per_replica")
+        return look_ahead
+
+    @field_validator("schedule")
+    @classmethod
+    def _consistent_bounds(cls, schedule: list[Schedule], info: ValidationInfo) -> list[Schedule]:
+        if "min_replicas" not in info.data or "max_replicas" not in info.data:
+            return schedule
+        base = info.data["min_replicas"]
+        most = base if info.data["max_replicas"] is None else info.data["max_replicas"]
+        is_fixed = [info.data.get(name, "unreadable") for name in ("target_qps_per_replica", "target")] == [None, None]
+        for index, entry in enumerate(schedule):
+            low = base if entry.min_replicas is None else entry.min_replicas
+            high = most if entry.max_replicas is None else entry.max_replicas
+            if high < low:
+                raise broken(f"leaves max_replicas ({high}) below min_replicas ({low})", "give both", (index,))
+            if low != high and is_fixed:
+                hint = "add target_qps_per_replica, or make both equal"
+                raise broken(f"leaves {low} to {high} replicas, but nothing says when to scale", hint, (index,))
+        return schedule
 
 
 class Tls(Section):
@@ -257,7 +313,7 @@ class Service(Section):
     tls: Annotated[Tls | None, Later("the endpoint has no TLS of its own yet")] = None
     routing: Routing = Routing()
     access: Access = Access()
-    budget: Annotated[Budget | None, Later("spending limits are not enforced yet")] = None
+    budget: Budget | None = None
     update: Update = Update()
 
     @field_validator("replicas")
@@ -468,7 +524,7 @@ def _spot_rules(service: Service, candidates: list[Candidate]) -> Iterator[Broke
     policy = service.replica_policy
     if policy is None or all(each.use_spot for each in candidates):
         return
-    for name in ("dynamic_ondemand_fallback", "base_ondemand_fallback_replicas", "spot_placer"):
+    for name in _FOR_SPOT:
         if getattr(policy, name):
             hint = "set use_spot: true in resources, and in every entry that overrides it"
             yield Broken("is for spot replicas, but not all resources use spot", hint, ("replica_policy", name))

@@ -10,17 +10,30 @@ from dataclasses import asdict, replace
 from pydantic import BaseModel
 
 from chalicelib.model import (
+    BudgetSpec,
     EngineSpec,
+    Metric,
     ProbeSpec,
     Requirement,
     ResourceRequest,
     RoutingSpec,
     ScalingSpec,
+    ScheduledBounds,
     ServiceSpec,
+    SpotSpec,
 )
 from chalicelib.spec import forms
 from chalicelib.spec.document import KeyPath, dotted
-from chalicelib.spec.schema import Candidate, GitWorkdir, Later, Probe, Resources, Service, ServiceFile
+from chalicelib.spec.schema import (
+    Candidate,
+    GitWorkdir,
+    Later,
+    Probe,
+    PrometheusMetric,
+    Resources,
+    Service,
+    ServiceFile,
+)
 
 
 def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
@@ -32,6 +45,8 @@ def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
         routing=_routing(file.service),
         resources=ResourceRequest(_groups(resources)),
         engine=_engine(file, resources, envs),
+        spot=_spot(file.service),
+        budget=_budget(file.service),
         max_surge=file.service.update.max_surge,
     )
     return replace(spec, fingerprint=_fingerprint(spec, file, resources))
@@ -82,13 +97,45 @@ def _scaling(service: Service) -> ScalingSpec:
     return ScalingSpec(
         min_replicas=policy.min_replicas,
         max_replicas=policy.min_replicas if policy.max_replicas is None else policy.max_replicas,
-        # The lowest of several targets scales up early rather than late.
         target_qps_per_replica=min(by_accelerator.values()) if isinstance(target, dict) else target,
         target_qps_by_accelerator=tuple(by_accelerator.items()),
         upscale_delay_s=policy.upscale_delay_seconds,
         downscale_delay_s=policy.downscale_delay_seconds,
         qps_window_s=policy.qps_window_seconds,
+        metric=Metric.PROMETHEUS if isinstance(policy.metric, PrometheusMetric) else Metric(policy.metric),
+        metric_name=policy.metric.prometheus if isinstance(policy.metric, PrometheusMetric) else "",
+        target_per_replica=policy.target,
+        panic_window_s=policy.panic_window_seconds or 0.0,
+        panic_threshold=policy.panic_threshold,
+        look_ahead=policy.look_ahead,
+        schedule=tuple(
+            ScheduledBounds(entry.cron, entry.timezone, entry.min_replicas, entry.max_replicas)
+            for entry in policy.schedule
+        ),
     )
+
+
+def _spot(service: Service) -> SpotSpec:
+    policy = service.replica_policy
+    if policy is None:
+        return SpotSpec()
+    return SpotSpec(
+        num_overprovision=policy.num_overprovision or 0,
+        dynamic_ondemand_fallback=policy.dynamic_ondemand_fallback,
+        base_ondemand_fallback_replicas=policy.base_ondemand_fallback_replicas,
+        placer=policy.spot_placer or "",
+        max_spot_price_ratio=policy.max_spot_price_ratio,
+        spread=policy.spot_spread,
+        zone_memory_s=policy.spot_zone_memory_seconds or 0.0,
+        zone_backoff=policy.spot_zone_backoff,
+    )
+
+
+def _budget(service: Service) -> BudgetSpec:
+    given = service.budget
+    if given is None:
+        return BudgetSpec()
+    return BudgetSpec(given.max_usd_per_hour, given.max_usd_per_month, shut_down=given.action == "shut_down")
 
 
 def _routing(service: Service) -> RoutingSpec:

@@ -151,6 +151,23 @@ def _some(names: Iterable[str]) -> str:
 AcceleratorText = Annotated[str, AfterValidator(_known_accelerator)]
 
 
+def _one_target_each(value: Any) -> Any:
+    """One for each accelerator, by name: what the memory of `80GB` is on is not known before there is a machine."""
+    seen: set[str] = set()
+    for text in value if isinstance(value, dict) else ():
+        if not isinstance(text, str):
+            continue
+        if text.lower() in seen:
+            raise broken("has two targets, which differ in case only", "keep one of them", (text,))
+        if forms.accelerator(text).memory is not None:
+            raise broken("must be the name of an accelerator, such as L4 or L4:8", at=(text,))
+        seen.add(text.lower())
+    return value
+
+
+TargetByAccelerator = Annotated[dict[AcceleratorText, Positive], Field(min_length=1), BeforeValidator(_one_target_each)]
+
+
 def _one_count_each(value: Any) -> Any:
     for text, count in value.items() if isinstance(value, dict) else ():
         if count is not None and forms.accelerator(text).count is not None:

@@ -25,6 +25,7 @@ COMMANDS = {
     "why": "Explain the last decisions about a service.",
     "doctor": "Show, and remove, what clouds hold that no replica needs.",
     "catalog": "Show, check and refresh the prices that plans are made on.",
+    "sim": "Simulate a service on recorded markets and traffic; offline.",
     "replica": "Preempt, kill or drain one replica.",
 }
 

@@ -71,9 +71,10 @@ def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -
         (f"Cost of {replicas} replica{'s' * (replicas != 1)}:", _cost(plan.usd_per_hour(replicas)))
         for replicas in sorted({scaling.min_replicas, scaling.max_replicas})
     ]
-    if plan.dearest.price_usd_per_hour > plan.chosen.price_usd_per_hour:
-        worst = plan.usd_per_hour(scaling.max_replicas, plan.dearest)
-        facts.append(("Worst case, all cheaper offers sold out:", _cost(worst)))
+    if plan.worst_usd_per_hour > plan.usd_per_hour(scaling.max_replicas):
+        facts.append(("Worst case, all cheaper offers sold out:", _cost(plan.worst_usd_per_hour)))
+    if plan.budget:
+        facts.append(("Budget:", plan.budget))
     out.data("\n".join([*output.aligned(facts, (False, False)), ""]))
     shown = plan.candidates if everything else plan.best_of_each
     out.table(_HEADING, [_row(offer, chosen=offer is plan.chosen) for offer in shown], _FLUSH_RIGHT)

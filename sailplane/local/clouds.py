@@ -140,7 +140,9 @@ class Breakable:
 
     def __init__(self, provider: Provider, janitor: Janitor, admin: str) -> None:
         self.name = provider.name
-        self.listing_lag_s = provider.listing_lag_s
+        self.listing_lag_s = (
+            0.0  # a box lists what it has, so nobody waits for half a minute to be sure that it is gone
+        )
         self._provider = provider
         self._janitor = janitor
         self._admin = admin

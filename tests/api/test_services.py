@@ -194,10 +194,29 @@ def test_what_would_not_fit_a_record_is_refused(api: Api, change: dict[str, Any]
 
 def test_what_is_given_and_not_acted_on_is_said(api: Api) -> None:
     """Nothing is silently ignored: the creation's event lists it."""
-    yaml = YAML.replace("  ports: 8080", "  ports: 8080\n  budget:\n    max_usd_per_hour: 5\n    action: stop_scaling")
+    yaml = YAML.replace("  ports: 8080", "  ports: 8080\n  tls:\n    keyfile: key\n    certfile: certificate")
     api.post("/v1/services", {**NEW, "yaml": yaml})
     (event,) = api.get("/v1/services/hello/events?kind=service.created").json_body["events"]
-    assert "service.budget" in event["message"]
+    assert "service.tls" in event["message"]
+
+
+def test_a_budget_below_one_machine_is_refused(api: Api) -> None:
+    """Nothing could ever be launched: nothing is created, and both figures are told."""
+    yaml = YAML.replace("  ports: 8080", "  ports: 8080\n  budget:\n    max_usd_per_hour: 0.5")
+    answer = api.post("/v1/services", {**NEW, "yaml": yaml})
+    assert answer.status_code == 422
+    assert "max_usd_per_hour is $0.5, and the first choice costs $1 an hour" in answer.json_body["detail"]
+    assert api.get("/v1/services").json_body == {"services": []}
+
+
+def test_a_budget_and_what_is_spent_of_it_is_told(api: Api, world: World) -> None:
+    """In the service's message, as of now."""
+    limits = "max_usd_per_hour: 2.5\n    max_usd_per_month: 700"
+    yaml = YAML.replace("  ports: 8080", f"  ports: 8080\n  budget:\n    {limits}")
+    api.post("/v1/services", {**NEW, "yaml": yaml})
+    world.tick(3, every_s=1800)
+    told = api.get("/v1/services/hello").json_body["message"]
+    assert "budget: $2.00 of $2.50 an hour and $2.00 of $700.00 this month" in told
 
 
 def test_an_unknown_service_is_not_found_and_its_neighbours_named(api: Api) -> None:

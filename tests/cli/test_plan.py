@@ -144,6 +144,23 @@ def test_spot_is_planned_when_asked_for() -> None:
     assert spot["worst_case_usd_per_hour"] < planned(MIXTRAL)["worst_case_usd_per_hour"]
 
 
+def test_the_worst_case_knows_of_stand_ins_and_of_what_is_beyond_the_target() -> None:
+    """Spot with an extra replica and fallback: at worst 11 spot and 10 on-demand machines; while all is well 11 spot ones."""
+    text = MIXTRAL.replace("ports: 8080", "ports: 8080\n  use_spot: true")
+    policy = "num_overprovision: 1, dynamic_ondemand_fallback: true"
+    spot = planned(text, "--all")
+    on_demand = [one["price_usd_per_hour"] for one in planned(MIXTRAL, "--all")["candidates"]]
+    found = planned(text.replace("min_replicas: 0", f"{policy}, min_replicas: 0"))
+    assert found["max_usd_per_hour"] == pytest.approx(11 * spot["candidates"][0]["price_usd_per_hour"])
+    dearest = max(one["price_usd_per_hour"] for one in spot["candidates"])
+    assert found["worst_case_usd_per_hour"] == pytest.approx(11 * dearest + 10 * max(on_demand))
+    bounded = text.replace("min_replicas: 0", f"{policy}, min_replicas: 0").replace(
+        "use_spot: true", "use_spot: true\n  max_hourly_cost: 6"
+    )
+    left_out = {one["what"]: one["why"] for one in planned(bounded)["left_out"]}
+    assert "at most $6/h" in left_out["on-demand replicas beside spot ones"]
+
+
 def test_providers_narrow_the_plan() -> None:
     """Only the named providers are planned for; an unknown name is a usage error that lists the known ones."""
     document = planned(MIXTRAL, "--providers", "gcp")
@@ -243,3 +260,17 @@ def test_the_installed_command_plans_a_file(tmp_path: Path) -> None:
     assert result.returncode == 0
     assert "Standard_NC48ads_A100_v4" in result.stdout
     assert result.stderr == f"Next: sailplane up '{source}' -n NAME\n"
+
+
+def test_a_budget_is_held_against_the_plan() -> None:
+    """How many machines it has room for and how long it lasts; one that has room for none is refused with exit code 3."""
+    limited = "service: {readiness_probe: /, ports: 80, replicas: 2, budget: {max_usd_per_hour: %s, max_usd_per_month: 100}}\n"
+    file = limited + "resources: {infra: aws, accelerators: L4}\nrun: serve"
+    usd = planned(file % 9)["candidates"][0]["price_usd_per_hour"]
+    told = planned(file % 9)["budget"]
+    assert told.startswith(f"$9.00 an hour, which {int(9 / usd)} of the chosen machines fit; $100.00 a month")
+    assert f"in {100 / usd / 2 / 24:.1f} days" in told
+    assert told in plan(file % 9).stdout
+    refused = plan(file % 0.01)
+    assert refused.exit_code == Exit.INVALID
+    assert "nothing could ever be launched" in refused.stderr

@@ -21,7 +21,10 @@ class Start(Protocol):
 
 
 def _aws(hypervisor: Hypervisor, clock: Clock, *, on_event: OnEvent) -> Box:
-    return AwsBox(hypervisor, clock, on_event=on_event)
+    box = AwsBox(hypervisor, clock, on_event=on_event)
+    # Those that `sailplane local start --clouds` launches in, and one in which only leftovers are looked for.
+    box.enable_only("us-east-1", "us-east-2", "us-west-2", "eu-west-1")
+    return box
 
 
 def _gcp(hypervisor: Hypervisor, clock: Clock, *, on_event: OnEvent) -> Box:

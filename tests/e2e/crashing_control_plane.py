@@ -21,11 +21,22 @@ from typing import Any
 
 import chalicelib.executor
 from chalicelib import passes
-from chalicelib.model import InstanceStatus, ProbeResult, ProbeSpec, Replica, ScalingSpec
+from chalicelib.model import (
+    InstanceStatus,
+    ProbeResult,
+    ProbeSpec,
+    Replica,
+    RouteTable,
+    ScalingSpec,
+    Service,
+    SpecVersion,
+)
 from chalicelib.providers.local import processes
 from chalicelib.providers.local.compute import LocalProvider
+from chalicelib.store.documents import from_json, to_json
 from chalicelib.store.dynamodb import DynamoDBStore
 from tests.fakes import FakeClock, World, spec
+from tests.store import nouns
 from tests.store.nouns import RandomIds
 
 # Where intent, cloud call and outcome are; the in-memory drill meets the runner's lines as well, at a thousandth of the cost.
@@ -148,6 +159,15 @@ def in_a_child(work: Callable[[], None]) -> int:
     return os.waitpid(child, 0)[1]
 
 
+def know_the_documents() -> None:
+    """How each noun is read and written is worked out once, and not by every child: 0.2 s of CPU each."""
+    from_json(SpecVersion, to_json(nouns.spec()))
+    from_json(Service, to_json(nouns.service()))
+    from_json(Replica, to_json(nouns.replica()))
+    from_json(RouteTable, to_json(nouns.table()))
+    to_json(nouns.event())
+
+
 def drill(scenario: str, store: DynamoDBStore, clock: FakeClock, root: Path, python: str) -> int:
     """Every line in turn; the number of lines. Ends the process when something was lost or doubled."""
     prepare, wanted = SCENARIOS[scenario]
@@ -172,4 +192,5 @@ if __name__ == "__main__":
     virtual = FakeClock()
     table = DynamoDBStore(f"drill-{name}", "us-east-1", clock=virtual, ids=RandomIds(), endpoint_url=url)
     in_a_child(table.create_table)
+    know_the_documents()
     sys.stdout.write(f"{drill(name, table, virtual, Path(directory), agent_python)}\n")

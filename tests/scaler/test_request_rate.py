@@ -1,27 +1,18 @@
-"""The RequestRate autoscaler."""
+"""The scaler as it is by default: SkyServe's request rate, with buckets in place of counters."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib import lifecycle
-from chalicelib.model import LoadSample, RouterLoad, ScalerState, Service
-from chalicelib.scaler import decide, sample
-from chalicelib.scaler.request_rate import pressure
-from tests.fakes import START, spec
-
-SKYSERVE = {"upscale_delay_s": 300.0, "downscale_delay_s": 1200.0, "target_qps_per_replica": 1.0}
-
-
-def service(target: int = 1, *, was_ready: bool = True, **scaling: float) -> Service:
-    bounds: dict[str, Any] = {"min_replicas": 0, "max_replicas": 10} | SKYSERVE | scaling
-    made = lifecycle.new_service("svc", "u1d0", spec(**bounds), START)
-    return replace(made, scaler=ScalerState(target, since=START), was_ready=was_ready)
+from chalicelib.model import LoadSample, ScalerState, Service
+from chalicelib.scaler import decide
+from chalicelib.scaler.pressure import pressure
+from tests.fakes import START
+from tests.scaler.worlds import service
 
 
 def follow(subject: Service, loads: list[tuple[float, float]], every_s: float = 20.0) -> list[int]:
@@ -143,17 +134,3 @@ def test_pressure_is_never_negative_nor_longer_than_time(stretches: list[tuple[f
         state = ScalerState(1, direction, now, up_s, down_s)
         now += seconds
     assert all(-1e-6 <= bucket <= now - START + 1e-6 for bucket in pressure(state, now))
-
-
-def test_the_sample_counts_the_window_of_all_routers() -> None:
-    """Requests within the window are added up over routers and divided by the window; older ones are left out."""
-    now = START
-    counts = ((int(now) - 70, 100), (int(now) - 59, 30), (int(now), 30))
-    routers = (RouterLoad("a", 1, now, counts), RouterLoad("b", 1, now - 50, ((int(now) - 1, 60),)))
-    assert sample(routers, 60.0, 60.0, now) == LoadSample(qps=2.0, valid=True)
-
-
-def test_silent_routers_make_the_load_unknown() -> None:
-    """When no router has reported for `stale_after_s`, or there is none, the sample is not valid."""
-    assert not sample((RouterLoad("a", 1, START - 61, ()),), 60.0, 60.0, START).valid
-    assert not sample((), 60.0, 60.0, START).valid

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chalicelib import spec
 from chalicelib.errors import SpecError
-from chalicelib.model import ProbeSpec, Requirement, ScalingSpec, ServiceSpec
+from chalicelib.model import BudgetSpec, Metric, ProbeSpec, Requirement, ScalingSpec, ScheduledBounds, ServiceSpec
 
 EVERYTHING = Path(__file__).with_name("corpus") / "everything.yaml"
 
@@ -55,8 +55,16 @@ def test_every_field_of_the_core_is_filled() -> None:
         upscale_delay_s=30,
         downscale_delay_s=60,
         qps_window_s=30,
+        panic_window_s=3,
+        panic_threshold=2.5,
+        look_ahead=True,
+        schedule=(
+            ScheduledBounds("0 8 * * MON-FRI", "Europe/Zurich", 2, 6),
+            ScheduledBounds("*/15 20-23 1,15 jan 0", max_replicas=2),
+        ),
     )
     assert (full.spec.routing.mode, full.spec.routing.wait_for_replica_s) == ("resolve", 20)
+    assert full.spec.budget == BudgetSpec(20, 5000, shut_down=True)
     assert (full.spec.max_surge, full.spec.engine.port, full.spec.engine.workdir) == (2, 9001, ".")
     assert full.spec.engine.envs == (("MODEL", "tiny"), ("SIZE", "13"), ("FAST", "True"))
     (group,) = full.spec.resources.groups
@@ -79,17 +87,10 @@ def test_every_field_of_the_core_is_filled() -> None:
 def test_nothing_given_is_silently_ignored() -> None:
     """Every field without machinery is named, once, with what that means; fields that are acted on are not."""
     named = [line.split(": ")[0] for line in spec.parse(EVERYTHING.read_text()).not_acted_on]
-    policy = "service.replica_policy"
     assert sorted(named) == sorted(
         [
-            *("file_mounts", "secrets", "service.access.keys", "service.budget", "service.load_balancing_policy"),
+            *("file_mounts", "secrets", "service.access.keys", "service.load_balancing_policy"),
             "resources.network_tier",
-            *(
-                f"{policy}.{name}"
-                for name in ("target_qps_per_replica", "num_overprovision", "schedule", "spot_placer")
-            ),
-            *(f"{policy}.{name}" for name in ("dynamic_ondemand_fallback", "base_ondemand_fallback_replicas")),
-            f"{policy}.max_spot_price_ratio",
             *(f"service.routing.{name}" for name in ("mode", "wait_for_replica_s", "sticky_header")),
             *("service.tls", "service.update.mode"),
         ]
@@ -144,16 +145,46 @@ def test_a_working_directory_stays_on_this_machine() -> None:
     spec.require_reachable_workdir(parsed(), ["aws"])
 
 
-def test_other_metrics_and_git_and_nodes_are_reported() -> None:
-    """The remaining fields without machinery: a metric other than qps, a repository, several nodes, autostop."""
+def test_git_and_nodes_are_reported() -> None:
+    """The remaining fields without machinery: a repository, several nodes, autostop."""
     text = (
-        "service: {readiness_probe: /, replica_policy: {min_replicas: 1, max_replicas: 2, metric: concurrency, target: 8}}\n"
+        "service: {readiness_probe: /}\n"
         "resources: {ports: 80, autostop: {idle_minutes: 5}}\n"
         "workdir: {url: https://git.example/engine, ref: 2026-01-02}\nnum_nodes: 2\n"
     )
     named = [line.split(": ")[0] for line in spec.parse(text).not_acted_on]
-    policy = "service.replica_policy"
-    assert named == ["resources.autostop", f"{policy}.metric", f"{policy}.target", "workdir", "num_nodes"]
+    assert named == ["resources.autostop", "workdir", "num_nodes"]
+
+
+@pytest.mark.parametrize(
+    ("given", "metric", "name"),
+    [
+        ("metric: Concurrency, target: 8", Metric.CONCURRENCY, ""),
+        ("metric: queue_depth, target: 8", Metric.QUEUE_DEPTH, ""),
+        (
+            "metric: {prometheus: 'vllm:gpu_cache_usage_perc'}, target: 8",
+            Metric.PROMETHEUS,
+            "vllm:gpu_cache_usage_perc",
+        ),
+    ],
+)
+def test_a_service_may_follow_what_its_replicas_report(given: str, metric: Metric, name: str) -> None:
+    """Metric, name and target reach the core, and nothing is said not to be acted on."""
+    text = f"service: {{readiness_probe: /, ports: 80, replica_policy: {{min_replicas: 0, max_replicas: 2, {given}}}}}"
+    found = spec.parse(text)
+    assert (found.spec.scaling.metric, found.spec.scaling.metric_name, found.spec.scaling.target) == (metric, name, 8)
+    assert found.not_acted_on == ()
+
+
+def test_targets_are_kept_under_the_catalog_s_names() -> None:
+    """Names in any case, with hyphens and with counts; the lowest target is what a new replica counts for."""
+    policy = "{min_replicas: 0, max_replicas: 2, target_qps_per_replica: {a100-80gb: 4, 'l4:8': 3, l4: 0.5, A100: 2}}"
+    text = f"service: {{readiness_probe: /, ports: 80, replica_policy: {policy}}}"
+    found = spec.parse(text, known_accelerators=["A100", "A100-80GB", "L4"])
+    targets = (("A100-80GB", 4.0), ("L4:8", 3.0), ("L4", 0.5), ("A100", 2.0))
+    assert found.spec.scaling.target_qps_by_accelerator == targets
+    assert found.spec.scaling.target == 0.5
+    assert found.not_acted_on == ()
 
 
 def test_a_list_of_accelerators_is_an_order_of_preference() -> None:

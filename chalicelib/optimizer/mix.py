@@ -1,0 +1,72 @@
+"""How many replicas of which kind? SkyServe's rule for spot replicas with on-demand ones beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from chalicelib.model import CapacityType, Replica, ResourceRequest, ServiceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How many replicas are wanted: on what the service's file asks for, and on demand in the place of spot ones."""
+
+    own: int
+    fallback: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.own} spot and {self.fallback} on-demand" if self.fallback else f"{self.own}"
+
+    @property
+    def total(self) -> int:
+        """Of both kinds."""
+        return self.own + self.fallback
+
+
+def mix(spec: ServiceSpec, target: int, ready: int) -> Mix:
+    """What is wanted while `ready` of the spot replicas are ready.
+
+    Spot: target + num_overprovision - base. On demand: the base and, with dynamic_ondemand_fallback, one for each spot
+    replica that is not ready, but never more than the target: what is beyond it is insurance and needs none itself
+    (SkyServe 0.14.1, `FallbackRequestRateAutoscaler`). Unlike there, a service scaled to zero keeps nothing.
+    """
+    if target == 0:
+        return Mix(0)
+    wanted = target + spec.spot.num_overprovision
+    if not is_spot(spec.resources):
+        return Mix(wanted)
+    base = spec.spot.base_ondemand_fallback_replicas
+    own = max(0, wanted - base)
+    missing = max(0, own - ready) if spec.spot.dynamic_ondemand_fallback else 0
+    return Mix(own, min(target, base + missing))
+
+
+def ceiling(spec: ServiceSpec) -> int:
+    """The most machines that the service may be billed for at once: at its largest target, none ready, in a roll-out.
+
+    Machines that the cloud is taking back are not among these.
+    """
+    return mix(spec, largest_target(spec), ready=0).total + spec.max_surge
+
+
+def largest_target(spec: ServiceSpec) -> int:
+    """The highest target that load, or the schedule, may lead to."""
+    bounds = [bound for entry in spec.scaling.schedule for bound in (entry.min_replicas, entry.max_replicas)]
+    return max(spec.scaling.max_replicas, *(bound or 0 for bound in bounds), 0)
+
+
+def is_spot(resources: ResourceRequest) -> bool:
+    """Whether nothing but spot machines is asked for, so that an on-demand one can only be a fallback."""
+    return all(requirement.use_spot for group in resources.groups for requirement in group)
+
+
+def is_fallback(spec: ServiceSpec, replica: Replica) -> bool:
+    """Whether the replica stands in for a spot one."""
+    return replica.offer.capacity_type is CapacityType.ON_DEMAND and is_spot(spec.resources)
+
+
+def on_demand(resources: ResourceRequest) -> ResourceRequest:
+    """The same wishes, `max_hourly_cost` included, bought on demand."""
+    return ResourceRequest(
+        tuple(tuple(replace(requirement, use_spot=False) for requirement in group) for group in resources.groups)
+    )

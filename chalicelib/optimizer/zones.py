@@ -1,0 +1,83 @@
+"""Which zones does a service buy its next spot machine in? What it remembers of each, and what events change.
+
+Z, the zones of all feasible spot offers, is the union of the active and the preempting ones (SpotHedge: "SkyServe: Serving
+AI Models across Regions and Clouds with Spot Instances", EuroSys 2025; SkyServe 0.14.1, `DynamicFallbackSpotPlacer`). A machine
+taken back or refused makes a zone preempting, a ready replica makes it active, and when fewer than two would be
+active all are: a memory that leaves no choice is worth nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from chalicelib.model import SPOTHEDGE, Location, Reason, SpotSpec, ZoneMemory
+from chalicelib.optimizer import placers
+
+# An active zone's past is forgotten after this long; the record has at most one entry for each zone of Z.
+_KEPT_S = 86_400.0
+# SkyServe decides every 20 s. Who asks zones again that have just refused is held to that pace, or would ask at every pass.
+_PACE_S = 20.0
+_TAKEN = (Reason.PREEMPTED, Reason.INTERRUPTED)
+# The policies that ask.
+_REMEMBERING = (SPOTHEDGE, placers.ROUND_ROBIN)
+
+
+def are_remembered(spot: SpotSpec) -> bool:
+    """Whether the service's policy needs to know what became of earlier machines."""
+    return spot.placer in _REMEMBERING
+
+
+def preempting(
+    known: Iterable[ZoneMemory], zones: Collection[Location], spot: SpotSpec, now: float
+) -> frozenset[Location]:
+    """Those of Z (`zones`) to avoid; all others are active, two of them at least if there are two."""
+    lost = {one.place for one in known if _is_avoided(one, spot, now) and one.place in zones}
+    return frozenset(lost) if len(zones) - len(lost) >= 2 else frozenset()
+
+
+def lost(
+    known: Iterable[ZoneMemory], loss: ZoneMemory, zones: Collection[Location], spot: SpotSpec
+) -> tuple[ZoneMemory, ...]:
+    """What is known after a zone has taken a spot machine back, or refused one (`loss`, as the first in a row)."""
+    now = loss.since
+    latest = {
+        one.place: one for one in known if one.place in zones and (one.is_preempting or now - one.since < _KEPT_S)
+    }
+    if loss.place in zones:
+        before = latest.get(loss.place)
+        latest[loss.place] = replace(loss, failures=before.failures + 1) if before else loss
+    if preempting(latest.values(), zones, spot, now):
+        return tuple(latest.values())
+    return tuple(replace(one, is_preempting=False) for one in latest.values())
+
+
+def ready(known: Iterable[ZoneMemory], place: Location) -> tuple[ZoneMemory, ...]:
+    """What is known after a spot replica in `place` has become ready."""
+    return tuple(replace(one, failures=0, is_preempting=False) if one.place == place else one for one in known)
+
+
+def paused_until(known: Iterable[ZoneMemory], spot: SpotSpec) -> float:
+    """The earliest instant of the next spot launch, where no zone's own back-off holds it; 0 = at once."""
+    if spot.backs_off:
+        return 0.0
+    return max((one.since + _PACE_S for one in known if one.reason not in _TAKEN), default=0.0)
+
+
+def described(known: Iterable[ZoneMemory], spot: SpotSpec, now: float) -> str:
+    """The preempting zones in words, the last first; empty when there is none."""
+    avoided = sorted((one for one in known if _is_avoided(one, spot, now)), key=lambda one: -one.since)
+    return "; ".join(
+        f"{one.place} for {now - one.since:.0f} s ({one.reason}{_until(one, spot, now)})" for one in avoided
+    )
+
+
+def _is_avoided(one: ZoneMemory, spot: SpotSpec, now: float) -> bool:
+    return one.is_preempting and (not spot.zone_memory_s or now - one.since < spot.zone_memory_s)
+
+
+def _until(one: ZoneMemory, spot: SpotSpec, now: float) -> str:
+    left_s = one.since + spot.zone_memory_s - now
+    return (
+        f", {left_s:.0f} s more" if spot.zone_memory_s else ", until a replica is ready there or too few zones are left"
+    )

@@ -1,0 +1,199 @@
+"""`sailplane sim`: the shipped decisions on recorded or generated markets and traffic, in virtual time. Needs no server."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from chalicelib import spec
+from chalicelib.errors import Invalid
+from chalicelib.model import Offer
+from sailplane.cli import inputs, output, prices
+from sailplane.cli.output import Output
+from sailplane.sim import bound, compare, generated, market_files, plot, policies, report, tables, traffic_files
+from sailplane.sim.bound import Bound
+from sailplane.sim.market_files import Loaded, Missing
+from sailplane.sim.scenario import Scenario
+from sailplane.sim.traffic import Traffic
+
+_R = TypeVar("_R")
+_GENERATED = "generated"
+_DAYS = 7.0
+_BAR = 20  # characters of a progress bar, each of them a twentieth
+_ABOVE_0 = click.FloatRange(0, min_open=True)
+_POLICIES = "\n".join(f"  {name.ljust(20)}  {what}" for name, (what, _) in policies.POLICIES.items())
+
+
+@click.group("sim")
+def command() -> None:
+    """Simulate a service: what Sailplane would decide, what that would cost, and what its requests would meet."""
+
+
+def _market_options(wrapped: Callable[..., _R]) -> Callable[..., _R]:
+    """Give a command the arguments `market`, `days` and `seed`."""
+
+    @click.option("--market", metavar=f"DIR|{_GENERATED}", default=_GENERATED, show_default=True, help="Spot traces.")
+    @click.option("--machine", metavar="CLOUD/ZONE/TYPE", help="What the traces are of, where they do not say it.")
+    @click.option("--on-demand-usd", type=_ABOVE_0, help="Price per hour, where the traces hold none.")
+    @click.option("--spot-usd", type=_ABOVE_0, help="Price per hour, where the traces hold none.")
+    @click.option("--days", type=_ABOVE_0, help=f"How long. [default: the traces' length, {_DAYS:g} if generated]")
+    @click.option("--seed", type=int, default=0, show_default=True, help="The same seed has the same history.")
+    @prices.needed
+    @functools.wraps(wrapped)
+    def with_market(
+        *args: Any,
+        market: str,
+        machine: str | None,
+        on_demand_usd: float | None,
+        spot_usd: float | None,
+        days: float | None,
+        seed: int,
+        **others: Any,
+    ) -> _R:
+        missing = _missing(machine, on_demand_usd, spot_usd)
+        if market == _GENERATED:
+            loaded = Loaded(generated.market(seed, days or _DAYS), ())
+        else:
+            loaded = market_files.load(Path(market), _price_list(), missing)
+        longest = loaded.market.duration_s / generated.DAY_S
+        if days and days > longest + 1e-6:
+            raise click.BadParameter(f"{loaded.market.name} lasts {longest:.2f} days", param_hint="--days")
+        return wrapped(*args, loaded=loaded, until_s=(days or longest) * generated.DAY_S, seed=seed, **others)
+
+    return with_market
+
+
+@command.command(
+    epilog=f"\b\nPolicies:\n{_POLICIES}\n\n"
+    "\b\nExample, three days on a market of our own making:\n"
+    "  sailplane sim run service.yaml --days 3 --policy spothedge --policy round_robin_fallback --bound"
+)
+@inputs.service_file
+@_market_options
+@click.option("--traffic", metavar=f"FILE|{_GENERATED}", help="Requests, or their rates. [default: none]")
+@click.option("--traffic-scale", type=_ABOVE_0, default=1.0, show_default=True, help="Multiplies the rate.")
+@click.option(
+    "--policy",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    type=click.Choice(list(policies.POLICIES)),
+    default=("as_written",),
+    show_default=True,
+    help="How machines are bought; may be repeated. Others are compared with the first.",
+)
+@click.option("--bound", "with_bound", is_flag=True, help="Tell the least that anybody could have paid in hindsight.")
+@click.option("--plot", "picture", metavar="OUT.png", type=click.Path(path_type=Path), help="Draw the runs.")
+@output.options
+def run(
+    out: Output,
+    *,
+    text: str,
+    envs: dict[str, str],
+    loaded: Loaded,
+    until_s: float,
+    seed: int,
+    traffic: str | None,
+    traffic_scale: float,
+    names: tuple[str, ...],
+    with_bound: bool,
+    picture: Path | None,
+) -> None:
+    """Run the service in FILE on a market, once with each policy, and compare them.
+
+    The market's machines stand for whatever FILE asks for; everything else is as FILE says. Nothing is started anywhere.
+    Traces of markets and traffic in several public formats are read as they are, see docs/simulator.md.
+    """
+    market = loaded.market
+    written = policies.on(market, spec.parse(text, env_overrides=envs, known_accelerators=_accelerators()).spec)
+    wanted = {name: policies.POLICIES[name][1](written) for name in names}
+    requests = _traffic(traffic, seed, traffic_scale, until_s)
+    scenario = Scenario(written, market, requests, seed)
+    least = _bound(scenario, until_s) if with_bound else None
+    with out.progress(_bars(dict.fromkeys(wanted, 0.0))) as show:
+        told = dict.fromkeys(wanted, 0.0)
+
+        def progress(policy: str, t: float) -> None:
+            told[policy] = t / until_s
+            show(_bars(told))
+
+        outcomes = compare.run_all(scenario, wanted, until_s, processes=os.cpu_count() or 1, progress=progress)
+    reports = [
+        report.report(policy, outcome.history, market.on_demand_usd_per_hour, outcome.fates)
+        for policy, outcome in outcomes.items()
+    ]
+    differences = tables.differences(outcomes)
+    title = f"{market.name}: {until_s / generated.DAY_S:.1f} days, {len(market.zones)} zones, seed {seed}"
+    out.data("\n".join([title, *(f"  {note}" for note in loaded.notes), ""]))
+    heading = tables.HEADING + (tables.HEADING_OF_REQUESTS if requests else ())
+    out.table(heading, [tables.row(one) for one in reports], tables.FLUSH_RIGHT)
+    out.data("".join(f"\n{tables.sentence(one)}" for one in differences) or "")
+    if least:
+        out.data(f"In hindsight nobody could have paid less than ${least.usd:,.2f} and met the target all the time.")
+    if picture:
+        plot.save(picture, market, {policy: outcome.history for policy, outcome in outcomes.items()})
+        out.message(f"Drawn into {picture}.")
+    out.document(
+        {
+            "market": market.name,
+            "notes": loaded.notes,
+            "traffic": requests.name if requests else None,
+            "seed": seed,
+            "days": until_s / generated.DAY_S,
+            "policies": [asdict(one) for one in reports],
+            "differences": [asdict(one) for one in differences],
+            "bound": asdict(least) if least else None,
+        }
+    )
+
+
+def _missing(machine: str | None, on_demand_usd: float | None, spot_usd: float | None) -> Missing:
+    provider, zone, instance_type = "", "", ""
+    if machine:
+        try:
+            provider, zone, instance_type = machine.split("/")
+        except ValueError as error:
+            message = f"{machine!r} is not CLOUD/ZONE/TYPE, such as aws/us-east-1a/p3.2xlarge"
+            raise click.BadParameter(message, param_hint="--machine") from error
+    return Missing(provider, instance_type, zone, on_demand_usd, spot_usd)
+
+
+def _price_list() -> Callable[[str, str], Sequence[Offer]]:
+    used = prices.current()
+    return lambda cloud, instance_type: [
+        offer for offer in used.offers([cloud]) if offer.instance_type == instance_type
+    ]
+
+
+def _accelerators() -> tuple[str, ...]:
+    return prices.current().accelerators()
+
+
+def _traffic(source: str | None, seed: int, scale: float, until_s: float) -> Traffic | None:
+    if source is None:
+        return None
+    if source == _GENERATED:
+        return generated.traffic(seed, until_s / generated.DAY_S, generated.MEAN_QPS * scale)
+    return traffic_files.load(Path(source), seed=seed, scale=scale, until_s=until_s)
+
+
+def _bound(scenario: Scenario, until_s: float) -> Bound:
+    scaling, cold = scenario.spec.scaling, scenario.cold_start
+    if scaling.min_replicas != scaling.max_replicas:
+        raise Invalid("--bound is of a fixed number of replicas; the service's file has a range.")
+    shortest_s = cold.boot_s[0] + cold.setup_s[0]
+    return bound.offline(scenario.market, scaling.min_replicas, until_s, shortest_s)
+
+
+def _bars(done: Mapping[str, float]) -> str:
+    width = max(map(len, done))
+    return "\n".join(
+        f"{name.ljust(width)}  {('=' * int(share * _BAR)).ljust(_BAR, '.')} {int(share * _BAR) * 100 // _BAR:3d} %"
+        for name, share in done.items()
+    )

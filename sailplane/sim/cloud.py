@@ -1,0 +1,279 @@
+"""A cloud with a bill: capacity and prices of its spot machines come from a market, everything else from the seed.
+
+It behaves as the real ones have been seen to: what was launched is listed late, an idempotency token is remembered for good,
+a machine that was just started may not be found by a call about it, one on its way out is billed until it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from itertools import count
+from random import Random
+
+from chalicelib.errors import NoCapacity
+from chalicelib.model import CapacityType, Instance, InstanceStatus, LaunchRequest, Location, Offer, Replica
+from sailplane.sim.history import Counts
+from sailplane.sim.market import Market, Zone
+from sailplane.sim.scenario import ColdStart, Faults
+from sailplane.sim.scheduler import Scheduler, to_ticks
+
+# How long before it takes a spot machine a cloud says so, and how late it lists a new one at worst. Theirs, by their own word.
+_NOTICE_S = {"aws": 120.0}
+_NOTICE_ELSEWHERE_S = 30.0
+_SHOWN_WHEN_GONE_S = {"aws": 3600.0}  # the others forget a machine at once
+
+
+class Happening(StrEnum):
+    """What becomes of a machine."""
+
+    STARTED = "STARTED"  # billed from here on
+    SERVES = "SERVES"  # its engine answers
+    FAILS = "FAILS"  # its engine does not, for now
+    NOTICED = "NOTICED"  # the cloud has said that it will take it
+    DRAINS = "DRAINS"  # its agent was told to take no new requests
+    DIES = "DIES"  # nothing on it answers any more
+
+
+@dataclass
+class Machine:
+    """A machine, and the agent and engine on it."""
+
+    id: str
+    token: str
+    replica: Replica  # as in the request: its tags, and what its agent says it is
+    offer: Offer  # what was given
+    url: str
+    started_at: float
+    listed_at: float
+    status: InstanceStatus = InstanceStatus.RUNNING
+    has_address: bool = False
+    agent_up: bool = False
+    engine_up: bool = False
+    draining: bool = False
+    hung: bool = False  # neither agent nor engine answer for now
+    exit_code: int | None = None
+    interruption_at: float | None = None
+    preempted: bool = False
+    died_at: float | None = None
+    ended_at: float | None = None  # no longer billed
+    seen: Instance | None = None  # as a list has it
+
+    @property
+    def is_alive(self) -> bool:
+        return self.died_at is None
+
+    @property
+    def is_billed(self) -> bool:
+        return self.ended_at is None
+
+    @property
+    def serves(self) -> bool:
+        """Whether a request sent to it would be answered."""
+        return self.is_alive and self.engine_up and not self.hung and self.exit_code is None
+
+
+@dataclass
+class Cloud:
+    """All machines of one provider. `changed` is called when anything that it says has changed."""
+
+    name: str
+    market: Market
+    scheduler: Scheduler
+    random: Random
+    start: float
+    cold_start: ColdStart
+    faults: Faults
+    counts: Counts
+    on_machine: Callable[[Machine, Happening], None]
+    listing_lag_s: float = 30.0
+    machines: dict[str, Machine] = field(default_factory=dict)  # by id; all that ever were
+    by_token: dict[str, Machine] = field(default_factory=dict)
+    shown: dict[str, Machine] = field(default_factory=dict)  # what a list may hold
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        self.zones: dict[Location, Zone] = {
+            zone.location: zone for zone in self.market.zones if zone.location.provider == self.name
+        }
+        for zone in self.zones.values():
+            self._watch(zone, 0)
+
+    # --- what a provider asks for
+
+    def listed(self) -> tuple[Instance, ...]:
+        """What a list holds now."""
+        now = self.scheduler.time
+        return tuple(self._seen(machine) for machine in self.shown.values() if machine.listed_at <= now)
+
+    def run_machine(self, token: str, request: LaunchRequest) -> Instance:
+        """Start a machine, or return the one that the token has started before. Raises `NoCapacity`."""
+        known = self.by_token.get(token)
+        if known is None:
+            known = self._start(token, request)
+        return self._seen(known)
+
+    def stop_machine(self, replica_id: str, instance_id: str) -> None:
+        """Begin to remove a machine, by id or by tag; a young one is not found yet."""
+        found = [
+            machine
+            for machine in self.shown.values()
+            if (machine.id == instance_id if instance_id else machine.replica.id == replica_id)
+            and machine.listed_at <= self.scheduler.time
+        ]
+        for machine in found:
+            if machine.status is InstanceStatus.RUNNING:
+                self._die(machine, InstanceStatus.STOPPING)
+                self.scheduler.after(self.random.uniform(5, 40), partial(self._gone, machine))
+
+    # --- the market
+
+    def has_room(self, offer: Offer) -> bool:
+        """Whether such a machine can be had now."""
+        zone = self.zones[offer.location]
+        if offer.capacity_type is CapacityType.ON_DEMAND:
+            return True
+        return len(self._spot_in(zone)) < zone.capacity_at(self.scheduler.time - self.start)
+
+    def _spot_in(self, zone: Zone) -> list[Machine]:
+        return [
+            machine
+            for machine in self.shown.values()
+            if machine.is_alive
+            and machine.offer.location == zone.location
+            and machine.offer.capacity_type is CapacityType.SPOT
+        ]
+
+    def _watch(self, zone: Zone, step: int) -> None:
+        """Be there when the zone's capacity falls next, and a notice's length before."""
+        falls = next((i for i in range(step + 1, len(zone.capacity)) if zone.capacity[i] < zone.capacity[i - 1]), None)
+        if falls is not None:
+            at = self.start + falls * zone.step_s
+            self.scheduler.at(at - self.notice_s, partial(self._announce, zone, falls))
+            self.scheduler.at(at, partial(self._fall, zone, falls))
+
+    @property
+    def notice_s(self) -> float:
+        """How long before it takes a spot machine this cloud says so."""
+        return _NOTICE_S.get(self.name, _NOTICE_ELSEWHERE_S)
+
+    def _announce(self, zone: Zone, step: int) -> None:
+        for machine in self._surplus(zone, step):
+            if self.random.random() >= self.faults.unannounced_share:
+                self.notify(machine, self.start + step * zone.step_s)
+
+    def _fall(self, zone: Zone, step: int) -> None:
+        for machine in self._surplus(zone, step):
+            self.take(machine)
+        self._watch(zone, step)
+
+    def _surplus(self, zone: Zone, step: int) -> list[Machine]:
+        """Who has to go, those that were told first."""
+        present = self._spot_in(zone)
+        self.random.shuffle(present)
+        present.sort(key=lambda machine: machine.interruption_at is None)
+        return present[: max(0, len(present) - zone.capacity[step])]
+
+    def notify(self, machine: Machine, at: float) -> None:
+        """Say that a machine will be taken."""
+        machine.interruption_at = at
+        self.counts.interruptions += 1
+        self._tell(machine, Happening.NOTICED)
+
+    def take(self, machine: Machine) -> None:
+        """Take a spot machine back."""
+        if machine.is_alive:
+            machine.preempted = True
+            self.counts.preemptions += 1
+            self._die(machine, InstanceStatus.GONE)
+            self._gone(machine)
+
+    # --- a machine's life
+
+    def _start(self, token: str, request: LaunchRequest) -> Machine:
+        replica, offer = request.replica, request.replica.offer
+        if offer.location not in self.zones or not self.has_room(offer):
+            self.counts.refusals += 1
+            raise NoCapacity(f"no {offer.instance_type} left in {offer.location}")
+        number, now = next(self.numbers), self.scheduler.time
+        lag_s = to_ticks(self.random.uniform(0, min(self.listing_lag_s, 20.0)))
+        machine = Machine(f"i-{number:017x}", token, replica, offer, self._free_url(), now, listed_at=now + lag_s)
+        self.machines[machine.id] = self.by_token[token] = self.shown[machine.id] = machine
+        self.counts.launches += 1
+        self.scheduler.after(lag_s, partial(self._changes, machine))
+        self.scheduler.after(self.random.choice((0.0, 3.0)), partial(self._addressed, machine))
+        boot_s = self.random.uniform(*self.cold_start.boot_s)
+        self.scheduler.after(boot_s, partial(self._booted, machine))
+        self.scheduler.after(boot_s + self.random.uniform(*self.cold_start.setup_s), partial(self._set_up, machine))
+        self._tell(machine, Happening.STARTED)
+        return machine
+
+    def _free_url(self) -> str:
+        """The lowest address that nobody has: clouds give an address to the next one as soon as it is free."""
+        taken = {machine.url for machine in self.shown.values() if machine.is_billed}
+        return next(
+            url for number in count(1) if (url := f"http://10.0.{number >> 8}.{number & 255}:8081") not in taken
+        )
+
+    def _changes(self, machine: Machine) -> None:
+        self._tell(machine, Happening.STARTED)
+
+    def _addressed(self, machine: Machine) -> None:
+        machine.has_address = True
+        self._tell(machine, Happening.STARTED)
+
+    def _booted(self, machine: Machine) -> None:
+        machine.agent_up = True
+        self._tell(machine, Happening.FAILS)
+
+    def _set_up(self, machine: Machine) -> None:
+        machine.engine_up = True
+        if machine.serves:
+            self._tell(machine, Happening.SERVES)
+
+    def _die(self, machine: Machine, status: InstanceStatus) -> None:
+        machine.status, machine.died_at = status, self.scheduler.time
+        self._tell(machine, Happening.DIES)
+
+    def _gone(self, machine: Machine) -> None:
+        machine.status, machine.ended_at = InstanceStatus.GONE, self.scheduler.time
+        self._tell(machine, Happening.DIES)
+        self.scheduler.after(_SHOWN_WHEN_GONE_S.get(self.name, 0.0), partial(self._forget, machine))
+
+    def _forget(self, machine: Machine) -> None:
+        del self.shown[machine.id]
+        self._tell(machine, Happening.DIES)
+
+    def _tell(self, machine: Machine, happening: Happening) -> None:
+        machine.seen = None
+        self.on_machine(machine, happening)
+
+    def _seen(self, machine: Machine) -> Instance:
+        # The same one as long as nothing has changed: lists are asked for more often than anything happens.
+        if machine.seen is None:
+            machine.seen = self._instance(machine)
+        return machine.seen
+
+    def _instance(self, machine: Machine) -> Instance:
+        return Instance(
+            provider=self.name,
+            id=machine.id,
+            replica_id=machine.replica.id,
+            service=machine.replica.service,
+            status=machine.status,
+            created_at=machine.started_at,
+            url=machine.url if machine.has_address else "",
+            preempted=machine.preempted,
+        )
+
+
+def spot_usd(zone: Zone, from_s: float, to_s: float) -> float:
+    """What a spot machine costs between two instants of the market, at the price of each moment."""
+    usd, t = 0.0, from_s
+    while t < to_s:
+        end = min(to_s, (1 + t // zone.step_s) * zone.step_s)
+        usd += zone.spot_usd_per_hour_at(t) * (end - t) / 3600
+        t = end
+    return usd

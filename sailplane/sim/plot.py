@@ -1,0 +1,74 @@
+"""A run as a picture: prices, replicas and availability over time, policy under policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chalicelib.errors import Invalid
+from sailplane.sim import extra, report
+from sailplane.sim.history import History, Step
+from sailplane.sim.market import Market
+
+if TYPE_CHECKING:  # the extra `sim` may not be installed
+    from matplotlib.axes import Axes
+
+_DAY_S = 86400.0
+
+
+def save(path: Path, market: Market, histories: Mapping[str, History]) -> None:
+    """Draw into `path`, of which the ending chooses the format. Raises `MissingExtra`, and `Invalid` for the ending."""
+    with extra.wanted_for("A plot"):
+        from matplotlib.figure import Figure  # noqa: PLC0415 - belongs to the extra
+
+    figure = Figure(figsize=(11, 2.2 * (len(histories) + 2)), layout="constrained")
+    prices, *replicas, availability = figure.subplots(len(histories) + 2, 1, sharex=True)
+    until_s = max(history.until_s for history in histories.values())
+    _draw_prices(prices, market, until_s)
+    for axes, (policy, history) in zip(replicas, histories.items(), strict=True):
+        _draw_replicas(axes, policy, history)
+    for policy, history in histories.items():
+        _draw_availability(availability, policy, history)
+    availability.set(ylabel="available, %\nof each window", xlabel=f"days on {market.name}")
+    availability.legend(loc="lower left", fontsize="small")
+    try:
+        figure.savefig(path)
+    except ValueError as error:
+        raise Invalid(f"{path}: {error}. Name a file that ends in .png, .svg or .pdf.") from error
+
+
+def _draw_prices(axes: Axes, market: Market, until_s: float) -> None:
+    """Of each zone while it has machines: a line that ends is a zone that gives none."""
+    for zone in market.zones:
+        times_s = [index * zone.step_s for index in range(int(until_s // zone.step_s) + 1)]
+        usd = [zone.spot_usd_per_hour_at(t) if zone.capacity_at(t) else float("nan") for t in times_s]
+        axes.step([t / _DAY_S for t in times_s], usd, where="post", linewidth=0.8, label=zone.location.zone)
+    axes.axhline(market.on_demand_usd_per_hour, color="black", linestyle=":", linewidth=0.8, label="on demand")
+    axes.set(ylabel="$ an hour", ylim=(0, None))
+    axes.legend(loc="upper right", fontsize="x-small", ncols=4)
+
+
+def _draw_replicas(axes: Axes, policy: str, history: History) -> None:
+    def line(figure: Callable[[Step], int]) -> tuple[list[float], list[int]]:
+        steps = history.steps
+        return [*(step.t / _DAY_S for step in steps), history.until_s / _DAY_S], [
+            *(figure(step) for step in steps),
+            figure(steps[-1]),
+        ]
+
+    days, spot = line(lambda step: step.spot_ready)
+    _, ready = line(lambda step: step.ready)
+    _, target = line(lambda step: step.target)
+    axes.fill_between(days, spot, step="post", linewidth=0, color="tab:green", alpha=0.7, label="spot")
+    axes.fill_between(days, spot, ready, step="post", linewidth=0, color="tab:blue", alpha=0.7, label="on demand")
+    axes.step(days, target, where="post", color="black", linestyle=":", linewidth=0.8, label="target")
+    axes.set(ylabel=f"{policy}\nready", ylim=(0, None))
+    axes.legend(loc="upper right", fontsize="x-small", ncols=3)
+
+
+def _draw_availability(axes: Axes, policy: str, history: History) -> None:
+    spans = report.windows(history.until_s)
+    edges = [begin / _DAY_S for begin, _ in spans] + [spans[-1][1] / _DAY_S]
+    shares = [100 * report.availability(history.steps, *span) for span in spans]
+    axes.stairs(shares, edges, baseline=None, label=policy)

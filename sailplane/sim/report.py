@@ -1,0 +1,186 @@
+"""What a simulation is worth, in figures, and whether two differ. Reads the history alone: bill, steps, requests' fates.
+
+Statistics: a run is cut into windows of equal length; two policies on the same market, traffic and seed are compared by the
+differences in each window, of which Student's t gives the 95 % interval of the mean (a paired t interval). Neighbouring
+windows are not quite independent; a day or more in each keeps that small.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, stdev
+
+from sailplane.sim import extra
+from sailplane.sim.edge import Fates
+from sailplane.sim.history import Billed, History, Step
+
+DAY_S = 86400.0
+# So many windows at least, or an interval says little: a t of 2.3 instead of 12.7 with two.
+_FEWEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """The requests that ended. Percentiles are of the served ones, by nearest rank, in seconds; None when none was."""
+
+    ended: int
+    failed: int
+    retried: int
+    p50_s: float | None
+    p90_s: float | None
+    p99_s: float | None
+
+    @property
+    def failure_rate(self) -> float:
+        return self.failed / self.ended if self.ended else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One policy on one market."""
+
+    policy: str
+    hours: float
+    availability: float  # share of the time with ready >= target
+    usd: float
+    relative_cost: float  # to the target's machines on demand all the time
+    spot_share: float  # of the machine hours
+    launches_per_hour: float
+    preemptions: int
+    recovery_median_s: float | None  # of the times that ready stayed below target after having reached it
+    recovery_longest_s: float | None
+    requests: Requests | None
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean difference per window and its 95 % confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+    windows: int
+
+
+def report(policy: str, history: History, on_demand_usd_per_hour: float, fates: Fates | None) -> Report:
+    """All figures of one run."""
+    until_s = history.until_s
+    wanted_usd = sum(step.target * (end - step.t) for step, end in _spans(history.steps, 0.0, until_s))
+    wanted_usd *= on_demand_usd_per_hour / 3600
+    machine_s = sum(one.to_s - one.from_s for one in history.bill)
+    spot_s = sum(one.to_s - one.from_s for one in history.bill if one.offer.capacity_type == "SPOT")
+    usd = sum(one.usd for one in history.bill)
+    times_s = recoveries_s(history.steps, until_s)
+    return Report(
+        policy=policy,
+        hours=until_s / 3600,
+        availability=availability(history.steps, 0.0, until_s),
+        usd=usd,
+        relative_cost=usd / wanted_usd if wanted_usd else 0.0,
+        spot_share=spot_s / machine_s if machine_s else 0.0,
+        launches_per_hour=history.counts.launches / (until_s / 3600),
+        preemptions=history.counts.preemptions,
+        recovery_median_s=median(times_s) if times_s else None,
+        recovery_longest_s=max(times_s, default=None),
+        requests=None if fates is None else requests(fates),
+    )
+
+
+def availability(steps: Sequence[Step], from_s: float, to_s: float) -> float:
+    """The share of [from_s, to_s) in which at least as many replicas were ready as were wanted."""
+    return sum(end - begin for begin, end in _met(steps, from_s, to_s)) / (to_s - from_s)
+
+
+def recoveries_s(steps: Sequence[Step], until_s: float) -> list[float]:
+    """How long each time ready stayed below the target, once it had been reached; the last may have been cut short."""
+    met = list(_met(steps, 0.0, until_s))
+    gaps = [after - before for (_, before), (after, _) in itertools.pairwise(met)]
+    if met and met[-1][1] < until_s:
+        gaps.append(until_s - met[-1][1])
+    return gaps
+
+
+def cost_usd(bill: Sequence[Billed], from_s: float, to_s: float) -> float:
+    """What of the bill falls into [from_s, to_s), each machine's spread evenly over its life."""
+    return sum(
+        one.usd * (min(to_s, one.to_s) - max(from_s, one.from_s)) / (one.to_s - one.from_s)
+        for one in bill
+        if one.to_s > from_s and one.from_s < to_s and one.to_s > one.from_s
+    )
+
+
+def requests(fates: Fates) -> Requests:
+    """What became of the requests, in figures."""
+    served = sorted(latency_s for latency_s in fates.latency_s if not math.isinf(latency_s))
+    p50_s, p90_s, p99_s = (_percentile(served, share) for share in (0.5, 0.9, 0.99))
+    return Requests(
+        ended=len(fates.latency_s),
+        failed=len(fates.latency_s) - len(served),
+        retried=sum(attempts > 1 for attempts in fates.attempts),
+        p50_s=p50_s,
+        p90_s=p90_s,
+        p99_s=p99_s,
+    )
+
+
+def windows(until_s: float) -> list[tuple[float, float]]:
+    """Whole windows of a day, or of an eighth of a run that has fewer than eight days. What remains is left out."""
+    length_s = min(DAY_S, until_s / _FEWEST)
+    return [(index * length_s, (index + 1) * length_s) for index in range(int(until_s / length_s + 1e-9))]
+
+
+def compare(ours: History, theirs: History, figure: Callable[[History, float, float], float]) -> Interval:
+    """The paired 95 % interval of ours minus theirs, `figure` being of a history's [from_s, to_s).
+
+    Raises `MissingExtra` without scipy.
+    """
+    return interval(
+        [figure(ours, *span) - figure(theirs, *span) for span in windows(min(ours.until_s, theirs.until_s))]
+    )
+
+
+def interval(differences: Sequence[float]) -> Interval:
+    """Student's t interval of the mean of at least two differences. Raises `MissingExtra` without scipy."""
+    with extra.wanted_for("A confidence interval"):
+        from scipy.stats import t  # noqa: PLC0415 - belongs to the extra
+    count, mean = len(differences), fmean(differences)
+    half = float(t.ppf(0.975, count - 1)) * stdev(differences) / math.sqrt(count)
+    return Interval(mean, mean - half, mean + half, count)
+
+
+def usd_per_hour(history: History, from_s: float, to_s: float) -> float:
+    """A figure for `compare`."""
+    return cost_usd(history.bill, from_s, to_s) / ((to_s - from_s) / 3600)
+
+
+def availability_points(history: History, from_s: float, to_s: float) -> float:
+    """A figure for `compare`, in percent."""
+    return 100 * availability(history.steps, from_s, to_s)
+
+
+def _spans(steps: Sequence[Step], from_s: float, to_s: float) -> Iterator[tuple[Step, float]]:
+    """Each step that begins before `to_s` and ends after `from_s`, and its end."""
+    for step, end in zip(steps, [*(step.t for step in steps[1:]), to_s], strict=True):
+        if step.t < to_s and end > from_s:
+            yield step, min(end, to_s)
+
+
+def _met(steps: Sequence[Step], from_s: float, to_s: float) -> Iterator[tuple[float, float]]:
+    """The longest spans within [from_s, to_s) in which at least as many replicas were ready as were wanted."""
+    begun: float | None = None
+    for step, _ in _spans(steps, from_s, to_s):
+        is_met = step.ready >= step.target
+        if is_met and begun is None:
+            begun = max(step.t, from_s)
+        if not is_met and begun is not None:
+            yield begun, step.t
+            begun = None
+    if begun is not None:
+        yield begun, to_s
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float | None:
+    return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None

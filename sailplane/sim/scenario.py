@@ -1,0 +1,42 @@
+"""What a simulation is of: the service, the market, the faults, and the seed that decides all else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chalicelib.model import Limits, ServiceSpec
+from sailplane.sim.market import Market
+from sailplane.sim.traffic import Traffic
+
+# The market's first instant. Any whole number will do; the simulation's reports count from it.
+START = 1_800_000_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class ColdStart:
+    """From a launch to its first request, drawn evenly between two bounds, in seconds."""
+
+    boot_s: tuple[float, float] = (20.0, 60.0)  # until the agent answers
+    setup_s: tuple[float, float] = (60.0, 180.0)  # from then until the engine is ready
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How badly the world behaves. Shares are probabilities, rates are per simulated hour; the defaults are a fair day."""
+
+    unannounced_share: float = 0.0  # of preemptions: no notice is given, or it is lost
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One simulation. The same scenario has the same history, bit by bit."""
+
+    spec: ServiceSpec
+    market: Market
+    traffic: Traffic | None = None
+    seed: int = 0
+    faults: Faults = Faults()
+    cold_start: ColdStart = ColdStart()
+    limits: Limits = field(default_factory=Limits)
+    # Passes that can decide nothing new are counted and not run; see `horizon`.
+    skips_idle_passes: bool = True

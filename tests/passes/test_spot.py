@@ -1,0 +1,194 @@
+"""Spot replicas and those that stand in for them: the shipped passes end to end, in virtual time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from chalicelib import passes
+from chalicelib.lifecycle import service_status
+from chalicelib.model import (
+    SPOTHEDGE,
+    CapacityType,
+    Location,
+    Reason,
+    Replica,
+    ReplicaStatus,
+    ServiceSpec,
+    ServiceStatus,
+)
+from tests.fakes import FakeClock, FakeCloud, World, on_spot, spec, spot_offers
+
+SPOT, ON_DEMAND = CapacityType.SPOT, CapacityType.ON_DEMAND
+READY = ReplicaStatus.READY
+ZONES = ("a", "b", "c", "d")
+EVERYWHERE = frozenset(Location("local", "here", zone) for zone in ZONES)
+
+
+def hedged(replicas: int = 3, extra: int = 0, *, fingerprint: str = "v1", **policy: Any) -> ServiceSpec:
+    """SpotHedge over a fixed number of replicas."""
+    bounds = {"min_replicas": replicas, "max_replicas": replicas}
+    ours = {"placer": SPOTHEDGE, "dynamic_ondemand_fallback": True, "num_overprovision": extra, **policy}
+    return on_spot(spec(fingerprint, **bounds), **ours)
+
+
+def world(wanted: ServiceSpec | None = None, *, ticks: int = 6, **cloud: Any) -> World:
+    made = World(cloud=FakeCloud(FakeClock(), **cloud), market=spot_offers(*ZONES))
+    made.create(wanted=wanted or hedged())
+    made.tick(ticks)
+    return made
+
+
+def kinds(w: World, status: ReplicaStatus = READY) -> dict[CapacityType, int]:
+    return dict(Counter(replica.offer.capacity_type for replica in w.replicas(status)))
+
+
+def spot_in(w: World, zone: str) -> Replica:
+    return next(r for r in w.replicas() if r.offer.location.zone == zone and r.offer.capacity_type is SPOT)
+
+
+def preempting(w: World) -> set[str]:
+    return {one.place.zone for one in w.state().service.zones if one.is_preempting}
+
+
+def test_stand_ins_bridge_the_start_and_go() -> None:
+    """While no spot replica is ready, as many on demand are asked for; once they are, none is left and none served for long."""
+    w = world(ready_at_once=False, ticks=2)
+    assert Counter(r.offer.capacity_type for r in w.replicas()) == {SPOT: 3, ON_DEMAND: 3}
+    assert {r.offer.location.zone for r in w.replicas() if r.offer.capacity_type is SPOT} == {"a", "b", "c"}
+    for machine in w.cloud.machines.values():
+        machine.ready = True
+    w.tick(3)
+    assert kinds(w) == {SPOT: 3}
+    w.tick(40)
+    assert len(w.cloud.machines) == 3
+    assert w.routed() == sorted(w.cloud.machines)
+
+
+def test_a_preempted_replica_is_bridged_and_replaced_elsewhere() -> None:
+    """The zone is preempting in the store, an on-demand replica stands in until the spot one, elsewhere, is ready."""
+    w = world(ticks=40)
+    w.cloud.ready_at_once = False
+    del w.cloud.machines[spot_in(w, "a").id]
+    w.tick(2)
+    assert preempting(w) == {"a"}
+    (replacement,) = [
+        r for r in w.replicas() if r.offer.capacity_type is SPOT and r.status is not READY and not r.reason
+    ]
+    assert replacement.offer.location.zone == "d"
+    (stand_in,) = [r for r in w.replicas() if r.offer.capacity_type is ON_DEMAND]
+    w.cloud.machines[stand_in.id].ready = True
+    w.tick()
+    assert kinds(w) == {SPOT: 2, ON_DEMAND: 1}
+    w.cloud.machines[replacement.id].ready = True
+    w.tick(2)
+    assert kinds(w) == {SPOT: 3}
+    w.tick(40)
+    assert len(w.cloud.machines) == 3
+    assert preempting(w) == {"a"}  # nobody has been ready there since
+
+
+def test_a_ready_replica_brings_its_zone_back() -> None:
+    """With two zones left of four the third loss brings all back, and the first ready replica ends a zone's bad name."""
+    w = world(ticks=40, sold_out={Location("local", "here", "d")})
+    w.cloud.sold_out.clear()
+    for zone in ("a", "b"):
+        del w.cloud.machines[spot_in(w, zone).id]
+        w.tick(40)
+    assert kinds(w) == {SPOT: 3}
+    zones = w.state().service.zones
+    assert {one.place.zone for one in zones if one.failures == 0} <= {
+        one.place.zone for one in zones if not one.is_preempting
+    }
+    assert preempting(w) <= {"a", "b"}
+
+
+def test_without_spot_anywhere_on_demand_serves() -> None:
+    """The target is served on demand and the service is READY; spot is asked for at SkyServe's pace, and taken when it is back."""
+    w = world(hedged(extra=1), sold_out={*EVERYWHERE}, ticks=6)
+    assert kinds(w) == {ON_DEMAND: 3}
+    assert service_status(w.state().service, w.state().replicas)[0] is ServiceStatus.READY
+    before = w.state().service.last_generation
+    w.tick(300)
+    assert 300 / 20 <= (w.state().service.last_generation - before) / 4 <= 300 / 20 + 1
+    w.cloud.sold_out.clear()
+    w.tick(60)
+    assert kinds(w) == {SPOT: 4}
+    assert len(w.cloud.machines) == 4
+
+
+def test_a_service_of_its_own_making_s_failure_keeps_what_is_known_of_zones() -> None:
+    """An engine that exits and a machine that is taken in one pass: the back-off is written, and so is the loss."""
+    w = world(ticks=40)
+    first, second = spot_in(w, "a"), spot_in(w, "b")
+    del w.cloud.machines[first.id]
+    w.cloud.machines[second.id].exit_code = 1
+    w.tick()
+    assert w.state().service.backoff.failures == 1
+    assert preempting(w) == {"a"}
+
+
+def test_a_base_is_always_on_demand() -> None:
+    """One of three replicas on demand, the others on spot, and nothing else once all are ready."""
+    w = world(hedged(base_ondemand_fallback_replicas=1), ticks=40)
+    assert kinds(w) == {SPOT: 2, ON_DEMAND: 1}
+
+
+def test_more_on_demand_takes_no_serving_replica_away_before_it_is_ready() -> None:
+    """An update that raises the base: the spot replica goes when its on-demand successor serves."""
+    w = world(ticks=40)
+    w.cloud.ready_at_once = False
+    w.update(hedged(base_ondemand_fallback_replicas=1))
+    w.tick(5)
+    assert kinds(w) == {SPOT: 3}
+    for machine in w.cloud.machines.values():
+        machine.ready = True
+    w.tick(40)
+    assert kinds(w) == {SPOT: 2, ON_DEMAND: 1}
+
+
+def test_a_roll_out_does_not_wait_for_spot() -> None:
+    """With a spot market that has nothing the new version replaces the old on demand, never below what is wanted."""
+    w = world(ticks=40)
+    w.cloud.sold_out |= EVERYWHERE
+    w.update(hedged(fingerprint="v2"))
+    most = 0
+    for _ in range(120):
+        w.tick()
+        assert len(w.replicas(READY)) >= 3
+        most = max(most, sum(replica.status.is_active for replica in w.replicas()))
+    assert {(r.fingerprint, r.offer.capacity_type) for r in w.replicas(READY)} == {("v2", ON_DEMAND)}
+    assert most == 4  # one at a time
+
+
+def test_switching_the_fallback_off_keeps_who_serves_until_spot_is_ready() -> None:
+    """The last ready capacity is never drained for the sake of a mix."""
+    w = world(sold_out={*EVERYWHERE})
+    w.update(hedged(dynamic_ondemand_fallback=False))
+    w.tick(60)
+    assert kinds(w) == {ON_DEMAND: 3}
+    w.cloud.sold_out.clear()
+    w.tick(120)
+    assert kinds(w) == {SPOT: 3}
+
+
+def test_scaled_to_zero_keeps_nothing() -> None:
+    """Neither what is beyond the target nor a stand-in outlives the target."""
+    w = world(ticks=40)
+    parked = hedged(extra=2)
+    w.update(replace(parked, scaling=replace(parked.scaling, min_replicas=0, max_replicas=0)))
+    w.tick(60)
+    assert not w.cloud.machines
+
+
+def test_no_spot_and_no_fallback_is_told() -> None:
+    """Without stand-ins the service waits; `why` says what was refused, and which zones are avoided since when."""
+    w = world(hedged(dynamic_ondemand_fallback=False, zone_memory_s=600.0), sold_out={*EVERYWHERE}, ticks=3)
+    assert not w.cloud.machines
+    text = "\n".join(passes.preview(w.runtime, "svc"))
+    assert "the next spot launch in" in text
+    w = world(ticks=40)
+    del w.cloud.machines[spot_in(w, "a").id]
+    w.tick(7)
+    assert f"preempting zones: local/here/a for 6 s ({Reason.PREEMPTED}" in "\n".join(passes.preview(w.runtime, "svc"))
