@@ -55,7 +55,7 @@ service:
   replica_policy:
     min_replicas: {least}
     max_replicas: {most}
-    target_qps_per_replica: 2
+    {follows}
     qps_window_seconds: 30
     upscale_delay_seconds: 5
     downscale_delay_seconds: 20
@@ -64,6 +64,7 @@ resources: {{infra: local, ports: 8080}}
 workdir: {here}
 run: exec {python} token_engine.py $SAILPLANE_PORT {prefill_ms} {token_ms}
 """
+RATE = "target_qps_per_replica: 2"
 POLL_S = 0.5
 PATIENCE_S = 180.0  # for the last answers
 EXCUSED_S = 5.0  # a broken connection is noticed at once, on one machine
@@ -335,6 +336,9 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two preemptions")
     parser.add_argument("--min", type=int, default=2, help="replicas")
     parser.add_argument("--max", type=int, default=4, help="replicas")
+    parser.add_argument(
+        "--concurrency", type=float, help="requests in progress per replica to scale by, not by the rate"
+    )
     parser.add_argument("--notices", type=float, nargs="+", default=[0.0, 2.0, 10.0], metavar="SECONDS")
     parser.add_argument("--probe-interval", type=float, default=10.0, help="the service's; SkyServe's default is 10 s")
     parser.add_argument("--events", type=Path, help="write the service's events to this file")
@@ -350,6 +354,7 @@ def main() -> int:
                 prefill_ms=PREFILL_MS,
                 token_ms=TOKEN_MS,
                 policy=told.policy,
+                follows=f"metric: concurrency\n    target: {told.concurrency}" if told.concurrency else RATE,
                 probe_s=told.probe_interval,
                 least=told.min,
                 most=told.max,
