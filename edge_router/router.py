@@ -29,6 +29,7 @@ _RETRY_AFTER_SOON_S = 2
 _CONNECTION_S = 5.0
 # As long as openai-python waits for an answer: what breaks may have been under way for all of that.
 _QUESTION_S = 600.0
+_ATTEMPTS = 3  # of such clients; machines of one zone die together, and another question may look the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ class Router:
         self._lock = Lock()
         self._table: Table | None = None
         self._counts = Counts(first_seq)
-        self._by_connection = RecentPicks(_CONNECTION_S)
-        self._by_question = RecentPicks(_QUESTION_S)
+        self._by_connection = RecentPicks(_CONNECTION_S, keep=1)
+        self._by_question = RecentPicks(_QUESTION_S, keep=_ATTEMPTS)
         self._picks = 0
         self._turns: dict[str, int] = {}
         self._sent: dict[str, int] = {}
@@ -118,7 +119,7 @@ class Router:
             if not again:
                 self._counts.add(name, now)
             recent, who = (self._by_question, question) if is_retry else (self._by_connection, connection)
-            avoid = recent.last(who, now)
+            avoid = recent.of(who, now)
             replica = pick(service, sent=self._sent, turns=self._turns, avoid=avoid, random=self._random())
             if replica is None:
                 return None

@@ -151,7 +151,10 @@ def test_a_retry_goes_to_another_replica(policy: str) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("waited_s", [0.4, 9.0, 599.0])
 def test_a_retry_is_known_on_a_connection_that_others_use_too(policy: str, waited_s: float) -> None:
-    """Clients with a pool send everything over a few connections; who says that it retries is told by its question."""
+    """Clients with a pool send everything over a few connections; who says that it retries is told by its question.
+
+    Its third attempt meets a third replica: machines of one zone die together.
+    """
     clock = Clock()
     router = Router(clock=clock, random=random.random, first_seq=1)
     router.accept(table(("hello", policy, "READY", [f"http://10.0.0.{n}" for n in (1, 2, 3)])))
@@ -166,8 +169,8 @@ def test_a_retry_is_known_on_a_connection_that_others_use_too(policy: str, waite
             host(other, 5000)
         clock.now += waited_s
         second = host(length, 5000 + length % 2, is_retry=True)
-        assert second != first
-        assert host(length, 5000, is_retry=True) != second
+        third = host(length, 5000, is_retry=True)
+        assert len({first, second, third}) == 3
 
 
 def test_a_client_is_forgotten() -> None:
