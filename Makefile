@@ -56,6 +56,7 @@ bench: setup ## Run the benchmarks and print their tables
 	$(BIN)/python benchmarks/router_decision.py
 	$(BIN)/python benchmarks/path.py
 	$(BIN)/python -m benchmarks.slow_cloud
+	$(BIN)/python benchmarks/replay.py --minutes 3
 
 clean: ## Remove everything that the other targets made
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .hypothesis dist
