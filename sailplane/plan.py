@@ -11,7 +11,7 @@ from typing import Any
 from chalicelib import optimizer
 from chalicelib.errors import Invalid, NoFeasibleOffer, SpecError
 from chalicelib.lifecycle import budget
-from chalicelib.model import CapacityType, Offer, Rejected, ResourceRequest, ScalingSpec, ServiceSpec
+from chalicelib.model import CapacityType, Mix, Offer, Rejected, ResourceRequest, ScalingSpec, ServiceSpec
 from chalicelib.spec import Parsed, require_reachable_workdir
 
 HOURS_PER_MONTH = 730  # 365 * 24 / 12
@@ -40,7 +40,7 @@ class Plan:
     @property
     def worst_usd_per_hour(self) -> float:
         """The most replicas of both kinds, none of the spot ones ready, each bought when everything cheaper is sold out."""
-        wanted = optimizer.mix(self.spec, optimizer.largest_target(self.spec), ready=0)
+        wanted = optimizer.largest_mix(self.spec)
         return self._usd_per_hour(
             wanted, max(map(_price, self.candidates)), max(map(_price, self.stand_ins), default=0.0)
         )
@@ -79,7 +79,7 @@ class Plan:
         wanted = optimizer.mix(self.spec, target, ready=target + self.spec.spot.num_overprovision)
         return self._usd_per_hour(wanted, _price(self.chosen), _price(self.stand_ins[0]) if self.stand_ins else 0.0)
 
-    def _usd_per_hour(self, wanted: optimizer.Mix, own_usd: float, stand_in_usd: float) -> float:
+    def _usd_per_hour(self, wanted: Mix, own_usd: float, stand_in_usd: float) -> float:
         return self.spec.engine.num_nodes * (wanted.own * own_usd + wanted.fallback * stand_in_usd)
 
 
@@ -126,7 +126,7 @@ def _stand_ins(
     service: ServiceSpec, market: Sequence[Offer], providers: Sequence[str], now: float
 ) -> tuple[tuple[Offer, ...], tuple[Rejected, ...]]:
     """On-demand offers for a service that may need them; or why there is none, which is no reason to refuse its spot replicas."""
-    if not optimizer.mix(service, optimizer.largest_target(service), ready=0).fallback:
+    if not optimizer.largest_mix(service).fallback:
         return (), ()
     request = optimizer.Request(optimizer.on_demand(service.resources), tuple(providers))
     placement = optimizer.decide(request, market, now)
