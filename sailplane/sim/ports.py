@@ -105,11 +105,22 @@ class MarketPrices:
 
 
 class WatchedStore(MemoryStore):
-    """The memory store, saying whenever something was written: the commit, where it was one."""
+    """The memory store, saying whenever something was written: the commit and the lease, where it was one and under one."""
 
-    def __init__(self, clock: Clock, written: Callable[[Commit | None], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        written: Callable[[Commit | None, Lease | None], None],
+        leased: Callable[[Lease], None],
+    ) -> None:
         super().__init__(clock)
         self._written = written
+        self._leased = leased
+
+    def is_leased(self, name: str) -> bool:
+        """Whether somebody may be at work on the service."""
+        held_until = self._leases[name].held_until
+        return held_until is not None and held_until > self._clock.now()
 
     def service(self, name: str) -> Service | None:
         """The service's record alone."""
@@ -117,34 +128,35 @@ class WatchedStore(MemoryStore):
 
     def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
         created = super().create_service(service, spec, events)
-        self._written(Commit(service=created, events=tuple(events)))
+        self._written(Commit(service=created, events=tuple(events)), None)
         return created
 
     def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
         changed = super().add_version(service, spec, events)
-        self._written(Commit(service=changed, events=tuple(events)))
+        self._written(Commit(service=changed, events=tuple(events)), None)
         return changed
 
     def delete_service(self, lease: Lease, service: Service, events: Sequence[Event] = ()) -> None:
         super().delete_service(lease, service, events)
-        self._written(Commit(events=tuple(events)))
+        self._written(Commit(events=tuple(events)), lease)
 
     def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
         lease = super().acquire_lease(name, owner, ttl_s, now)
-        self._written(None)
+        self._leased(lease)
+        self._written(None, None)
         return lease
 
     def release_lease(self, lease: Lease) -> None:
         super().release_lease(lease)
-        self._written(None)
+        self._written(None, None)
 
     def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
         super().commit(name, lease, commit)
-        self._written(commit)
+        self._written(commit, lease)
 
     def record_load(self, name: str, router_id: str, seq: int, counts: Sequence[tuple[int, int]], now: float) -> None:
         super().record_load(name, router_id, seq, counts, now)
-        self._written(None)
+        self._written(None, None)
 
 
 @dataclass
@@ -219,5 +231,5 @@ class AgentProber:
             exit_code=machine.exit_code,
             log_tail="Traceback: no such model" if has_exited else "",
             # AWS tells EventBridge; what the others tell the machine, its agent passes on.
-            interruption_at=None if machine.replica.offer.location.provider == "aws" else machine.interruption_at,
+            interruption_at=machine.interruption_at if machine.is_told_by_agent else None,
         )
