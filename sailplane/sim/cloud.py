@@ -122,6 +122,10 @@ class Cloud:
     def listed(self) -> tuple[Instance, ...]:
         """What a list holds now. Raises `Unreachable`."""
         self._answer()
+        return self.seen()
+
+    def seen(self) -> tuple[Instance, ...]:
+        """What a list would hold, did the cloud answer."""
         now = self.scheduler.time
         return tuple(self._seen(machine) for machine in self.shown.values() if machine.listed_at <= now)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from chalicelib import passes
 from chalicelib.errors import Conflict, Unreachable
-from chalicelib.model import Instance, InterruptionNotice, ServiceSpec
+from chalicelib.model import InterruptionNotice, ServiceSpec
 from chalicelib.ports import Runtime
 from chalicelib.store.documents import HISTORY_KEPT_S, LOAD_HEARTBEAT_S, LOAD_KEPT_S, REFUSALS_KEPT_S
 from sailplane.sim.cloud import Cloud
@@ -151,14 +151,11 @@ class Driver:
         if state is None:
             return math.inf
         service = state.service
-        read = (service, *state.replicas, *state.load, *self._listed(), *self.store.refusals(now))
+        instances = (instance for cloud in self.clouds.values() for instance in cloud.seen())
+        read = (service, *state.replicas, *state.load, *instances, *self.store.refusals(now))
         waited_s = frozenset((service.scaler.up_s, service.scaler.down_s))
         known = self._horizon.after(now, read, self._durations_s(service.spec), waited_s)
         return min(known, self.prices.next_change_at()) if self.prices.were_read else known
-
-    def _listed(self) -> Iterator[Instance]:
-        for cloud in self.clouds.values():
-            yield from cloud.listed()
 
     def _durations_s(self, spec: ServiceSpec) -> frozenset[float]:
         if self._durations[0] is not spec:

@@ -62,6 +62,8 @@ class Judges:
             self._accused.add(text)
             self.world.note(f"VERDICT {text}")
             self.world.history.violations.append(f"{self.world.t:.1f} s: {text}")
+            if self.world.scenario.ends_at_verdict:
+                self.world.scheduler.end()
 
     # --- whenever anything has changed
 

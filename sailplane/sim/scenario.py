@@ -53,3 +53,4 @@ class Scenario:
     limits: Limits = field(default_factory=Limits)
     # Passes that can decide nothing new are counted and not run; see `horizon`.
     skips_idle_passes: bool = True
+    ends_at_verdict: bool = False  # what follows the first is of no interest
