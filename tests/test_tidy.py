@@ -43,7 +43,6 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.lifecycle",
         "chalicelib.scaler",  # who stays when fewer are wanted
         "chalicelib.optimizer",  # how many replicas of which kind are wanted
-        "chalicelib.scaler",  # who stays when fewer are wanted
         "chalicelib.model",
         "chalicelib.actions",
     },

@@ -51,7 +51,8 @@ def ceiling(spec: ServiceSpec) -> int:
 
 def largest_target(spec: ServiceSpec) -> int:
     """The highest target that load, or the schedule, may lead to."""
-    return spec.scaling.most_replicas
+    bounds = [bound for entry in spec.scaling.schedule for bound in (entry.min_replicas, entry.max_replicas)]
+    return max(spec.scaling.max_replicas, *(bound or 0 for bound in bounds), 0)
 
 
 def is_spot(resources: ResourceRequest) -> bool:
