@@ -163,7 +163,7 @@ class Execution:
         why = f"{replica.id}: {replica.offer.location} gave {replica.offer.instance_type} ({instance.id})"
         ended = disproved(replica, self._refusals(now))
         events = self._events("replica.provisioning", why, replica.id)
-        self._write(Commit(replicas=(started,), disproved=ended, events=events))
+        self._write(Commit(service=self._zone_accepted(started), replicas=(started,), disproved=ended, events=events))
 
     def _refused(self, replica: Replica, error: LaunchError) -> None:
         now = self._runtime.clock.now()
@@ -240,6 +240,11 @@ class Execution:
         request = optimizer.Request(service.spec.resources, providers, spot=spot)
         candidates = optimizer.spot_zones(request, self._runtime.market.offers(providers))
         return self._knowing(zones.lost(service.zones, loss, candidates, spot))
+
+    def _zone_accepted(self, replica: Replica) -> Service | None:
+        if replica.offer.capacity_type is not CapacityType.SPOT:
+            return None
+        return self._knowing(zones.accepted(self.state.service.zones, replica.offer.location))
 
     def _zone_served(self, replica: Replica) -> Service | None:
         """The service once a new spot replica has become ready in its zone; None when that is no news."""

@@ -13,13 +13,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from chalicelib.model import RISK_AWARE, SPOTHEDGE, CapacityType, Location, Reason, SpotSpec, Unavailable, ZoneMemory
-from chalicelib.optimizer import placers
+from chalicelib.optimizer import fleet, placers
 
 # An active zone's past is forgotten after this long; the record has at most one entry for each zone of Z.
 _KEPT_S = 7 * 86_400.0
-# Under `risk_aware` a zone that refused is asked again after 60 s, then after twice as long, up to half an hour.
-_RETRY_S, _RETRY_CAP_S = 60.0, 1_800.0
-_FADE_S = 48 * 3600.0  # of a loss's weight
+# Under `risk_aware` a zone that refused is asked again after 60 s, then after twice as long, up to a quarter of an hour.
+_RETRY_S, _RETRY_CAP_S = 60.0, 900.0
 _ONE_EVENT_S = 30.0  # machines that a zone takes within this time are one loss
 # SkyServe decides every 20 s. Who asks zones again that have just refused is held to that pace, or would ask at every pass.
 _PACE_S = 20.0
@@ -57,10 +56,11 @@ def lost(
 
 
 def _counted(loss: ZoneMemory, before: ZoneMemory) -> ZoneMemory:
-    losses, lost_at = before.losses, before.lost_at
-    if loss.reason in _TAKEN and loss.since - lost_at > _ONE_EVENT_S:
-        losses, lost_at = losses * math.exp((lost_at - loss.since) / _FADE_S) + 1, loss.since
-    return replace(loss, failures=before.failures + 1, losses=losses, lost_at=lost_at)
+    losses, lost_at, is_taken = before.losses, before.lost_at, loss.reason in _TAKEN
+    if is_taken and loss.since - lost_at > _ONE_EVENT_S:
+        losses, lost_at = losses * math.exp((lost_at - loss.since) / fleet.LOSSES_FADE_S) + 1, loss.since
+    # That a zone takes machines again and again is a matter of its risk: by itself it may be asked again after a minute.
+    return replace(loss, failures=1 if is_taken else before.failures + 1, losses=losses, lost_at=lost_at)
 
 
 def refusals(known: Iterable[ZoneMemory], spot: SpotSpec) -> tuple[Unavailable, ...]:
@@ -83,6 +83,11 @@ def refusals(known: Iterable[ZoneMemory], spot: SpotSpec) -> tuple[Unavailable, 
         for one in known
         if one.failures
     )
+
+
+def accepted(known: Iterable[ZoneMemory], place: Location) -> tuple[ZoneMemory, ...]:
+    """What is known after `place` has given a spot machine: it refuses no more, and may yet take it back."""
+    return tuple(replace(one, failures=0) if one.place == place else one for one in known)
 
 
 def ready(known: Iterable[ZoneMemory], place: Location) -> tuple[ZoneMemory, ...]:

@@ -17,6 +17,7 @@ from chalicelib.model import (
     Location,
     Mix,
     Offer,
+    Plan,
     Reason,
     Replica,
     ReplicaStatus,
@@ -82,6 +83,37 @@ def test_extra_replicas_insure_what_is_young_or_volatile_and_go_when_it_is_quiet
     assert plan(service(), quiet, market, [ON_DEMAND], NOW).mix == Mix(3)
     shaken = tuple(lost(zone, 600, losses=3.0) for zone in range(3))
     assert plan(service(known=shaken), quiet, market, [ON_DEMAND], NOW).mix.total > 3
+
+
+def quiet(hours: float, *zones: int) -> list[Replica]:
+    """One ready spot replica in each of these zones, which have been quiet for so long."""
+    return replicas(*(offers(0.3, 0.3, 0.3, 0.4)[zone] for zone in zones), age_s=3600 * hours)
+
+
+@pytest.mark.parametrize(
+    ("present", "known", "added", "left"),
+    [
+        ([], (), 4, ()),
+        (quiet(20, 0, 1, 2), (), 1, ()),
+        (quiet(40.5, 0, 1, 2), (), 0, ()),
+        (quiet(40.5, 0, 1, 2, 3), (), 0, (3,)),
+        (quiet(40.5, 0, 1), (lost(2, 0),), 2, ()),
+    ],
+)
+def test_examples_worked_out_by_hand(
+    present: list[Replica], known: tuple[ZoneMemory, ...], added: int, left: tuple[int, ...]
+) -> None:
+    """Target 3, four zones at 0.3, 0.3, 0.3 and 0.4: what is added to a fleet and what is given up."""
+    market = [one for one in offers(0.3, 0.3, 0.3, 0.4) if one.location not in {zone.place for zone in known}]
+    found = plan(service(known=known), present, market, [ON_DEMAND], NOW)
+    assert found == Plan(3, Mix(len(present) + added - len(left)), tuple(PLACES[zone] for zone in left))
+
+
+@pytest.mark.parametrize(("hours", "standing_in", "wanted"), [(2, 0, 1), (10.5, 1, 1), (12, 1, 0)])
+def test_on_demand_insures_where_no_zone_may_be_asked(hours: float, standing_in: int, wanted: int) -> None:
+    """Three spot replicas and no open zone: an on-demand one beside them until they have been quiet for about 11 hours."""
+    present = [*quiet(hours, 0, 1, 2), *replicas(*[ON_DEMAND] * standing_in)]
+    assert plan(service(), present, [], [ON_DEMAND], NOW).mix == Mix(3, wanted)
 
 
 def test_dear_spot_is_left_for_on_demand() -> None:
@@ -159,10 +191,10 @@ def test_a_plan_that_is_carried_out_is_kept(target: int, prices: Sequence[float]
 
 
 def test_losses_fade_and_those_of_one_event_are_one() -> None:
-    """Two machines taken within 30 s count once; a loss two days later meets what is left of the first, 1/e."""
+    """Two machines taken within 30 s count once; a loss a day later meets what is left of the first, 1/e."""
     spot = service().spec.spot
     known: tuple[ZoneMemory, ...] = ()
-    for at in (0.0, 10.0, 2 * DAY_S):
+    for at in (0.0, 10.0, DAY_S):
         known = zones.lost(known, ZoneMemory(PLACES[0], NOW + at, Reason.PREEMPTED), PLACES, spot)
     assert known[0].losses == pytest.approx(1.3679, abs=1e-3)
     known = zones.lost(known, ZoneMemory(PLACES[0], NOW + 3 * DAY_S, Reason.NO_CAPACITY), PLACES, spot)
@@ -170,14 +202,14 @@ def test_losses_fade_and_those_of_one_event_are_one() -> None:
 
 
 def test_a_zone_that_refuses_is_asked_again_after_ever_longer_times() -> None:
-    """60 s, 120 s, ... up to half an hour; a ready replica ends it. SkyServe's policy has no such thing."""
+    """60 s, 120 s, ... up to a quarter of an hour; a ready replica ends it. SkyServe's policy has no such thing."""
     spot = service().spec.spot
     held = []
     known: tuple[ZoneMemory, ...] = ()
     for number in range(8):
         known = zones.lost(known, ZoneMemory(PLACES[0], NOW + number, Reason.NO_CAPACITY), PLACES, spot)
         held += [refusal.until - refusal.since for refusal in zones.refusals(known, spot)]
-    assert held == [60, 120, 240, 480, 960, 1800, 1800, 1800]
+    assert held == [60, 120, 240, 480, 900, 900, 900, 900]
     (latest,) = zones.refusals(known, spot)
     assert all(latest.blocks(one, NOW + 100) == (one.location == PLACES[0]) for one in offers(1, 1, 1))
     assert not latest.blocks(ON_DEMAND, NOW + 100)
