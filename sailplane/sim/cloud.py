@@ -101,7 +101,7 @@ class Cloud:
     on_change: Callable[[], None]  # it answers otherwise, whatever it is asked
     on_removal: Callable[[Machine], None]  # somebody asks for it, it is still as it was
     broken: frozenset[str] = frozenset()  # fingerprints whose engine ends at once
-    listing_lag_s: float = 30.0
+    listing_lag_s: float = 30.0  # at worst
     is_down: bool = False
     refusal: LaunchError | None = None
     answers_to_lose: int = 0  # so many launches do their work and answer nothing
@@ -233,7 +233,7 @@ class Cloud:
             self.counts.refusals += 1
             raise refusal
         number, now = next(self.numbers), self.scheduler.time
-        lag_s = to_ticks(self.random.uniform(0, min(self.listing_lag_s, 20.0)))
+        lag_s = to_ticks(self.random.uniform(0, self.listing_lag_s * 0.7))
         machine = Machine(f"i-{number:017x}", token, replica, offer, self._free_url(), now, listed_at=now + lag_s)
         self.machines[machine.id] = self.by_token[token] = self.shown[machine.id] = machine
         self.counts.launches += 1

@@ -16,6 +16,7 @@ from sailplane.sim.cloud import Cloud
 from sailplane.sim.faults import Crash, Disturber
 from sailplane.sim.history import History
 from sailplane.sim.horizon import Horizon, figures
+from sailplane.sim.judges import Judges
 from sailplane.sim.ports import MarketPrices, WatchedStore
 from sailplane.sim.scheduler import Scheduler
 
@@ -39,7 +40,7 @@ class Driver:
     disturber: Disturber
     history: History
     in_flight: Callable[[], Mapping[str, int]]
-    judged: Callable[[Callable[[], None]], None]
+    judges: Judges
     skips: bool
     until: float = math.inf
     changes: int = 0
@@ -61,7 +62,7 @@ class Driver:
 
     def tell(self, notice: InterruptionNotice) -> None:
         """Hand in a cloud's notice, as its event bus does: one that is not taken is not repeated."""
-        self.disturber.depth += 1
+        self._begin()
         try:
             passes.interrupt(self.runtime, (notice,), self.pass_time)
         except (Conflict, Unreachable):
@@ -92,7 +93,7 @@ class Driver:
             self._plan(self._skip(now))
             return
         self._plan(now + FULL_EVERY_S)
-        self.judged(partial(self._look, now))
+        self.judges.judged(partial(self._look, now))
 
     def _look(self, started: float) -> None:
         """One pass over everything. The next one is when the shipped cadence says."""
@@ -114,7 +115,7 @@ class Driver:
     def _tick(self) -> tuple[passes.Report, ...] | None:
         """None when the process died."""
         self.history.passes_run += 1
-        self.disturber.depth += 1
+        self._begin()
         try:
             reports = passes.tick(self.runtime)
         except Crash:
@@ -125,6 +126,10 @@ class Driver:
         for report in reports:
             self.history.violations += [failure for failure in report.failures if "Traceback" in failure]
         return reports
+
+    def _begin(self) -> None:
+        self.disturber.depth += 1
+        self.judges.on_pass(self.disturber.depth)
 
     # --- what may be skipped
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chalicelib.model import Lease, Reason, Replica, ReplicaStatus, ServiceSpec, State
+from chalicelib.ports import Commit
 
 if TYPE_CHECKING:
     from sailplane.sim.cloud import Machine
@@ -51,7 +52,8 @@ class Judges:
     is_calm: bool = False  # the last fault is over and all has settled
     _bad_since: dict[tuple[str, str], float] = field(default_factory=dict)
     _ceiling: int = 0
-    _token: int = 0
+    _token: int = 0  # of the lease that was taken last
+    _leases: dict[int, int] = field(default_factory=dict)  # that passes under way have taken, by depth
     _last_routed: dict[str, float] = field(default_factory=dict)
     _broken_launches: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     _accused: set[str] = field(default_factory=set)
@@ -80,9 +82,17 @@ class Judges:
         for machine in world.machines:
             bad = machine.is_billed and machine.replica.id not in known
             self._must_end("unknown", machine.id, UNKNOWN_MAX_S, f"nobody knows {_named(machine)}", bad=bad)
+            if bad:
+                self._judge_unknown(machine)
         self._judge_table(routed)
         self._judge_number(state)
         self._judge_readiness(state)
+
+    def _judge_unknown(self, machine: Machine) -> None:
+        """A replica is over only when its machine is."""
+        record = self._record(machine.replica.id)
+        if record and record.instance_id == machine.id and record.status is ReplicaStatus.TERMINATED:
+            self.verdict(f"{_named(machine)} counts as gone and is not")
 
     def _must_end(self, what: str, who: str, within_s: float, text: str, *, bad: bool) -> None:
         """A state of affairs that may last for so long."""
@@ -266,14 +276,20 @@ class Judges:
 
     # --- writes
 
+    def on_pass(self, depth: int) -> None:
+        """A pass begins, between the calls of `depth` others."""
+        self._leases.pop(depth, None)
+
     def on_lease(self, lease: Lease) -> None:
         """A lease was taken."""
-        self._token = max(self._token, lease.token)
+        self._token = lease.token
 
-    def on_fenced_write(self, lease: Lease) -> None:
-        """A write under a lease was let through."""
-        if lease.token < self._token:
-            self.verdict("a pass wrote after its lease had been taken over")
+    def on_call(self, call: str, depth: int) -> None:
+        """A pass's call has come back with an answer."""
+        if call == "acquire_lease":
+            self._leases[depth] = self._token
+        elif call == "commit" and self._leases.get(depth) != self._token and not _is_notice(self.world.last_commit):
+            self.verdict("a pass wrote without a lease, or after its lease had been taken over")
 
     # --- the end
 
@@ -321,6 +337,12 @@ class Judges:
         if len(state.replicas) != wanted or len(self._alive()) != wanted:
             return f"{wanted} wanted, {len(state.replicas)} recorded, {len(self._alive())} billed"
         return ""
+
+
+def _is_notice(commit: Commit) -> bool:
+    """What a cloud says of a machine is written down by whoever hears it."""
+    of_service = commit.service is not None or commit.table is not None or bool(commit.unavailable)
+    return not of_service and all(replica.interruption_at is not None for replica in commit.replicas)
 
 
 def settled_within_s(spec: ServiceSpec) -> float:

@@ -105,12 +105,12 @@ class MarketPrices:
 
 
 class WatchedStore(MemoryStore):
-    """The memory store, saying whenever something was written: the commit and the lease, where it was one and under one."""
+    """The memory store, saying whenever something was written: the commit, where it was one."""
 
     def __init__(
         self,
         clock: Clock,
-        written: Callable[[Commit | None, Lease | None], None],
+        written: Callable[[Commit | None], None],
         leased: Callable[[Lease], None],
     ) -> None:
         super().__init__(clock)
@@ -128,35 +128,35 @@ class WatchedStore(MemoryStore):
 
     def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
         created = super().create_service(service, spec, events)
-        self._written(Commit(service=created, events=tuple(events)), None)
+        self._written(Commit(service=created, events=tuple(events)))
         return created
 
     def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
         changed = super().add_version(service, spec, events)
-        self._written(Commit(service=changed, events=tuple(events)), None)
+        self._written(Commit(service=changed, events=tuple(events)))
         return changed
 
     def delete_service(self, lease: Lease, service: Service, events: Sequence[Event] = ()) -> None:
         super().delete_service(lease, service, events)
-        self._written(Commit(events=tuple(events)), lease)
+        self._written(Commit(events=tuple(events)))
 
     def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
         lease = super().acquire_lease(name, owner, ttl_s, now)
         self._leased(lease)
-        self._written(None, None)
+        self._written(None)
         return lease
 
     def release_lease(self, lease: Lease) -> None:
         super().release_lease(lease)
-        self._written(None, None)
+        self._written(None)
 
     def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
         super().commit(name, lease, commit)
-        self._written(commit, lease)
+        self._written(commit)
 
     def record_load(self, name: str, router_id: str, seq: int, counts: Sequence[tuple[int, int]], now: float) -> None:
         super().record_load(name, router_id, seq, counts, now)
-        self._written(None, None)
+        self._written(None)
 
 
 @dataclass

@@ -49,6 +49,7 @@ class Scenario:
     seed: int = 0
     faults: Faults = Faults()
     cold_start: ColdStart = ColdStart()
+    listing_lag_s: float = 30.0  # how late a cloud may list what was launched
     broken: frozenset[str] = frozenset()  # fingerprints of versions whose engine ends as soon as it starts
     limits: Limits = field(default_factory=Limits)
     # Passes that can decide nothing new are counted and not run; see `horizon`.

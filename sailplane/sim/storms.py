@@ -46,6 +46,11 @@ def duration_s(seed: int) -> float:
     return (_SEASON_S if seed % 2 else _STORM_S) + _ENDING_S
 
 
+def replay(seed: int) -> str:
+    """The one command that runs the seed's world again and tells its story."""
+    return f"python -m sailplane.sim --seed {seed}"
+
+
 def run(
     seed: int,
     *,
@@ -80,6 +85,7 @@ def _storm(draw: Random) -> Scenario:
         market=_market(draw, _STORM_S, odds=0.1),
         faults=faults,
         cold_start=ColdStart((0.0, 20.0), (0.0, 10.0)),
+        listing_lag_s=draw.choice((0.0, 0.0, 15.0)),
         broken=frozenset({BROKEN}),
         limits=Limits(pending_s=60.0, provisioning_s=90.0),
     )

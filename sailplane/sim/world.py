@@ -125,7 +125,7 @@ class Simulation:
             self.disturber,
             self.history,
             self.all_in_flight,
-            self.judges.judged,
+            self.judges,
             scenario.skips_idle_passes,
         )
         self.weather = Weather(
@@ -139,6 +139,7 @@ class Simulation:
             self.note,
         )
         self.table: RouteTable | None = None
+        self.last_commit = Commit()
         self._created = 0
 
     def _random(self, what: str) -> Random:
@@ -159,10 +160,11 @@ class Simulation:
             self._on_change,
             self._on_removal,
             self.scenario.broken,
+            self.scenario.listing_lag_s,
         )
 
     def _runtime(self) -> Runtime:
-        happens = self.disturber.happens
+        happens = self._around_call
         providers: dict[str, Provider] = {
             name: Interposed(CloudProvider(cloud, name, cloud.listing_lag_s), happens)
             for name, cloud in self.clouds.items()
@@ -285,11 +287,15 @@ class Simulation:
     def _on_change(self) -> None:
         self.driver.changes += 1
 
-    def _on_write(self, commit: Commit | None, lease: Lease | None) -> None:
+    def _around_call(self, moment: str, call: str) -> None:
+        if moment == "after":
+            self.judges.on_call(call, self.disturber.depth)
+        self.disturber.happens(moment, call)
+
+    def _on_write(self, commit: Commit | None) -> None:
         self._on_change()
-        if lease is not None:
-            self.judges.on_fenced_write(lease)
         if commit is not None:
+            self.last_commit = commit
             self.history.events.extend(commit.events)
             for event in commit.events:
                 self.note(event.message)
