@@ -20,7 +20,7 @@ from heapq import heappop, heappush
 from chalicelib.api.views import service_table
 from chalicelib.errors import Unreachable
 from chalicelib.model import RouteTable
-from edge_router.router import Response, Router
+from edge_router.router import Caller, Response, Router
 from sailplane.sim.cloud import Happening, Machine
 from sailplane.sim.traffic import Request, Traffic
 from sailplane.sim.world import SERVICE, Simulation
@@ -248,7 +248,8 @@ class RequestEdge:
     def _attempt(self, call: _Call) -> None:
         self._now = call.began_at
         router = self._routers[call.number % len(self._routers)]
-        response = router.handle(b"/" + SERVICE.encode() + _PATH, b"", "client", call.number)
+        caller = Caller("client", call.number, body_length=b"%d" % call.number, is_retry=call.attempt > 1)
+        response = router.handle(b"/" + SERVICE.encode() + _PATH, b"", caller)
         if response.status != 307:
             self._again(call, self._now, _retry_after_s(response))
             return

@@ -266,6 +266,14 @@ def test_a_drain_waits_for_routers_and_requests() -> None:
     assert after(36, in_flight=1)
 
 
+@given(st.floats(0, 5), st.floats(0, 30))
+def test_a_drain_cuts_no_request_younger_than_its_timeout(arrived_s: float, lasted_s: float) -> None:
+    """Routers may send one for 5 s into the drain: until it has lasted longer than 30 s, the machine stays."""
+    draining = replica(ReplicaStatus.DRAINING, age_s=arrived_s + lasted_s, reason=Reason.SCALED_DOWN, ready_at=START)
+    assert decide(service(0), [draining], [instance(draining)], [answer(draining, in_flight=1)]) == ()
+    assert decide(service(0), [draining], [instance(draining)], [answer(draining, identified=False)]) == ()
+
+
 def test_a_drain_begins_when_the_routers_are_told() -> None:
     """A pass that died between draining and publishing left it in the table: it is drained anew, not removed."""
     one = replica(ReplicaStatus.DRAINING, age_s=100, reason=Reason.REPLACED, ready_at=START)
