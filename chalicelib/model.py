@@ -249,6 +249,13 @@ class Metric(StrEnum):
     PROMETHEUS = "prometheus"  # any other metric of the engine's
 
 
+_UNITS = {
+    Metric.QPS: "requests/s",
+    Metric.CONCURRENCY: "requests at once",
+    Metric.QUEUE_DEPTH: "requests waiting",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ScheduledBounds:
     """Other bounds from each instant of `cron` on, until another entry's comes. None = the one that holds without a schedule."""
@@ -284,6 +291,11 @@ class ScalingSpec:
         return self.target_qps_per_replica if self.metric is Metric.QPS else self.target_per_replica
 
     @property
+    def unit(self) -> str:
+        """What the target counts, for people."""
+        return self.metric_name if self.metric is Metric.PROMETHEUS else _UNITS[self.metric]
+
+    @property
     def fewest_replicas(self) -> int:
         """The lowest bound that ever holds."""
         return min([self.min_replicas, *(one.min_replicas for one in self.schedule if one.min_replicas is not None)])
@@ -300,6 +312,7 @@ class ScalingSpec:
 
 
 SPOTHEDGE = "dynamic_fallback"  # SkyServe's name for it
+RISK_AWARE = "risk_aware"  # ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,17 +328,17 @@ class SpotSpec:
     placer: str = ""  # "" = the cheapest offer; others by name, see `optimizer.placers`
     max_spot_price_ratio: float | None = None  # leave out spot offers dearer than this share of the on-demand price
     spread: bool = False  # when every active zone hosts replicas: the one with the fewest instead of the cheapest
-    zone_memory_s: float = (
-        0.0  # how long a zone that took or refused a machine is avoided; 0 = until one is ready there
-    )
+    zone_memory_s: float = 0.0  # a zone that took or refused a machine is avoided so long; 0 = until one is ready there
+    replace_on_rebalance: bool = False  # act on a cloud's word that a machine is at risk, before it gives notice
+    availability_target: float = 0.0  # of risk_aware: the share of the time worth paying for; 0 = its default
     zone_backoff: bool = (
-        False  # heed remembered refusals under dynamic_fallback, which asks again at once; others always do
+        False  # of dynamic_fallback: heed remembered refusals, as most others do, and do not ask at once
     )
 
     @property
     def backs_off(self) -> bool:
-        """Whether a zone that refused is left alone for a doubling time (ADR 12)."""
-        return self.placer != SPOTHEDGE or self.zone_backoff
+        """Whether remembered refusals of all services (ADR 12) hold for spot offers: not where the service's own memory does."""
+        return self.placer not in (SPOTHEDGE, RISK_AWARE) or self.zone_backoff
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,6 +428,33 @@ class ZoneMemory:
     reason: Reason
     failures: int = 1  # in a row; 0 since a replica was ready there
     is_preempting: bool = True
+    losses: float = 0.0  # machines taken back, as of `lost_at`: each counts less as days pass
+    lost_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How many replicas: on what the service's file asks for, and on demand in the place of spot ones."""
+
+    own: int
+    fallback: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.own} spot and {self.fallback} on-demand" if self.fallback else f"{self.own}"
+
+    @property
+    def total(self) -> int:
+        """Of both kinds."""
+        return self.own + self.fallback
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `risk_aware` wants for a target; another target makes it void. `leaving` are the zones of the spot replicas to give up."""
+
+    target: int
+    mix: Mix
+    leaving: tuple[Location, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +483,7 @@ class Service:
     backoff: Backoff = field(default_factory=Backoff)
     deleting: bool = False
     was_ready: bool = False  # some replica has been READY since the service was created or last woken from zero
+    plan: Plan | None = None
     zones: tuple[ZoneMemory, ...] = ()  # the executor's to write, in the transaction of the event that changes it
     spend: Spend = Spend()  # the executor's to write too, in the transaction that ends a replica
     held_by_budget: bool = False  # the latest launch that was wanted could not be afforded
@@ -477,6 +518,7 @@ class Replica:
     reason: Reason | None = None
     error: str = ""  # the last error, readable; survives into history
     interruption_at: float | None = None  # the cloud gave notice that it takes the machine at this instant
+    is_at_risk: bool = False  # the cloud may take it soon: it serves until another is ready in its place
     version: int = 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chalicelib.lifecycle import budget
-from chalicelib.lifecycle.launches import Launches, decide_launches, wanted_mix
+from chalicelib.lifecycle.launches import Launches, decide_launches, is_planned, wanted_mix
 from chalicelib.lifecycle.readiness import decide_readiness
 from chalicelib.lifecycle.reconcile import decide_reconcile, is_orphan
 from chalicelib.lifecycle.records import moved, new_replica, new_service, with_spec
@@ -18,6 +18,7 @@ __all__ = [
     "decide_reconcile",
     "disproved",
     "is_orphan",
+    "is_planned",
     "is_worth_avoiding",
     "moved",
     "new_replica",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chalicelib.model import Reason, Replica, ReplicaStatus, Service
-from chalicelib.optimizer import Mix, ceiling, is_fallback, mix
+from chalicelib.model import RISK_AWARE, Mix, Plan, Reason, Replica, ReplicaStatus, Service
+from chalicelib.optimizer import ceiling, is_fallback, mix
 
 # A machine that the cloud took is not one we pay for while it leaves the books.
 _TAKEN = (Reason.PREEMPTED, Reason.LOST, Reason.INTERRUPTED)
@@ -21,8 +21,8 @@ class Launches:
     fallback: tuple[int, ...] = ()
 
 
-def decide_launches(service: Service, replicas: Sequence[Replica], now: float) -> Launches:
-    """Fill up to the mix that is wanted; during a roll-out up to max_surge more, old and new together.
+def decide_launches(service: Service, replicas: Sequence[Replica], now: float, wanted: Mix | None = None) -> Launches:
+    """Fill up to the mix that is `wanted` (by default as `wanted_mix` has it); during a roll-out up to max_surge more, old and new together.
 
     Machines on their way out count as long as they are billed: never more than `ceiling` of these. When there is not room
     for all, on-demand replicas come first: they are wanted because spot ones are missing. After a failure of the
@@ -30,9 +30,10 @@ def decide_launches(service: Service, replicas: Sequence[Replica], now: float) -
     """
     active = [replica for replica in replicas if replica.status.is_active]
     current, stale = current_and_stale(service, active)
-    wanted, surge = wanted_mix(service, replicas), service.spec.max_surge
+    wanted, surge = wanted or wanted_mix(service, replicas), service.spec.max_surge
     fallback = sum(is_fallback(service.spec, replica) for replica in current)
-    missing = Mix(max(0, wanted.own - (len(current) - fallback)), max(0, wanted.fallback - fallback))
+    at_risk = sum(replica.is_at_risk for replica in current)  # replaced before they go
+    missing = Mix(max(0, wanted.own - (len(current) - fallback - at_risk)), max(0, wanted.fallback - fallback))
     if service.deleting or not missing.total:
         return Launches((), f"{len(current)} of {wanted} replicas exist")
     if now < service.backoff.retry_at:
@@ -57,10 +58,28 @@ def wanted_mix(service: Service, replicas: Sequence[Replica]) -> Mix:
     During a roll-out the old ones that serve stand in too, all but the max_surge that are to be replaced next: neither
     is the whole service bought on demand, nor does the roll-out wait for a spot market that has nothing.
     """
+    if is_planned(service, replicas):
+        if plan := valid_plan(service):
+            return plan.mix
+        active = [replica for replica in replicas if replica.status.is_active]  # until there is a plan, as it is
+        fallback = sum(is_fallback(service.spec, replica) for replica in active)
+        return Mix(len(active) - fallback, fallback)
     ready = [replica for replica in replicas if replica.status is ReplicaStatus.READY]
     current, stale = current_and_stale(service, ready)
     own = sum(not is_fallback(service.spec, replica) for replica in current)
     return mix(service.spec, service.scaler.target, own + max(0, len(stale) - service.spec.max_surge))
+
+
+def valid_plan(service: Service) -> Plan | None:
+    """The plan, if it is one for what is wanted now."""
+    return service.plan if service.plan and service.plan.target == service.scaler.target else None
+
+
+def is_planned(service: Service, replicas: Sequence[Replica]) -> bool:
+    """Whether the mix is a matter of the market, as `optimizer.plan` sees it. Neither during a roll-out nor for nobody."""
+    active = [replica for replica in replicas if replica.status.is_active]
+    _, stale = current_and_stale(service, active)
+    return service.spec.spot.placer == RISK_AWARE and service.scaler.target > 0 and not stale
 
 
 def current_and_stale(service: Service, active: Sequence[Replica]) -> tuple[list[Replica], list[Replica]]:

@@ -19,15 +19,18 @@ from chalicelib.actions import (
     TerminateOrphan,
 )
 from chalicelib.lifecycle import budget
-from chalicelib.lifecycle.launches import current_and_stale, wanted_mix
+from chalicelib.lifecycle.launches import current_and_stale, valid_plan, wanted_mix
 from chalicelib.lifecycle.records import moved
 from chalicelib.model import (
+    RISK_AWARE,
     Backoff,
     CapacityType,
     EnginePhase,
     Instance,
     InstanceStatus,
     Limits,
+    Location,
+    Mix,
     Observed,
     ProbeResult,
     Reason,
@@ -38,7 +41,7 @@ from chalicelib.model import (
     ServiceSpec,
     State,
 )
-from chalicelib.optimizer import Mix, is_fallback
+from chalicelib.optimizer import is_fallback
 from chalicelib.scaler import best_first
 
 # These may have requests in them and are drained; all others are removed at once.
@@ -121,13 +124,13 @@ class _Case:
         return None
 
     def _provisioning(self) -> Save | Terminate | None:
-        if self._age_s > self.limits.provisioning_s:
-            detail = self._probe.detail if self._probe else "it has no address"
-            error = f"its agent never answered in {self.limits.provisioning_s:g} s: {detail}"
-            return self._fail(Reason.INITIAL_DELAY_EXCEEDED, error)
         instance = self._instance
         if instance and instance.url and instance.url != self.replica.url:
             return Save(replace(self.replica, url=instance.url), f"{self.replica.id}: the machine has its address")
+        if self._lasted_s > self.limits.provisioning_s:
+            detail = self._probe.detail if self._probe else "it has no address"
+            error = f"its agent never answered in {self.limits.provisioning_s:g} s: {detail}"
+            return self._fail(Reason.INITIAL_DELAY_EXCEEDED, error)
         return None
 
     def _exited(self) -> Terminate | None:
@@ -158,12 +161,10 @@ class _Case:
     def _overdue(self) -> Terminate | None:
         probe = self.spec.probe
         detail = self._probe.detail if self._probe else "not probed"
-        # As of the probe: in a pass that was held up in between, a single silence is not a long one.
-        lasted_s = (self._probe.at if self._probe else self.now) - self.replica.status_since
-        if self.replica.status is ReplicaStatus.STARTING and lasted_s > probe.initial_delay_s:
+        if self.replica.status is ReplicaStatus.STARTING and self._lasted_s > probe.initial_delay_s:
             error = f"not ready within initial_delay_seconds: {probe.initial_delay_s:g} ({detail})"
             return self._fail(Reason.INITIAL_DELAY_EXCEEDED, error)
-        if self.replica.status is ReplicaStatus.NOT_READY and lasted_s > probe.failure_threshold_s:
+        if self.replica.status is ReplicaStatus.NOT_READY and self._lasted_s > probe.failure_threshold_s:
             error = f"failed its readiness probe for more than {probe.failure_threshold_s:g} s ({detail})"
             return self._fail(Reason.UNHEALTHY, error)
         return None
@@ -201,6 +202,11 @@ class _Case:
     @property
     def _age_s(self) -> float:
         return self.now - self.replica.status_since
+
+    @property
+    def _lasted_s(self) -> float:
+        """As of the probe: in a pass that was held up in between, a single silence is not a long one."""
+        return (self._probe.at if self._probe else self.now) - self.replica.status_since
 
     @property
     def _probe(self) -> ProbeResult | None:
@@ -267,22 +273,35 @@ def _surplus(service: Service, current: Sequence[Replica], wanted: Mix) -> list[
     """The least useful of each kind of which there are too many.
 
     A change of the mix alone takes nobody away who serves before as many as the target are ready without: one that
-    stands in goes when the spot replica is ready, not when it is asked for.
+    stands in goes when the spot replica is ready, not when it is asked for. `risk_aware` keeps everybody, those on their way
+    too, until all that it wants are ready.
     """
     scaling = service.spec.scaling
+    is_careful = service.spec.spot.placer == RISK_AWARE and service.scaler.target > 0
     standing_in = [replica for replica in current if is_fallback(service.spec, replica)]
-    own = [replica for replica in current if replica not in standing_in]
+    own = [replica for replica in current if replica not in standing_in and not replica.is_at_risk]
+    at_risk = [replica for replica in current if replica.is_at_risk]
+    safe = sum(replica.status is ReplicaStatus.READY for replica in own)
+    plan = valid_plan(service)
     surplus = _least_useful(scaling, standing_in, len(standing_in) - wanted.fallback)
-    surplus += _least_useful(scaling, own, len(own) - wanted.own)
+    surplus += _least_useful(scaling, at_risk, safe + len(at_risk) - wanted.own)
+    surplus += _least_useful(scaling, own, len(own) - wanted.own, plan.leaving if plan else ())
     ready = [replica for replica in surplus if replica.status is ReplicaStatus.READY]
-    spare = sum(replica.status is ReplicaStatus.READY for replica in current) - service.scaler.target
-    kept = ready[max(0, spare) :]
+    enough = wanted.total if is_careful else service.scaler.target
+    spare = sum(replica.status is ReplicaStatus.READY for replica in current) - enough
+    kept = surplus if is_careful and spare < 0 else ready[max(0, spare) :]
     return [_give_up(replica, Reason.SCALED_DOWN, f"{wanted} wanted") for replica in surplus if replica not in kept]
 
 
-def _least_useful(spec: ScalingSpec, replicas: Sequence[Replica], count: int) -> list[Replica]:
-    """The scaler has counted on the others to stay."""
-    return best_first(spec, replicas)[::-1][: max(0, count)]
+def _least_useful(
+    spec: ScalingSpec, replicas: Sequence[Replica], count: int, leaving: Sequence[Location] = ()
+) -> list[Replica]:
+    """Those in zones that are to be left (`leaving`), one for each entry; then the scaler has counted on the others to stay."""
+    ranked = best_first(spec, replicas)[::-1]
+    first: list[Replica] = []
+    for place in leaving:
+        first += [replica for replica in ranked if replica.offer.location == place and replica not in first][:1]
+    return [*first, *(replica for replica in ranked if replica not in first)][: max(0, count)]
 
 
 def _give_up(replica: Replica, reason: Reason, why: str) -> Drain | Terminate:

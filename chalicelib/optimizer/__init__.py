@@ -8,21 +8,25 @@ says how many spot and on-demand replicas are wanted, `zones` what is remembered
 from __future__ import annotations
 
 from chalicelib.optimizer.constraints import matching
+from chalicelib.optimizer.fleet import crowding_usd, plan
 from chalicelib.optimizer.infeasible import Infeasible, explain
-from chalicelib.optimizer.mix import Mix, ceiling, is_fallback, largest_target, mix, on_demand
-from chalicelib.optimizer.placement import Request, decide, spot_zones
+from chalicelib.optimizer.mix import ceiling, is_fallback, largest_mix, largest_target, mix, on_demand
+from chalicelib.optimizer.placement import NOTHING_LEFT, Request, decide, spot_zones
 
 __all__ = [
+    "NOTHING_LEFT",
     "Infeasible",
-    "Mix",
     "Request",
     "ceiling",
+    "crowding_usd",
     "decide",
     "explain",
     "is_fallback",
+    "largest_mix",
     "largest_target",
     "matching",
     "mix",
     "on_demand",
+    "plan",
     "spot_zones",
 ]

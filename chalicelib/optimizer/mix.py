@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from chalicelib.model import CapacityType, Replica, ResourceRequest, ServiceSpec
-
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """How many replicas are wanted: on what the service's file asks for, and on demand in the place of spot ones."""
-
-    own: int
-    fallback: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.own} spot and {self.fallback} on-demand" if self.fallback else f"{self.own}"
-
-    @property
-    def total(self) -> int:
-        """Of both kinds."""
-        return self.own + self.fallback
+from chalicelib.model import RISK_AWARE, CapacityType, Mix, Replica, ResourceRequest, ServiceSpec
+from chalicelib.optimizer import fleet
 
 
 def mix(spec: ServiceSpec, target: int, ready: int) -> Mix:
@@ -41,12 +26,20 @@ def mix(spec: ServiceSpec, target: int, ready: int) -> Mix:
     return Mix(own, min(target, base + missing))
 
 
+def largest_mix(spec: ServiceSpec) -> Mix:
+    """The most that may be wanted: at the largest target, with no spot replica ready."""
+    spot = spec.spot
+    if spot.placer == RISK_AWARE:
+        spot = replace(spot, num_overprovision=max(fleet.MOST_EXTRA, spot.num_overprovision))
+    return mix(replace(spec, spot=spot), largest_target(spec), ready=0)
+
+
 def ceiling(spec: ServiceSpec) -> int:
-    """The most machines that the service may be billed for at once: at its largest target, none ready, in a roll-out.
+    """The most machines that the service may be billed for at once: the largest mix, in a roll-out.
 
     Machines that the cloud is taking back are not among these.
     """
-    return mix(spec, largest_target(spec), ready=0).total + spec.max_surge
+    return largest_mix(spec).total + spec.max_surge
 
 
 def largest_target(spec: ServiceSpec) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from chalicelib.model import (
+    RISK_AWARE,
     CapacityType,
     Location,
     Offer,
@@ -26,6 +27,11 @@ from chalicelib.optimizer.infeasible import explain
 # Clouds list the same machine at prices that differ in the sixth digit (AWS p4d: 2e-6 between regions). That is no reason
 # to put every replica into one region.
 PRICE_TOLERANCE = 1e-4
+# The price cap of `risk_aware`, unless another is asked for: a tenth is too little for a machine that may go at any time.
+_MOST_AT_RISK = 0.9
+
+# How a placement begins to say that there are feasible offers and their clouds refuse them all.
+NOTHING_LEFT = "nothing is left to ask"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,8 @@ class Request:
     """What is wanted, and what is known that bears on it.
 
     `hosting` is where the service's active replicas of this kind are, one entry each. `providers` are the clouds that may
-    be used. `known` is what the service remembers of zones, `last` the zone that it tried last.
+    be used. `known` is what the service remembers of zones, `last` the zone that it tried last; `crowding_usd` is what
+    a zone of its own is worth to a replica, an hour.
     """
 
     resources: ResourceRequest
@@ -43,6 +50,7 @@ class Request:
     spot: SpotSpec = field(default_factory=SpotSpec)
     known: tuple[ZoneMemory, ...] = ()
     last: Location | None = None
+    crowding_usd: float = 0.0
 
 
 def decide(request: Request, market: Sequence[Offer], now: float) -> Placement:
@@ -54,8 +62,10 @@ def decide(request: Request, market: Sequence[Offer], now: float) -> Placement:
     refusals still hold.
     """
     enabled = [offer for offer in dict.fromkeys(market) if offer.location.provider in request.providers]
+    of_zones = zones.refusals(request.known, request.spot)
     refusals = sorted(
-        filter(partial(_holds, request), request.unavailable), key=lambda one: (-one.until, one.reason, one.message)
+        (*of_zones, *filter(partial(_holds, request), request.unavailable)),
+        key=lambda one: (-one.until, one.reason, one.message),
     )
     is_dear = _dear(request.spot, enabled)
     groups: dict[int, list[Offer]] = {}
@@ -85,9 +95,9 @@ def decide(request: Request, market: Sequence[Offer], now: float) -> Placement:
         index = next(index for index, offer in by_price if offer is ranked[0])
         why = _why(ranked[0], index, groups[index], request)
     elif refused:
-        why = f"nothing is left to ask: {len(refused)} feasible offers were refused by their clouds a short while ago"
+        why = f"{NOTHING_LEFT}: {len(refused)} feasible offers were refused by their clouds a short while ago"
     elif dear:
-        why = f"no spot offer is below {request.spot.max_spot_price_ratio:g} of the on-demand price"
+        why = f"no spot offer is below {_cap(request.spot):g} of the on-demand price"
     else:
         why = explain(request.resources, market, request.providers).message
     return Placement(ranked, rejected, why)
@@ -117,7 +127,7 @@ def _dear(spot: SpotSpec, enabled: Sequence[Offer]) -> Callable[[Offer], bool]:
 
     Without an on-demand price nothing can be said, and the offer is kept.
     """
-    ratio = spot.max_spot_price_ratio
+    ratio = _cap(spot)
     if ratio is None:
         return lambda _offer: False
     prices: dict[tuple[str, ...], float] = {}
@@ -134,6 +144,10 @@ def _dear(spot: SpotSpec, enabled: Sequence[Offer]) -> Callable[[Offer], bool]:
     return is_dear
 
 
+def _cap(spot: SpotSpec) -> float | None:
+    return spot.max_spot_price_ratio or (_MOST_AT_RISK if spot.placer == RISK_AWARE else None)
+
+
 def _scopes(offer: Offer) -> tuple[tuple[str, ...], ...]:
     """Where the same machine is looked for: in the region, then anywhere in the cloud."""
     kind = (offer.location.provider, offer.instance_type, offer.accelerators)
@@ -145,8 +159,9 @@ def _by_policy(
 ) -> tuple[Offer, ...]:
     """`by_price` holds offers with the index of their group; `of_spot` is Z."""
     avoided = zones.preempting(request.known, of_spot, request.spot, now)
-    key = placers.key(request.spot, of_spot, avoided, request.hosting, request.last)
-    return tuple(offer for index, offer in sorted(by_price, key=lambda pair: key(pair[1].location, pair[0])))
+    seen = placers.Seen(of_spot, avoided, request.hosting, request.last, request.crowding_usd)
+    key = placers.key(request.spot, seen)
+    return tuple(offer for index, offer in sorted(by_price, key=lambda pair: key(pair[1], pair[0])))
 
 
 def _ranked(offers: Iterable[Offer], hosting: Sequence[Location]) -> Iterator[Offer]:
@@ -231,7 +246,7 @@ def _too_dear(dear: Sequence[Offer], spot: SpotSpec) -> Iterator[Rejected]:
     if dear:
         yield Rejected(
             f"{len(dear)} spot offer{'s' * (len(dear) > 1)}",
-            f"at most {spot.max_spot_price_ratio:g} of the on-demand price was asked for",
+            f"at most {_cap(spot):g} of the on-demand price is paid for spot",
         )
 
 

@@ -25,7 +25,8 @@ def interrupt(
     """Note on its replica that a machine will be taken, and run the passes over the services concerned.
 
     An INTERRUPTION is durable before anything else happens, so that a pass that dies or is not let in loses nothing of it.
-    ENDED is looked up in the cloud's list; REBALANCE is told as an event and no more. What is said about a machine of somebody
+    ENDED is looked up in the cloud's list; REBALANCE is told as an event and, where the service's file
+    asks for it (`replace_on_rebalance`), noted: the replica goes when another is ready in its place. What is said about a machine of somebody
     else's (a cloud's event bus tells of all in the account), twice, or too late, changes nothing.
 
     Raises:
@@ -57,11 +58,22 @@ def _is_for_passes(runtime: Runtime, notice: InterruptionNotice, replica: Replic
         case NoticeKind.INTERRUPTION:
             return _interruption_noted(runtime, notice, replica)
         case NoticeKind.REBALANCE:
-            risk = f"{replica.id}: {notice.provider} may soon take its machine; it stays as long as that is not certain"
-            runtime.store.commit(replica.service, None, Commit(events=(_event(runtime, replica, risk),)))
-            return False
+            return _risk_noted(runtime, notice, replica)
         case NoticeKind.ENDED:
             return True
+
+
+def _risk_noted(runtime: Runtime, notice: InterruptionNotice, replica: Replica) -> bool:
+    """A word that is lost to a conflict is no loss: nothing is certain."""
+    state = runtime.store.load(replica.service)
+    if state is None or not replica.status.is_active:
+        return False
+    acts = state.service.spec.spot.replace_on_rebalance
+    follows = "it is replaced first" if acts else "it stays as long as that is not certain"
+    risk = f"{replica.id}: {notice.provider} may soon take its machine; {follows}"
+    noted = (replace(replica, is_at_risk=True),) if acts and not replica.is_at_risk else ()
+    runtime.store.commit(replica.service, None, Commit(replicas=noted, events=(_event(runtime, replica, risk),)))
+    return bool(noted)
 
 
 def _interruption_noted(runtime: Runtime, notice: InterruptionNotice, replica: Replica) -> bool:

@@ -5,23 +5,24 @@ After `publish`, because a cloud may take a minute to answer and routers should 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from chalicelib import optimizer
-from chalicelib.actions import Decision, Launch
-from chalicelib.lifecycle import budget, decide_launches, new_replica
+from chalicelib.actions import Decision, Launch, SaveService
+from chalicelib.lifecycle import budget, decide_launches, is_planned, new_replica
 from chalicelib.model import (
+    RISK_AWARE,
     CapacityType,
     Location,
     Observed,
     Offer,
+    Plan,
     Replica,
     ReplicaStatus,
     Service,
-    SpotSpec,
     State,
-    Unavailable,
 )
 from chalicelib.optimizer import Request, zones
 from chalicelib.ports import Runtime
@@ -30,22 +31,41 @@ from chalicelib.ports import Runtime
 def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> Decision:
     """One `Launch` for each replica still PENDING and each slot to fill, each placed knowing where the earlier ones went."""
     service = state.service
-    wanted = decide_launches(service, state.replicas, now)
+    market = _Market(runtime, state, now)
+    plan = _plan(market, state, now)
+    wanted = decide_launches(service, state.replicas, now, plan.mix if plan else None)
     why = [wanted.why, *_avoided(service, now)]
     launches = [
         Launch(replica, f"{replica.id}: asking the cloud again, the last outcome is not known")
         for replica in state.replicas
         if replica.status is ReplicaStatus.PENDING
     ]
-    if wanted.slots or wanted.fallback:
-        placing = _Placing(runtime, state, now)
-        launches += placing.launches(placing.on_demand, wanted.fallback, why)
-        launches += placing.launches(placing.own, _unpaused(service, wanted.slots, now, why), why)
-    actions, held = budget.affordable(state, launches, now)
-    return Decision(tuple(actions), (*why, *filter(None, [held]), *(action.why for action in actions)))
+    if wanted.fallback:
+        launches += market.launches(market.on_demand(), wanted.fallback, why)
+    if slots := _unpaused(service, wanted.slots, now, why):
+        launches += market.launches(market.own(), slots, why)
+    # Each of the two writes the whole service, the second what the first has changed as well.
+    planned = replace(state, service=replace(service, plan=plan or service.plan))
+    actions, held = budget.affordable(planned, launches, now)
+    reasons = (*why, *filter(None, [held]), *(action.why for action in actions))
+    return Decision((*_changed(service, plan), *actions), reasons)
 
 
-def _avoided(service: Service, now: float) -> Iterable[str]:
+def _plan(market: _Market, state: State, now: float) -> Plan | None:
+    """What `risk_aware` makes of the market, at every pass; None where the market has no say in how many."""
+    if state.service.deleting or not is_planned(state.service, state.replicas):
+        return None
+    staying = [replica for replica in _active(state) if not replica.is_at_risk]
+    return optimizer.plan(state.service, staying, market.ranked(market.own()), market.stand_ins, now)
+
+
+def _changed(service: Service, plan: Plan | None) -> Iterator[SaveService]:
+    """A plan that is new, for `reconcile` to scale down to."""
+    if plan and plan != service.plan:
+        yield SaveService(replace(service, plan=plan), f"{plan.mix} planned, for {plan.target} wanted")
+
+
+def _avoided(service: Service, now: float) -> Iterator[str]:
     if avoided := zones.described(service.zones, service.spec.spot, now):
         yield f"preempting zones: {avoided}; all others are active"
 
@@ -59,38 +79,64 @@ def _unpaused(service: Service, slots: Sequence[int], now: float, why: list[str]
     return ()
 
 
-class _Placing:
-    """Finds places for one service's replicas, one after the other."""
+class _Market:
+    """What may be bought for one service now; nothing is read before it is asked for."""
 
     def __init__(self, runtime: Runtime, state: State, now: float) -> None:
-        self._runtime, self._service, self._now = runtime, state.service, now
+        self._runtime, self._state, self._now = runtime, state, now
+        self._providers = tuple(sorted(runtime.providers))
         self._generation = state.service.last_generation
-        providers = tuple(sorted(runtime.providers))
-        self._market: Sequence[Offer] = runtime.market.offers(providers)
-        spec = state.service.spec
-        active = [replica for replica in state.replicas if replica.status.is_active]
-        own = [replica for replica in active if not optimizer.is_fallback(spec, replica)]
-        unavailable: tuple[Unavailable, ...] = tuple(
-            one for one in runtime.store.unavailable(now) if one.fingerprint in ("", spec.fingerprint)
+
+    def own(self) -> Request:
+        """What the service's file asks for, as its spot policy has it."""
+        service = self._state.service
+        own = [replica for replica in _active(self._state) if not optimizer.is_fallback(service.spec, replica)]
+        return replace(
+            self._request(own),
+            spot=service.spec.spot,
+            known=service.zones,
+            last=_last_tried(self._state),
+            crowding_usd=optimizer.crowding_usd(self.stand_ins) if service.spec.spot.placer == RISK_AWARE else 0.0,
         )
-        self.own = Request(
+
+    def on_demand(self) -> Request:
+        """What stands in for it."""
+        request = self._request(_active(self._state))
+        return replace(request, resources=optimizer.on_demand(request.resources))
+
+    def _request(self, hosting: Iterable[Replica]) -> Request:
+        spec = self._state.service.spec
+        unavailable = self._runtime.store.unavailable(self._now)
+        return Request(
             resources=spec.resources,
-            providers=providers,
-            unavailable=unavailable,
-            hosting=_places(own),
-            spot=spec.spot,
-            known=state.service.zones,
-            last=_last_tried(state),
+            providers=self._providers,
+            unavailable=tuple(one for one in unavailable if one.fingerprint in ("", spec.fingerprint)),
+            hosting=tuple(replica.offer.location for replica in hosting),
         )
-        self.on_demand = Request(
-            optimizer.on_demand(spec.resources), providers, unavailable, _places(active), SpotSpec()
-        )
+
+    def ranked(self, request: Request) -> Sequence[Offer]:
+        """Offers to be had, best first."""
+        return optimizer.decide(request, self._offers, self._now).ranked
+
+    @cached_property
+    def _offers(self) -> Sequence[Offer]:
+        """The market without spot machines where one of the service's own is at risk: its successor goes elsewhere."""
+        at_risk = {replica.offer.location for replica in self._state.replicas if replica.is_at_risk}
+        offers = self._runtime.market.offers(self._providers)
+        if not at_risk:
+            return offers
+        return [one for one in offers if one.location not in at_risk or one.capacity_type is CapacityType.ON_DEMAND]
+
+    @cached_property
+    def stand_ins(self) -> Sequence[Offer]:
+        """On-demand offers to be had, the cheapest first."""
+        return self.ranked(self.on_demand())
 
     def launches(self, request: Request, slots: Iterable[int], why: list[str]) -> list[Launch]:
         """One for each slot, up to the first for which there is no place; `why` then says so."""
         launches = []
         for slot in slots:
-            placement = optimizer.decide(request, self._market, self._now)
+            placement = optimizer.decide(request, self._offers, self._now)
             offer = placement.chosen
             match = offer and optimizer.matching(request.resources, offer)
             if not offer or not match:
@@ -98,7 +144,7 @@ class _Placing:
                 break
             self._generation += 1
             replica = new_replica(
-                self._service,
+                self._state.service,
                 slot=slot,
                 generation=self._generation,
                 offer=offer,
@@ -111,8 +157,8 @@ class _Placing:
         return launches
 
 
-def _places(replicas: Iterable[Replica]) -> tuple[Location, ...]:
-    return tuple(replica.offer.location for replica in replicas)
+def _active(state: State) -> list[Replica]:
+    return [replica for replica in state.replicas if replica.status.is_active]
 
 
 def _last_tried(state: State) -> Location | None:

@@ -52,6 +52,8 @@ _FOR_SPOT = (
     "spot_spread",
     "spot_zone_memory_seconds",
     "spot_zone_backoff",
+    "replace_on_rebalance",
+    "availability_target",
 )
 
 
@@ -150,8 +152,11 @@ class ReplicaPolicy(Section):
         default=False, description="On-demand replicas stand in for spot ones that are not ready."
     )
     base_ondemand_fallback_replicas: Count = Field(default=0, description="How many replicas are always on demand.")
-    spot_placer: Annotated[Literal["dynamic_fallback", "even_spread", "round_robin"] | None, AnyCase] = Field(
-        default=None, description="Where spot replicas go; without it, to the cheapest place that has not just refused."
+    spot_placer: Annotated[Literal["dynamic_fallback", "even_spread", "risk_aware", "round_robin"] | None, AnyCase] = (
+        Field(
+            default=None,
+            description="Where spot replicas go; without it, to the cheapest place that has not just refused.",
+        )
     )
     max_spot_price_ratio: Annotated[float | None, Field(gt=0, le=1)] = Field(
         default=None, description="Leave out spot offers dearer than this share of the on-demand price."
@@ -161,6 +166,13 @@ class ReplicaPolicy(Section):
     )
     spot_zone_memory_seconds: PositiveSeconds | None = Field(
         default=None, description="dynamic_fallback: how long a zone that took or refused a machine is avoided."
+    )
+    replace_on_rebalance: bool = Field(
+        default=False,
+        description="Replace a spot replica when its cloud says that it is at risk, before it gives notice.",
+    )
+    availability_target: Annotated[float | None, Field(ge=0.5, lt=1)] = Field(
+        default=None, description="risk_aware: the share of the time that it is worth paying for."
     )
     spot_zone_backoff: bool = Field(
         default=False, description="dynamic_fallback: ask a zone that refused again after a doubling time, not at once."

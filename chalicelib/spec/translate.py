@@ -127,6 +127,8 @@ def _spot(service: Service) -> SpotSpec:
         max_spot_price_ratio=policy.max_spot_price_ratio,
         spread=policy.spot_spread,
         zone_memory_s=policy.spot_zone_memory_seconds or 0.0,
+        replace_on_rebalance=policy.replace_on_rebalance,
+        availability_target=policy.availability_target or 0.0,
         zone_backoff=policy.spot_zone_backoff,
     )
 

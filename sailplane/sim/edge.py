@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -169,7 +170,13 @@ class RequestEdge:
         """Let everything happen that lies before the simulation's end. Requests that are still inside have no fate."""
         self._advance(self._simulation.scheduler.time)
 
-    # --- what the world tells
+    # --- what the world tells and asks
+
+    @property
+    def qps(self) -> float:
+        """Requests per second that came in the last minute."""
+        before = bisect_left(self._traffic, self._now - self._start - 60.0, key=lambda request: request.at)
+        return (self._next - before) / 60.0
 
     def begin(self, simulation: Simulation) -> None:
         self._simulation = simulation

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.model import Requirement, ResourceRequest, ScheduledBounds, ServiceSpec, SpotSpec
-from chalicelib.optimizer import Mix, ceiling, mix, on_demand
+from chalicelib.model import Mix, Requirement, ResourceRequest, ScheduledBounds, ServiceSpec, SpotSpec
+from chalicelib.optimizer import ceiling, mix, on_demand
 from tests.fakes import spec
 
 ON_SPOT = ResourceRequest(((Requirement(use_spot=True),),))

@@ -20,14 +20,15 @@ import chalicelib.executor
 import chalicelib.passes.listing
 import chalicelib.passes.runner
 from chalicelib import passes
-from chalicelib.model import Instance, LaunchRequest, ReplicaStatus
+from chalicelib.model import SPOTHEDGE, CapacityType, Instance, LaunchRequest, Location, ReplicaStatus
 from tests import fakes
-from tests.fakes import World, spec
+from tests.fakes import World, on_spot, spec, spot_offers
 
 # Where intent, cloud call and outcome are written down: the shell, and the cloud's own side of the call.
 SHELL = (chalicelib.executor, chalicelib.passes.runner, chalicelib.passes.listing, fakes)
 DRILLED = {str(Path(module.__file__ or "")) for module in SHELL}
 DRILLED_FAKES = {"launch", "_start", "terminate"}
+MARKET = spot_offers("a", "b", "c", "d")
 
 
 class Crash(BaseException):
@@ -117,11 +118,25 @@ def answers_get_lost(world: World) -> None:
     world.create()
 
 
+def lose_a_spot_machine(world: World) -> None:
+    """Its zone is noted and so is the one that refuses; on demand stands in, and goes when the next spot one is ready."""
+    world.create(wanted=on_spot(spec(), placer=SPOTHEDGE, dynamic_ondemand_fallback=True))
+    world.tick(4)
+    (lost,) = [
+        one
+        for one in world.replicas()
+        if one.offer.location.zone == "a" and one.offer.capacity_type is CapacityType.SPOT
+    ]
+    del world.cloud.machines[lost.id]
+    world.cloud.sold_out.add(Location("local", "here", "c"))
+
+
 SCENARIOS = [
     (launch, 2),
     (answers_get_lost, 2),
     (lose_a_machine, 2),
     (interrupt, 2),
+    (lose_a_spot_machine, 2),
     (scale_down, 2),
     (drain_ends, 2),
     (roll_out, 2),
@@ -137,7 +152,7 @@ def test_killed_at_every_line(prepare: Callable[[World], None], wanted: int) -> 
     crashed = True
     while crashed:
         line += 1
-        world = World()
+        world = World(market=MARKET)
         prepare(world)
         crashed = crashed_tick(world, line)
         world.clock.advance(world.runtime.settings.lease_ttl_s)
@@ -147,6 +162,10 @@ def test_killed_at_every_line(prepare: Callable[[World], None], wanted: int) -> 
         records = [replica.id for name in world.store.service_names() for replica in world.state(name).replicas]
         assert sorted(world.cloud.machines) == sorted(records), f"line {line}: unknown machines"
         assert world.routed() == sorted(records), f"line {line}: not all of them routed"
+        noted = {one.place.zone for name in world.store.service_names() for one in world.state(name).service.zones}
+        assert prepare is not lose_a_spot_machine or noted == {"a", "c"}, (
+            f"line {line}: what the zones did is not known"
+        )
     assert line > 40, "the drill met hardly any line: is the trace function still looking at the right files?"
 
 

@@ -20,11 +20,15 @@ import pytest
 from chalicelib import lifecycle, passes
 from chalicelib.errors import Conflict, LeaseHeld, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 from chalicelib.model import (
+    RISK_AWARE,
+    SPOTHEDGE,
+    CapacityType,
     Instance,
     InstanceStatus,
     InterruptionNotice,
     LaunchRequest,
     Limits,
+    Location,
     NoticeKind,
     Reason,
     Replica,
@@ -35,7 +39,7 @@ from chalicelib.model import (
     State,
 )
 from chalicelib.ports import Commit
-from tests.fakes import FakeClock, FakeCloud, Interposed, Machine, World, spec
+from tests.fakes import FakeClock, FakeCloud, Interposed, Machine, World, on_spot, spec, spot_offers
 
 SEEDS = 150
 STORM_TICKS = 150
@@ -45,6 +49,7 @@ SETTLED_WITHIN_S = 1_200.0
 UNKNOWN_MAX_S = 400.0
 FAULTS = (Reason.UNHEALTHY, Reason.ENGINE_EXITED, Reason.INITIAL_DELAY_EXCEEDED, Reason.PREEMPTED, Reason.LOST)
 BROKEN = "broken"
+ZONES = ("a", "b", "c")
 LIMITS = Limits(pending_s=60, provisioning_s=90)
 
 
@@ -99,7 +104,7 @@ class Storm:
         self.clock = FakeClock()
         lag_s = self.random.choice((0.0, 0.0, 15.0))
         self.cloud = Cloud(self.clock, listing_lag_s=lag_s, launched=self.on_launch, removed=self.judge_removal)
-        self.world = World(cloud=self.cloud)
+        self.world = World(cloud=self.cloud, market=spot_offers(*ZONES))
         real = self.world.runtime
         self.runtime = replace(
             real,
@@ -152,7 +157,9 @@ class Storm:
             raise Unreachable(call)
         if self.chance(0.05 if long_one else 0.005):
             # A process that stops for long between draining and publishing is none of the faults that we stand up to.
-            seconds = self.random.choice((0.1, 1.0) if port_call in ("commit", "table") else (0.1, 1.0, 6.0, 40.0))
+            seconds = self.random.choice(
+                (0.1, 1.0) if port_call in ("commit", "table", "refusals") else (0.1, 1.0, 6.0, 40.0)
+            )
             self.disturb(f"{seconds:g} s pass {call}")
             self.pass_time(seconds)
         if self.chance(0.02 if long_one and moment == "before" else 0.002):
@@ -274,6 +281,8 @@ class Storm:
         if self.chance(0.01):
             self.cloud.refusal = self.random.choice((NoCapacity("none"), QuotaExceeded("0"), Unauthorized("who?")))
             self.refused_until = now + self.random.choice((2, 20, 60))
+        if self.chance(0.03):
+            self.cloud.sold_out ^= {Location("local", "here", self.random.choice(ZONES))}
         if self.chance(0.02):
             self.cloud.lose_answers = self.random.randint(1, 3)
         if self.chance(0.01):
@@ -308,7 +317,19 @@ class Storm:
         if scaling["max_replicas"] > low:
             scaling |= {"target_qps_per_replica": 2, "qps_window_s": 5, "upscale_delay_s": 5, "downscale_delay_s": 10}
         fingerprint = self.random.choice(("v1", "v2", "v3", BROKEN))
-        return spec(fingerprint, max_surge=self.random.choice((1, 1, 2)), **scaling)
+        wanted = spec(fingerprint, max_surge=self.random.choice((1, 1, 2)), **scaling)
+        if self.seed % 2:
+            return wanted
+        # Another kind of machine is another fingerprint, as `spec.translate` makes it.
+        return on_spot(
+            replace(wanted, fingerprint=fingerprint if fingerprint == BROKEN else f"{fingerprint}-spot"),
+            placer=self.random.choice((SPOTHEDGE, RISK_AWARE, RISK_AWARE, "", "round_robin", "even_spread")),
+            num_overprovision=self.random.choice((0, 0, 1, 2)),
+            dynamic_ondemand_fallback=self.random.random() < 0.7,
+            base_ondemand_fallback_replicas=self.random.choice((0, 0, 1)),
+            zone_backoff=self.random.random() < 0.5,
+            zone_memory_s=self.random.choice((0.0, 60.0)),
+        )
 
     def create(self) -> None:
         wanted, now = self.draw_spec(), self.clock.now()
@@ -409,10 +430,12 @@ class Storm:
             is_over = replica.status is ReplicaStatus.TERMINATED and replica.instance_id
             assert not (is_over and replica.id in self.cloud.machines), self.story(f"{replica.id} is not gone")
         recently = Counter(version for version, at in self.launches_of_broken if now - at < 60)
-        # A first round, then one after 10 and one after 30 s; a crash may lose a failure's count.
-        assert max(recently.values(), default=0) <= 6, self.story("a broken version is launched again and again")
+        # A first round, of stand-ins too, then one after 10 and one after 30 s; a crash may lose a failure's count.
+        assert max(recently.values(), default=0) <= (6 if self.seed % 2 else 6 + 6), self.story(
+            "a broken version is launched again and again"
+        )
         owned = len(self.owned(state))
-        limit = state.service.spec.scaling.max_replicas + state.service.spec.max_surge if state else 0
+        limit = self.limit(state.service.spec) if state else 0
         recorded = len(known)  # a launch recorded before an update lowered the limit may still be carried out
         self.ceiling = max(limit, min(self.ceiling, recorded))
         assert owned <= self.ceiling, self.story(f"{owned} machines, {self.ceiling} allowed")
@@ -421,6 +444,14 @@ class Storm:
         for replica_id in self.cloud.machines.keys() - known:
             since = self.unknown_since.setdefault(replica_id, now)
             assert now - since <= UNKNOWN_MAX_S, self.story(f"nobody knows machine {replica_id}")
+
+    @staticmethod
+    def limit(wanted: ServiceSpec) -> int:
+        """How many machines a service may ever cost at once: in words of its file, not of the code's."""
+        stand_ins = wanted.scaling.max_replicas - wanted.spot.base_ondemand_fallback_replicas
+        extra = max(wanted.spot.num_overprovision, 3 if wanted.spot.placer == RISK_AWARE else 0)
+        extra += max(0, stand_ins) if wanted.spot.dynamic_ondemand_fallback else 0
+        return wanted.scaling.max_replicas + wanted.max_surge + extra
 
     # --- the weather ---
 
@@ -436,6 +467,7 @@ class Storm:
         """No more faults but two last ones. What is broken stays broken, yet the owner's last word is a service that works."""
         self.is_raging, self.cleared_at = False, self.clock.now()
         self.down_until = self.refused_until = self.unreported_until = 0.0
+        self.cloud.sold_out.clear()
         self.cloud.lose_answers = 1
         self.cloud.ready_at_once = True
         for replica_id in [*self.cloud.machines][:1]:
@@ -478,15 +510,25 @@ class Storm:
         wanted = scaling.min_replicas
         if scaling.target_qps_per_replica is not None:
             wanted = max(math.ceil(self.qps / scaling.target_qps_per_replica), scaling.min_replicas)
+        wanted = min(wanted, scaling.max_replicas)
         ready = {replica.id: replica.fingerprint for replica in state.replicas if replica.status is ReplicaStatus.READY}
         return (
-            len(ready) == len(state.replicas) == min(wanted, scaling.max_replicas)
+            len(ready) == len(state.replicas)
+            and self.is_right_mix(state, wanted)
             and set(ready.values()) <= {state.service.spec.fingerprint}
             and self.cloud.machines.keys() == ready.keys()
             and self.world.routed() == sorted(ready)
-            and lifecycle.service_status(state.service, state.replicas)[0]
+            and lifecycle.service_status(state.service, state.replicas, self.world.clock.now())[0]
             is (ServiceStatus.READY if ready else ServiceStatus.IDLE)
         )
+
+    def is_right_mix(self, state: State, wanted: int) -> bool:
+        spot, number = state.service.spec.spot, len(state.replicas)
+        if spot.placer == RISK_AWARE:  # as many as it finds worth their price, which is not this judge's business
+            return wanted <= number <= self.limit(state.service.spec) - 1 if wanted else not number
+        on_demand = sum(replica.offer.capacity_type is CapacityType.ON_DEMAND for replica in state.replicas)
+        is_mixed = self.seed % 2 or on_demand == min(wanted, spot.base_ondemand_fallback_replicas)
+        return number == wanted + (spot.num_overprovision if wanted else 0) and bool(is_mixed)
 
     def is_nothing_left(self) -> bool:
         return not (self.cloud.machines or self.world.store.service_names() or self.world.store.tables())

@@ -6,12 +6,17 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from chalicelib import passes
 from chalicelib.lifecycle import service_status
 from chalicelib.model import (
+    RISK_AWARE,
     SPOTHEDGE,
     CapacityType,
+    InterruptionNotice,
     Location,
+    NoticeKind,
     Reason,
     Replica,
     ReplicaStatus,
@@ -108,7 +113,7 @@ def test_without_spot_anywhere_on_demand_serves() -> None:
     """The target is served on demand and the service is READY; spot is asked for at SkyServe's pace, and taken when it is back."""
     w = world(hedged(extra=1), sold_out={*EVERYWHERE}, ticks=6)
     assert kinds(w) == {ON_DEMAND: 3}
-    assert service_status(w.state().service, w.state().replicas)[0] is ServiceStatus.READY
+    assert service_status(w.state().service, w.state().replicas, w.clock.now())[0] is ServiceStatus.READY
     before = w.state().service.last_generation
     w.tick(300)
     assert 300 / 20 <= (w.state().service.last_generation - before) / 4 <= 300 / 20 + 1
@@ -192,3 +197,123 @@ def test_no_spot_and_no_fallback_is_told() -> None:
     del w.cloud.machines[spot_in(w, "a").id]
     w.tick(7)
     assert f"preempting zones: local/here/a for 6 s ({Reason.PREEMPTED}" in "\n".join(passes.preview(w.runtime, "svc"))
+
+
+def rebalance(w: World, replica: Replica) -> None:
+    now = w.clock.now()
+    passes.interrupt(w.runtime, (InterruptionNotice("local", NoticeKind.REBALANCE, now, replica_id=replica.id),))
+
+
+@pytest.mark.parametrize("placer", ["", SPOTHEDGE, RISK_AWARE])
+def test_a_replica_at_risk_is_replaced_before_it_goes(placer: str) -> None:
+    """With `replace_on_rebalance`: another zone's replica first, at no time fewer ready, and the one at risk drained at the end."""
+    w = world(hedged(placer=placer, replace_on_rebalance=True), ticks=40)
+    at_risk, number = w.replicas()[0], len(w.replicas())
+    w.cloud.ready_at_once = False
+    rebalance(w, at_risk)
+    rebalance(w, at_risk)
+    w.tick(3)
+    assert len(w.replicas(READY)) == number
+    successors = [r for r in w.replicas() if r.status is not READY]
+    assert successors
+    assert at_risk.offer.location not in {r.offer.location for r in successors}
+    for successor in successors:
+        w.cloud.machines[successor.id].ready = True
+    for _ in range(40):
+        w.tick()
+        assert len(w.replicas(READY)) >= 3
+    assert at_risk.id not in w.cloud.machines
+    assert placer == RISK_AWARE or len(w.cloud.machines) == number == 3
+
+
+def test_a_replica_at_risk_stays_unless_asked_for() -> None:
+    """Without the field a rebalance recommendation is an event and no more."""
+    w = world(ticks=40)
+    rebalance(w, w.replicas()[0])
+    w.tick(5)
+    assert w.state().service.last_generation == 6
+    assert any("may soon take its machine; it stays" in event.message for event in w.store.events("svc"))
+
+
+# --- risk_aware -------------------------------------------------------------------------------------------------------
+
+
+def careful(replicas: int = 3, **policy: Any) -> ServiceSpec:
+    return hedged(replicas, placer=RISK_AWARE, **policy)
+
+
+def slow_world() -> World:
+    """Replicas take 50 s to become ready, which makes their loss worth insuring."""
+    w = world(careful(), ready_at_once=False, ticks=2)
+    become_ready(w)
+    return w
+
+
+def become_ready(w: World) -> None:
+    """All that is on its way, 50 s from now."""
+    w.tick(10, every_s=5)
+    for machine in w.cloud.machines.values():
+        machine.ready = True
+    w.tick(2)
+
+
+def test_risk_aware_starts_insured_and_gives_the_insurance_up_when_it_has_been_quiet() -> None:
+    """More than the target at first, in zones of their own; two days later, with nothing lost, the target and no more."""
+    w = slow_world()
+    w.tick(40)
+    assert len(w.replicas(READY)) > 3
+    assert {r.offer.location.zone for r in w.replicas() if r.offer.capacity_type is SPOT} == {*ZONES}
+    w.clock.advance(2 * 86_400)
+    w.tick(60)
+    assert kinds(w) == {SPOT: 3}
+    assert len(w.cloud.machines) == 3
+
+
+def test_risk_aware_never_drains_what_it_still_needs() -> None:
+    """A loss at rest: replaced and insured, and nobody serving goes before all that is planned is ready."""
+    w = slow_world()
+    w.clock.advance(2 * 86_400)
+    w.tick(60)
+    del w.cloud.machines[w.replicas()[0].id]
+    for _ in range(5):
+        w.tick()
+        assert len(w.replicas(READY)) == 2
+    assert len(w.state().replicas) > 3
+    become_ready(w)
+    w.tick(60)
+    assert len(w.replicas(READY)) >= 3
+    assert len(w.state().replicas) == len(w.cloud.machines) == len(w.replicas(READY))
+
+
+def test_risk_aware_leaves_zones_that_refuse_alone() -> None:
+    """A market that has nothing is asked again after 60 s, then 120 s...: 7 times an hour and not 180; on demand serves."""
+    w = world(careful(), sold_out={*EVERYWHERE}, ticks=10)
+    assert kinds(w) == {ON_DEMAND: 3}
+    before = w.state().service.last_generation
+    w.tick(720, every_s=5)
+    assert w.state().service.last_generation - before <= 4 * 7
+    w.cloud.sold_out.clear()
+    w.tick(480, every_s=5)
+    assert kinds(w).get(SPOT, 0) >= 3
+
+
+def test_risk_aware_at_rest_writes_nothing() -> None:
+    """Once its plan is carried out a pass writes nothing, though it looks at the market."""
+    w = world(careful(), ticks=60)
+    before = (w.state(), w.store.events("svc"))
+    w.tick(5)
+    assert (w.state(), w.store.events("svc")) == before
+
+
+def test_risk_aware_rolls_out_and_scales() -> None:
+    """A new version replaces the old without a replica missing; a lower target is followed."""
+    w = world(careful(), ticks=40)
+    w.update(careful(fingerprint="v2"))
+    for _ in range(120):
+        w.tick()
+        assert len(w.replicas(READY)) >= 3
+    assert {r.fingerprint for r in w.replicas()} == {"v2"}
+    w.update(careful(1, fingerprint="v2"))
+    w.tick(60)
+    assert 1 <= len(w.replicas(READY)) <= 4
+    assert len(w.cloud.machines) == len(w.replicas(READY))

@@ -1,0 +1,162 @@
+"""How many spot and on-demand replicas, weighing what they cost against the time that they leave a service short?
+
+The policy `risk_aware`. Of the fleets that are a few launches or removals away it takes the one with the least
+
+    price an hour + worth x losses an hour that would leave the service short
+
+in units of the on-demand price. The risk of a zone falls with the time that it has left us alone and rises with
+what it took in the last day, so that replicas beyond the target are bought while a market is volatile and given up when it
+has been quiet. A stand-in stays until the spot replica that replaces it has proved itself, without a timer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from chalicelib.model import CapacityType, Location, Mix, Offer, Plan, Replica, Service, ZoneMemory
+
+MOST_EXTRA = 3  # replicas beyond the target; three zones lost at once are not insured against
+# A loss that leaves the service short is worth four hours of an on-demand machine, where 0.99 of the time is aimed at, and
+# twice as many where half as much may be missed. Recorded markets: 3 h saves another 1.6 % and costs 0.06 points, 5 h the reverse.
+_WORTH_S = 4 * 3600.0
+_AVAILABILITY = 0.99
+# A new zone takes a machine within the hour, on average (recorded runs fit 20 to 60 min), and one that has been quiet for a
+# while stays so for as long again; each loss in the last day makes the next a quarter more likely.
+_FIRST_S = 3_600.0
+_PER_LOSS = 0.25
+LOSSES_FADE_S = 24 * 3600.0
+# How seldom one event takes more than the replicas of one zone, of those whose loss leaves enough.
+_BEYOND_SLACK = 0.15
+# A second replica in a zone is worth this much less than one in a zone of its own.
+_CROWDING = 0.15
+_SHORT = 1_000.0  # a fleet below the target is taken only when no other can be had
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneNow:
+    """A zone as the plan sees it. `price` is a share of the on-demand price; `risk` is of a loss, per second."""
+
+    place: Location
+    price: float
+    hosted: int
+    risk: float
+    is_open: bool  # may be launched into
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a fleet is weighed by. `stand_ins` are the least and the most on-demand replicas."""
+
+    target: int
+    extra: int
+    stand_ins: tuple[int, int]
+    worth_s: float  # of a loss that leaves the service short, in time of an on-demand machine
+
+
+def plan(
+    service: Service, replicas: Sequence[Replica], offers: Sequence[Offer], stand_ins: Sequence[Offer], now: float
+) -> Plan:
+    """What to have, for a target of one at least.
+
+    Args:
+        service: its spot policy bounds the plan, what it remembers of zones says what they are worth.
+        replicas: the active ones, all of its version.
+        offers: spot offers that may be bought now, in zones that have not just refused.
+        stand_ins: the same on demand, the cheapest first.
+        now: epoch seconds.
+    """
+    spot, target = service.spec.spot, service.scaler.target
+    own = [replica for replica in replicas if replica.offer.capacity_type is CapacityType.SPOT]
+    unit = _unit(stand_ins, [*offers, *(replica.offer for replica in own)])
+    zones = [*_zones(own, offers, {one.place: one for one in service.zones}, unit, now)]
+    least = min(target, spot.base_ondemand_fallback_replicas)
+    most = target if spot.dynamic_ondemand_fallback and stand_ins else least
+    worth_s = _WORTH_S * (1 - _AVAILABILITY) / (1 - (spot.availability_target or _AVAILABILITY))
+    terms = Terms(target, spot.num_overprovision, (least, most), worth_s)
+    present = Mix(len(own), len(replicas) - len(own))
+    room = target + max(MOST_EXTRA, spot.num_overprovision) - least
+    candidates = [
+        (round(cost(terms, fleet, mix.fallback), 9), mix != present, mix.own, mix.fallback, fleet)
+        for fleet in _fleets(zones, room, terms.worth_s)
+        for mix in _mixes(terms, sum(zone.hosted for zone in fleet))
+    ]
+    *_, spot_replicas, standing_in, fleet = min(candidates, key=lambda one: one[:-1])
+    leaving = [one.place for one, kept in zip(zones, fleet, strict=True) for _ in range(one.hosted - kept.hosted)]
+    return Plan(target, Mix(spot_replicas, standing_in), tuple(leaving))
+
+
+def crowding_usd(stand_ins: Sequence[Offer]) -> float:
+    """What a zone of its own is worth to a replica, an hour; see `plan`."""
+    return _CROWDING * _unit(stand_ins, ())
+
+
+def cost(terms: Terms, fleet: Sequence[ZoneNow], stand_ins: int) -> float:
+    """Price and expected outage of a fleet: of the zones whose loss, each by itself, would leave too few."""
+    slack = sum(zone.hosted for zone in fleet) + stand_ins - terms.target
+    price = stand_ins + sum(zone.hosted * zone.price for zone in fleet)
+    at_risk = sum(zone.risk for zone in fleet if zone.hosted > max(0, slack))
+    return (
+        price + terms.worth_s * at_risk * (_BEYOND_SLACK if slack > 0 else 1.0) + _SHORT * max(0, terms.extra - slack)
+    )
+
+
+def _mixes(terms: Terms, own: int) -> Iterable[Mix]:
+    least, most = terms.stand_ins
+    first = min(most, max(least, terms.target - own))
+    return (Mix(own, stand_ins) for stand_ins in range(first, min(most, first + MOST_EXTRA) + 1))
+
+
+def _fleets(zones: Sequence[ZoneNow], room: int, worth_s: float) -> Iterable[Sequence[ZoneNow]]:
+    """The present one; those that grow from it, a zone at a time, up to `room`; those that shrink from it to nothing."""
+    yield zones
+    grown = zones
+    while sum(zone.hosted for zone in grown) < room and any(zone.is_open for zone in grown):
+        best = min(
+            (zone for zone in grown if zone.is_open),
+            key=lambda zone: (zone.price + _CROWDING * zone.hosted, zone.risk, zone.place),
+        )
+        grown = _changed(grown, best, 1)
+        yield grown
+    shrunk = zones
+    while any(zone.hosted for zone in shrunk):
+        worst = max(
+            (zone for zone in shrunk if zone.hosted),
+            key=lambda zone: (
+                zone.price + _CROWDING * zone.hosted + worth_s * zone.risk * (zone.hosted == 1),
+                zone.place,
+            ),
+        )
+        shrunk = _changed(shrunk, worst, -1)
+        yield shrunk
+
+
+def _changed(fleet: Sequence[ZoneNow], zone: ZoneNow, by: int) -> Sequence[ZoneNow]:
+    return [replace(one, hosted=one.hosted + by) if one is zone else one for one in fleet]
+
+
+def _zones(
+    own: Sequence[Replica], offers: Sequence[Offer], known: dict[Location, ZoneMemory], unit: float, now: float
+) -> Iterable[ZoneNow]:
+    here = [replica.offer.location for replica in own]
+    for place in sorted({*here, *(offer.location for offer in offers)}):
+        on_offer = [offer.price_usd_per_hour for offer in offers if offer.location == place]
+        booked = [replica.offer.price_usd_per_hour for replica in own if replica.offer.location == place]
+        oldest = min((replica.created_at for replica in own if replica.offer.location == place), default=now)
+        memory = known.get(place)
+        risk = _risk(memory, oldest, now) if memory else 1 / (_FIRST_S + now - oldest)
+        yield ZoneNow(place, min(on_offer or booked) / unit, here.count(place), risk, bool(on_offer))
+
+
+def _risk(memory: ZoneMemory, oldest: float, now: float) -> float:
+    """Of a loss in the next second, in a zone that we have been in since `oldest`, or are to enter now."""
+    losses = memory.losses * math.exp(-(now - memory.lost_at) / LOSSES_FADE_S)
+    return (1 + _PER_LOSS * losses) / (_FIRST_S + max(0.0, now - max(memory.lost_at, oldest)))
+
+
+def _unit(stand_ins: Sequence[Offer], spot: Sequence[Offer]) -> float:
+    """The price that others are shares of: the cheapest on-demand one, or where there is none the dearest spot one."""
+    if stand_ins:
+        return stand_ins[0].price_usd_per_hour or 1.0
+    return max((offer.price_usd_per_hour for offer in spot), default=0.0) or 1.0
