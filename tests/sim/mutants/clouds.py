@@ -154,28 +154,25 @@ def lists_after_state_without_grace(runtime: Runtime) -> Runtime:
     """Clouds answer when their answer is needed, state is the one read before; and who has no record goes at once."""
 
     class Late(Future[Any]):
+        """Begins when it is asked for its result."""
+
         def __init__(self, work: Any) -> None:
             super().__init__()
             self.work = work
 
-        def result(self, timeout: float | None = None) -> Any:
-            del timeout
-            return self.work()
-
-        def exception(self, timeout: float | None = None) -> BaseException | None:
-            del timeout
-            try:
-                self.work()
-            except Unreachable as error:
-                return error
-            return None
+        def done(self) -> bool:
+            if self.work is not None:
+                work, self.work = self.work, None
+                try:
+                    self.set_result(work())
+                except Unreachable as error:
+                    self.set_exception(error)
+            return True
 
     def spawn(lane: str, work: Any) -> Future[Any]:
         if lane not in runtime.providers or getattr(work, "func", None) is None or work.func.__name__ != "_list":
             return runtime.spawn(lane, work)
-        late = Late(work)
-        late.set_result(())
-        return late
+        return Late(work)
 
     class Store(Instead):
         def __init__(self, port: Any) -> None:
