@@ -115,6 +115,16 @@ def test_the_fates_are_the_seed_s() -> None:
     assert first.fates != other.fates
 
 
+def test_what_is_answered_before_the_end_has_a_fate() -> None:
+    """A request of the last seconds too, though nobody asks about it any more; one that is still being answered has none."""
+    place = generated.market(2, 0.5)
+    traffic = Traffic("t", (Request(3594.0, 1, 1), Request(3594.0, 1, 1000)))
+    spec = policies.POLICIES["on_demand"][1](policies.on(place, SPEC))
+    outcome = compare.run(Scenario(spec, place, traffic, 1), HOUR)
+    assert outcome.fates is not None
+    assert list(outcome.fates.attempts) == [1]
+
+
 def test_routers_report_what_they_were_asked() -> None:
     """Every request that came, those refused too, reaches the store: load is what wakes a service and scales it."""
     scaled = replace(
