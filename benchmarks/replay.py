@@ -1,15 +1,16 @@
 """Recorded traffic through the whole stack on this machine, while its replicas are preempted.
 
-    python benchmarks/replay.py [--trace FILE] [--minutes 5] [--speed 1] [--every 30] [--policy least_load]
+    python benchmarks/replay.py [--trace FILE] [--minutes 5] [--speed 1] [--every 30] [--notices 0 2 10] [--min 2] [--max 4]
 
 FILE is a CSV of requests with the columns TIMESTAMP, ContextTokens and GeneratedTokens, as those of Azure's LLM inference
 traces of 2023 (https://github.com/Azure/AzurePublicDataset, CC-BY-4.0); without one, a generated load of 5 requests a second
 is sent. Control plane, router and agents are the shipped ones, the engine makes tokens at a steady pace, and the clients are
 OpenAI's own, which follow redirects and retry twice: half of the requests stream, half do not.
 
-Every `--every` seconds a ready replica is taken, in turn without notice, with 2 s and with 10 s of notice. A request that had
-begun to answer on a taken machine when that went is excused and counted apart. Every other request must be answered in full,
-after as many retries as the client makes by itself. Ends with 1 if one was not.
+Every `--every` seconds after the last one has been replaced, a ready replica is taken, with each of the `--notices` in turn;
+0 is a machine that dies without a word to anybody. A request that had begun to answer on a taken machine when that went is
+excused and counted apart. Every other one must be answered in full, after as many retries as the client makes by itself.
+Ends with 1 if one was not. Everything shares this machine's cores: latencies are for comparing runs.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ service:
   replica_policy:
     min_replicas: {least}
     max_replicas: {most}
-    target_qps_per_replica: 2
+    {follows}
     qps_window_seconds: 30
     upscale_delay_seconds: 5
     downscale_delay_seconds: 20
@@ -63,7 +64,7 @@ resources: {{infra: local, ports: 8080}}
 workdir: {here}
 run: exec {python} token_engine.py $SAILPLANE_PORT {prefill_ms} {token_ms}
 """
-NOTICES_S = (None, 2.0, 10.0)  # None is a machine that goes without a word
+RATE = "target_qps_per_replica: 2"
 POLL_S = 0.5
 PATIENCE_S = 180.0  # for the last answers
 EXCUSED_S = 5.0  # a broken connection is noticed at once, on one machine
@@ -100,13 +101,13 @@ class Taken:
 
     replica: str
     address: str
-    notice_s: float | None
+    notice_s: float
     announced_at: float
     recovered_s: float | None = None
 
     @property
     def gone_at(self) -> float:
-        return self.announced_at + (self.notice_s or 0.0)
+        return self.announced_at + self.notice_s
 
 
 @dataclass
@@ -179,7 +180,7 @@ class Clients:
         asked: Any = {
             "model": "tokens",
             "max_tokens": request.tokens,
-            "messages": [{"role": "user", "content": str(request.prompt)}],
+            "messages": [{"role": "user", "content": text_of(request)}],
             "extra_headers": {"X-Request": number},
         }
         completions = self._client.chat.completions
@@ -201,12 +202,14 @@ class Clients:
             self._fates[response.request.headers["X-Request"]].statuses.append(response.status_code)
 
 
-async def replay(home: Path, client: Client, requests: Sequence[Request], every_s: float) -> tuple[list[Fate], Watch]:
+async def replay(
+    home: Path, client: Client, requests: Sequence[Request], every_s: float, notices_s: Sequence[float]
+) -> tuple[list[Fate], Watch]:
     """Send each request at its instant, whatever became of those before it."""
     watch, clients = Watch(), Clients(client.service(NAME).endpoint)
     started = time.monotonic()
     observer = asyncio.create_task(observe(client, watch, started))
-    villain = asyncio.create_task(preempt(home, client, watch, every_s))
+    villain = asyncio.create_task(preempt(home, client, watch, every_s, notices_s))
     tasks: list[asyncio.Task[Fate]] = []
     for number, request in enumerate(requests):
         await asyncio.sleep(started + request.at_s - time.monotonic())
@@ -236,15 +239,15 @@ async def observe(client: Client, watch: Watch, started: float) -> None:
         await asyncio.sleep(POLL_S)
 
 
-async def preempt(home: Path, client: Client, watch: Watch, every_s: float) -> None:
+async def preempt(home: Path, client: Client, watch: Watch, every_s: float, notices_s: Sequence[float]) -> None:
     """Take one of at least two ready replicas, wait until as many serve as before, and so on."""
     draw = random.Random(2)
-    for notice_s in cycle(NOTICES_S):
+    for notice_s in cycle(notices_s):
         await asyncio.sleep(every_s)
         service = await until(client, lambda seen: seen.ready >= 2)
         victim = draw.choice([one for one in service.replicas if one.id in ready(service)])
         announced_at = time.time()
-        if notice_s is None:
+        if not notice_s:
             kill(home, victim.id)
         else:
             await asyncio.to_thread(client.act, NAME, victim.id, "preempt", {"notice_s": notice_s})
@@ -305,12 +308,18 @@ def report(fates: Sequence[Fate], watch: Watch) -> int:
     )
     print(f"\n{'taken':<22} {'notice s':>8} {'recovered after s':>18}")
     for one in watch.taken:
-        notice = "none" if one.notice_s is None else f"{one.notice_s:g}"
-        print(f"{one.replica:<22} {notice:>8} {'not yet' if one.recovered_s is None else f'{one.recovered_s:.1f}':>18}")
+        print(
+            f"{one.replica:<22} {one.notice_s:>8g} {'not yet' if one.recovered_s is None else f'{one.recovered_s:.1f}':>18}"
+        )
     for fate in fates:
         if judged(fate, watch.taken) == "LOST":
             print(f"LOST at {fate.request.at_s:.1f} s: {fate}")
     return 1 if verdicts["LOST"] else 0
+
+
+def text_of(request: Request) -> str:
+    """A prompt of so many tokens. People's have 3.5 to 4.5 letters a token, so that hardly two of them are equally long."""
+    return "x" * int(request.prompt * random.Random(request.at_s).uniform(3.5, 4.5))
 
 
 def paced_s(request: Request) -> float:
@@ -327,6 +336,10 @@ def main() -> int:
     parser.add_argument("--every", type=float, default=30.0, help="seconds between two preemptions")
     parser.add_argument("--min", type=int, default=2, help="replicas")
     parser.add_argument("--max", type=int, default=4, help="replicas")
+    parser.add_argument(
+        "--concurrency", type=float, help="requests in progress per replica to scale by, not by the rate"
+    )
+    parser.add_argument("--notices", type=float, nargs="+", default=[0.0, 2.0, 10.0], metavar="SECONDS")
     parser.add_argument("--probe-interval", type=float, default=10.0, help="the service's; SkyServe's default is 10 s")
     parser.add_argument("--events", type=Path, help="write the service's events to this file")
     parser.add_argument("--policy", default="least_load")
@@ -341,6 +354,7 @@ def main() -> int:
                 prefill_ms=PREFILL_MS,
                 token_ms=TOKEN_MS,
                 policy=told.policy,
+                follows=f"metric: concurrency\n    target: {told.concurrency}" if told.concurrency else RATE,
                 probe_s=told.probe_interval,
                 least=told.min,
                 most=told.max,
@@ -348,7 +362,7 @@ def main() -> int:
         )
         sailplane(home, "up", str(spec), "-n", NAME, "-y")
         with Client(partial(locate, Home(home))) as client:
-            fates, watch = asyncio.run(replay(home, client, requests, told.every))
+            fates, watch = asyncio.run(replay(home, client, requests, told.every, told.notices))
         if told.events:
             told.events.write_text(sailplane(home, "events", NAME, "--json"))
     return report(fates, watch)

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 import uvloop
 
-from edge_router.router import Router
+from edge_router.router import Caller, Router
 from edge_router.table import POLICIES
 
 DECISIONS = 50_000
@@ -62,7 +62,7 @@ def decision_us(policy: str, replicas: int) -> float:
     for _ in range(3):
         start = time.process_time()
         for number in range(DECISIONS):
-            router.handle(b"/hello/v1/chat/completions", b"", "127.0.0.1", 40_000 + number % 16)
+            router.handle(b"/hello/v1/chat/completions", b"", Caller("127.0.0.1", 40_000 + number % 16))
         rounds.append((time.process_time() - start) / DECISIONS * 1e6)
     return min(rounds)
 

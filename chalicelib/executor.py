@@ -68,6 +68,7 @@ class Execution:
         self._runtime = runtime
         self.lease = lease
         self._farewells: list[tuple[str, Callable[[], str]]] = []  # whom they wait for, and what there is to say
+        self._defects: list[Future[Instance]] = []  # launches that raised what they should not
         self._known: Sequence[Unavailable] | None = None  # refusals
 
     def execute(self, decision: Decision) -> None:
@@ -86,10 +87,13 @@ class Execution:
     def finish(self) -> None:
         """Tell agents and clouds who leaves, as recorded before.
 
-        Either may take a minute to answer, so it comes after the routers and the replacements.
+        Either may take a minute to answer, so it comes after the routers and the replacements. Raises what a launch raised
+        that is neither a refusal nor to be tried again, a defect of ours: it held nobody else up.
         """
         calls = [self._runtime.spawn(lane, say) for lane, say in self._farewells]
         self.failures += [failure for call in calls if (failure := call.result())]
+        for launch in self._defects:
+            launch.result()
 
     def _do(self, action: Action) -> None:
         match action:
@@ -120,15 +124,16 @@ class Execution:
             ask = partial(self._ask_for, self._request(replica))
             calls[self._runtime.spawn(replica.offer.location.provider, ask)] = replica
         for call, replica in _as_they_come(calls):
-            try:
-                instance = call.result()
-            except LaunchError as error:
-                self._refused(replica, error)
-            except Retry as error:
-                # Not known whether a machine was started: the replica stays PENDING and is asked for again.
-                self.failures.append(f"{replica.id}: launch: {error}")
-            else:
-                self._started(replica, instance)
+            match call.exception():
+                case None:
+                    self._started(replica, call.result())
+                case LaunchError() as error:
+                    self._refused(replica, error)
+                case Retry() as error:
+                    # Not known whether a machine was started: the replica stays PENDING and is asked for again.
+                    self.failures.append(f"{replica.id}: launch: {error}")
+                case _:
+                    self._defects.append(call)
 
     def _intended(self, actions: Sequence[Launch]) -> list[Replica]:
         """The replicas to launch, each of them recorded."""

@@ -249,6 +249,13 @@ class Metric(StrEnum):
     PROMETHEUS = "prometheus"  # any other metric of the engine's
 
 
+_UNITS = {
+    Metric.QPS: "requests/s",
+    Metric.CONCURRENCY: "requests at once",
+    Metric.QUEUE_DEPTH: "requests waiting",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class ScheduledBounds:
     """Other bounds from each instant of `cron` on, until another entry's comes. None = the one that holds without a schedule."""
@@ -282,6 +289,11 @@ class ScalingSpec:
     def target(self) -> float | None:
         """What one replica can take, in the metric's unit: the least able one of several kinds. None = a fixed number."""
         return self.target_qps_per_replica if self.metric is Metric.QPS else self.target_per_replica
+
+    @property
+    def unit(self) -> str:
+        """What the target counts, for people."""
+        return self.metric_name if self.metric is Metric.PROMETHEUS else _UNITS[self.metric]
 
     @property
     def fewest_replicas(self) -> int:

@@ -8,13 +8,13 @@ from chalicelib.lifecycle import service_status
 from chalicelib.model import Observed, ReplicaStatus, Route, RouteTable, State
 
 
-def next_table(state: State, observed: Observed, published: RouteTable | None) -> RouteTable | None:
+def next_table(state: State, observed: Observed, published: RouteTable | None, now: float) -> RouteTable | None:
     """The table to publish, its version one above the published one's, or None when routers already have it.
 
     Requests in flight are as of this pass's probes. They matter to the least-load policies only; under round robin a
     change of nothing else publishes nothing.
     """
-    status, _ = service_status(state.service, state.replicas)
+    status, _ = service_status(state.service, state.replicas, now)
     counts_load = state.service.spec.routing.policy != "round_robin"
     routes = tuple(
         Route(replica.id, replica.url, _in_flight(replica.id, observed) if counts_load else 0)

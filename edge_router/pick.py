@@ -8,7 +8,7 @@ from edge_router.table import Replica, Service
 
 
 def pick(
-    service: Service, *, sent: Mapping[str, int], turns: Mapping[str, int], avoid: str, random: float
+    service: Service, *, sent: Mapping[str, int], turns: Mapping[str, int], avoid: Sequence[str], random: float
 ) -> Replica | None:
     """The replica for one request, or None when there is none.
 
@@ -16,7 +16,7 @@ def pick(
         service: its policy and its ready replicas.
         sent: requests sent by this router since it got the table, by replica id.
         turns: when each replica was picked last, as a number that rises with every pick, by replica id.
-        avoid: the id of a replica to leave out while there is another; empty to leave out none.
+        avoid: ids of replicas to leave out while there are others, the most important first.
         random: in [0, 1), decides between equals.
     """
     candidates = eligible(service.replicas, avoid)
@@ -28,9 +28,12 @@ def pick(
     return best[int(random * len(best))]
 
 
-def eligible(replicas: Sequence[Replica], avoid: str) -> Sequence[Replica]:
+def eligible(replicas: Sequence[Replica], avoid: Sequence[str]) -> Sequence[Replica]:
     """Everything but `avoid`; a replica to be avoided is still better than none."""
-    return [replica for replica in replicas if replica.id != avoid] or replicas
+    for count in range(len(avoid), 0, -1):
+        if left := [replica for replica in replicas if replica.id not in avoid[:count]]:
+            return left
+    return replicas
 
 
 def _round_robin(candidates: Sequence[Replica], _: Mapping[str, int], turns: Mapping[str, int]) -> list[int]:

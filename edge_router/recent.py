@@ -1,37 +1,36 @@
-"""Where each client was sent last, so that a retry goes elsewhere."""
+"""Where somebody was sent lately, so that a retry goes elsewhere."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 
-# Long enough for the first retries of the usual clients (openai-python waits 0.5 to 8 s), short enough to be forgotten
-# by a client that merely comes back.
-WITHIN_S = 5.0
-# About 1 MB. A client that was pushed out is routed as if it were new.
+# Each about 1 MB. Who was pushed out is routed as if new.
 SIZE = 4096
 
 
 class RecentPicks:
-    """The last replica by service and client connection, for a few seconds. Not thread-safe; the router locks.
+    """The last `keep` replicas by whatever recognises a retry, for `within_s`. Not thread-safe; the router locks.
 
     A replica that dies stays in the table until the control plane has noticed, and every client sent to it sees its
-    connection refused. Most clients then ask the router again at once, mostly on the same connection; sending that
-    request to any other replica heals them. A healthy client's next request moves on as well, which both policies
-    tolerate.
+    connection refused. Most clients then ask the router again at once; sending that request to any other replica heals
+    them. What is no retry and moves on as well costs nothing, which both policies tolerate.
     """
 
-    def __init__(self) -> None:
-        self._picks: OrderedDict[tuple[str, str, int], tuple[str, float]] = OrderedDict()
+    def __init__(self, within_s: float, keep: int) -> None:
+        self._within_s = within_s
+        self._keep = keep
+        self._picks: OrderedDict[Hashable, tuple[tuple[str, ...], float]] = OrderedDict()
 
-    def last(self, service: str, ip: str, port: int, now: float) -> str:
-        """The id of the replica picked for this client's last request, or "" when that was long ago."""
-        replica_id, at = self._picks.get((service, ip, port), ("", now))
-        return replica_id if now - at <= WITHIN_S else ""
+    def of(self, who: Hashable, now: float) -> tuple[str, ...]:
+        """Ids of the replicas picked for them, the latest first; none when that was long ago."""
+        ids, at = self._picks.get(who, ((), now))
+        return ids if now - at <= self._within_s else ()
 
-    def remember(self, service: str, ip: str, port: int, now: float, replica_id: str) -> None:
-        """This client was sent to `replica_id`."""
-        key = (service, ip, port)
-        self._picks[key] = (replica_id, now)
-        self._picks.move_to_end(key)
+    def remember(self, who: Hashable, now: float, replica_id: str) -> None:
+        """They were sent to `replica_id`."""
+        earlier = tuple(each for each in self.of(who, now) if each != replica_id)
+        self._picks[who] = ((replica_id, *earlier)[: self._keep], now)
+        self._picks.move_to_end(who)
         if len(self._picks) > SIZE:
             self._picks.popitem(last=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from threading import Lock
 from urllib.parse import quote_from_bytes
@@ -23,6 +23,30 @@ _PATH_FORM = "Requests go to /<service>/<path>."
 # A service whose command fails is retried with a back-off up to 10 minutes; one that shuts down will not be back.
 _RETRY_AFTER_S = {"FAILED": 30, "SHUTTING_DOWN": 30}
 _RETRY_AFTER_SOON_S = 2
+
+
+# Long enough for a connection's retry at once, short enough to be forgotten by a client that merely comes back.
+_CONNECTION_S = 5.0
+# As long as openai-python waits for an answer: what breaks may have been under way for all of that.
+_QUESTION_S = 600.0
+_ATTEMPTS = 3  # of such clients; machines of one zone die together, and another question may look the same
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as far as the platform tells.
+
+    `ip` and `port` recognise a connection. `body_length` (Content-Length as on the wire) recognises, with ip and path, a
+    question that is asked again on whatever connection: `is_retry` says that the client calls it that.
+    """
+
+    ip: str = ""
+    port: int = 0
+    body_length: bytes = b""
+    is_retry: bool = False
+
+
+_NOBODY = Caller()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +74,19 @@ class Router:
         self._lock = Lock()
         self._table: Table | None = None
         self._counts = Counts(first_seq)
-        self._recent = RecentPicks()
+        self._by_connection = RecentPicks(_CONNECTION_S, keep=1)
+        self._by_question = RecentPicks(_QUESTION_S, keep=_ATTEMPTS)
         self._picks = 0
         self._turns: dict[str, int] = {}
         self._sent: dict[str, int] = {}
 
-    def handle(
-        self, path: bytes, query: bytes, client_ip: str = "", client_port: int = 0, *, again: bool = False
-    ) -> Response:
+    def handle(self, path: bytes, query: bytes, caller: Caller = _NOBODY, *, again: bool = False) -> Response:
         """The response to one request, whatever its method: a `307` keeps method and body.
 
         Args:
             path: as on the wire, percent-encoded; `/<service>/<rest>`. `<rest>` goes to the replica byte for byte.
             query: as on the wire, without the question mark.
-            client_ip: with `client_port`, recognises a connection that retries.
-            client_port: 0 where the platform does not tell it.
+            caller: recognises one that retries.
             again: the request was handled before, with an older table, and has been counted.
         """
         if path in (b"/", b"/healthz"):
@@ -80,7 +102,8 @@ class Router:
         if service is None:
             detail = f"No service of that name is served here. {_PATH_FORM}"
             return _problem(404, "Not Found", detail, path, knock=True)
-        url = self._count_and_pick(name, service, client_ip, client_port, again=again)
+        connection, question = (name, caller.ip, caller.port), (caller.ip, hash((path, query, caller.body_length)))
+        url = self._count_and_pick(name, service, connection, question, is_retry=caller.is_retry, again=again)
         if url is None:
             detail = f"The service has no ready replica; it is {service.status}. Try again."
             return _unready(path, detail, _RETRY_AFTER_S.get(service.status, _RETRY_AFTER_SOON_S))
@@ -88,21 +111,23 @@ class Router:
         return _redirect(location + b"?" + query if query else location)
 
     def _count_and_pick(
-        self, name: str, service: Service, client_ip: str, client_port: int, *, again: bool
+        self, name: str, service: Service, connection: Hashable, question: Hashable, *, is_retry: bool, again: bool
     ) -> str | None:
         """The URL of a replica. Refused requests are counted too: they are load, and what wakes a service at zero."""
         now = self._clock()
         with self._lock:
             if not again:
                 self._counts.add(name, now)
-            avoid = self._recent.last(name, client_ip, client_port, now)
+            recent, who = (self._by_question, question) if is_retry else (self._by_connection, connection)
+            avoid = recent.of(who, now)
             replica = pick(service, sent=self._sent, turns=self._turns, avoid=avoid, random=self._random())
             if replica is None:
                 return None
             self._picks += 1
             self._turns[replica.id] = self._picks
             self._sent[replica.id] = self._sent.get(replica.id, 0) + 1
-            self._recent.remember(name, client_ip, client_port, now, replica.id)
+            self._by_connection.remember(connection, now, replica.id)
+            self._by_question.remember(question, now, replica.id)
         return replica.url
 
     @property

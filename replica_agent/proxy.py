@@ -6,6 +6,8 @@ client knows whether asking again is harmless.
 
 from __future__ import annotations
 
+import asyncio
+
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -31,6 +33,8 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _ENGINE_START_RETRY_S = 5
+# How long an answer's headers wait for its first byte. A client that sees its event stream open does not mind half a minute.
+_SILENCE_S = 30.0
 MAX_HEADER_BYTES = 65_536
 
 
@@ -66,7 +70,10 @@ def client_session() -> aiohttp.ClientSession:
 class Proxy:
     """Sends everything that is not the agent's own to the engine."""
 
-    def __init__(self, engine: Engine, gate: Gate, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, engine: Engine, gate: Gate, session: aiohttp.ClientSession, silence_s: float = _SILENCE_S
+    ) -> None:
+        self._silence_s = silence_s
         self._engine = engine
         self._gate = gate
         self._session = session
@@ -107,14 +114,30 @@ class Proxy:
             detail = f"Nothing listens on port {self._engine.port} of the replica yet."
             return problem(503, "Engine is not up", detail, request.path, _ENGINE_START_RETRY_S)
         except aiohttp.ClientError as error:
-            # Not the error's text, which may quote what the engine said.
-            return problem(
-                502, "Engine did not answer", f"The request failed with {type(error).__name__}.", request.path
-            )
+            return _unanswered(request, error)
         async with upstream:
-            return await self._relay(request, upstream)
+            try:
+                first = await self._first_bytes(upstream)
+            except aiohttp.ClientError as error:
+                return _unanswered(request, error)
+            return await self._relay(request, upstream, first)
 
-    async def _relay(self, request: web.BaseRequest, upstream: aiohttp.ClientResponse) -> web.StreamResponse:
+    async def _first_bytes(self, upstream: aiohttp.ClientResponse) -> bytes:
+        """What the body begins with; nothing when it ends at once or stays silent.
+
+        Engines send a stream's headers before they have a token (vLLM does), and a client that has them can no longer ask
+        again by itself. So they are held back until there is something to go with them: whatever dies before that, engine
+        or machine, leaves the client a request that nobody had begun to answer.
+        """
+        try:
+            async with asyncio.timeout(self._silence_s):
+                return await upstream.content.readany()
+        except TimeoutError:
+            return b""
+
+    async def _relay(
+        self, request: web.BaseRequest, upstream: aiohttp.ClientResponse, first: bytes
+    ) -> web.StreamResponse:
         response = web.StreamResponse(
             status=upstream.status, reason=upstream.reason, headers=_end_to_end(upstream.headers)
         )
@@ -122,6 +145,7 @@ class Proxy:
             response.force_close()
         await response.prepare(request)
         try:
+            await response.write(first)
             async for data in upstream.content.iter_any():
                 await response.write(data)
         except aiohttp.ClientError:
@@ -131,6 +155,11 @@ class Proxy:
             return response
         await response.write_eof()
         return response
+
+
+def _unanswered(request: web.BaseRequest, error: aiohttp.ClientError) -> web.Response:
+    # Not the error's text, which may quote what the engine said.
+    return problem(502, "Engine did not answer", f"The request failed with {type(error).__name__}.", request.path)
 
 
 def _request_headers(request: web.BaseRequest) -> CIMultiDict[str]:

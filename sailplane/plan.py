@@ -180,7 +180,7 @@ def shown_path(path: str) -> str:
 def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
     """The plan as one JSON object. Candidates are the best place of each machine type, or `everything`."""
     probe, scaling = plan.spec.probe, plan.spec.scaling
-    most, worst = plan.usd_per_hour(scaling.max_replicas), plan.worst_usd_per_hour
+    most, worst = plan.usd_per_hour(scaling.most_replicas), plan.worst_usd_per_hour
     return {
         "name": plan.name,
         "probe_method": probe.method,
@@ -209,7 +209,7 @@ def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
         "why": plan.why,
         "left_out": [{"what": rejected.what, "why": rejected.why} for rejected in plan.left_out],
         "not_acted_on": list(plan.not_acted_on),
-        "min_usd_per_hour": round(plan.usd_per_hour(scaling.min_replicas), 6),
+        "min_usd_per_hour": round(plan.usd_per_hour(scaling.fewest_replicas), 6),
         "max_usd_per_hour": round(most, 6),
         "max_usd_per_month": round(most * HOURS_PER_MONTH, 2),
         "worst_case_usd_per_hour": round(worst, 6),
@@ -222,8 +222,11 @@ def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
 
 def policy(scaling: ScalingSpec) -> str:
     """How many replicas, in a few words."""
-    if scaling.min_replicas == scaling.max_replicas:
-        return f"Fixed {scaling.min_replicas} replica{'s' * (scaling.min_replicas != 1)}"
+    fewest, most = scaling.fewest_replicas, scaling.most_replicas
+    if fewest == most:
+        return f"Fixed {fewest} replica{'s' * (fewest != 1)}"
+    bounds = f"{fewest} to {most} replicas" + (", by schedule" if scaling.schedule else "")
+    if scaling.target is None:
+        return bounds
     targets = [f"{qps:g} on {name}" for name, qps in scaling.target_qps_by_accelerator]
-    per_replica = f"{scaling.target_qps_per_replica:g}" if scaling.target_qps_per_replica else ", ".join(targets)
-    return f"{scaling.min_replicas} to {scaling.max_replicas} replicas, requests/s per replica: {per_replica}"
+    return f"{bounds}, {scaling.unit} per replica: {', '.join(targets) or f'{scaling.target:g}'}"

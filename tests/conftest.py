@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+import pytest
 from hypothesis import settings
 
 # Who starts the tests in the background (a shell's `&`, some CI) has them ignore Ctrl-C, and with them every child.
@@ -13,3 +14,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A slow machine must not fail a property: how long one example takes is not what it promises.
 settings.register_profile("sailplane", deadline=None)
 settings.load_profile("sailplane")
+
+# What takes longest begins first, or the others are done and wait for it.
+_LONG = ("e2e", "sim", "agent", "providers")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order directories by how long their files take; within a directory nothing moves."""
+    items.sort(key=lambda item: next((i for i, name in enumerate(_LONG) if name in item.path.parts), len(_LONG)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -335,3 +336,11 @@ def test_every_decision_record_is_listed() -> None:
     records = sorted(path.name for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
     assert records
     assert [name for name in records if name not in index] == []
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=lambda path: path.name)
+def test_prose_is_wrapped_like_code(path: Path) -> None:
+    """At most 120 characters, so that a change of one sentence is a change of one line; tables and examples are as wide as they are."""
+    prose, *examples = re.split(r"^```", path.read_text(), flags=re.MULTILINE)
+    lines = [line for text in (prose, *examples[1::2]) for line in text.splitlines() if not line.startswith("|")]
+    assert [line for line in lines if len(line) > 120] == []

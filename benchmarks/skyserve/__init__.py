@@ -5,6 +5,8 @@
     environment.py  that Python, installed on first use, and the process
     ours.py         our side: the shipped scaler and placer, asked at the same instants
     defects.py      the differences that are known, each with the rule by which it is recognized
+    accelerators.py the same for targets by accelerator
+    spot.py         the mix of spot and on-demand replicas, and the zones
     check.py        one trace, both answers, every difference named
     record.py       SkyServe's answers to a sample of the traces, kept for the tests
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.skyserve [--traces 1000] [--record]
 
-The first run installs skypilot 0.14.1 into an environment of its own under $SAILPLANE_CACHE (170 MB, from PyPI). Each row is
+The first run installs skypilot 0.14.1 into an environment of its own under $SAILPLANE_CACHE (260 MB, from PyPI). Each row is
 a kind of random trace: how many were compared, in how many every decision was the same, and how many differences each known
 defect of SkyServe's accounts for (docs/skyserve-differences.md). Ends with 1 if there is a difference that has no name, or
 any at all in a row that is to have none. The ratio of speeds leaves SkyServe's logging out, which is switched off.
@@ -20,20 +20,25 @@ from pathlib import Path
 
 from benchmarks.skyserve import check, record, spot
 from benchmarks.skyserve.environment import Peer, environment, peer
-from benchmarks.skyserve.traces import ANY, SAME, sample
+from benchmarks.skyserve.traces import ANY, BY_ACCELERATOR_ANY, BY_ACCELERATOR_SAME, SAME, sample
 
 TESTS = Path(__file__).parents[2] / "tests"
 
 
 def compared(skyserve: Peer, traces: int) -> dict[str, check.Tally]:
     """Every row of the table. Names that end with a star are to have no difference."""
+    fifth, tenth, twentieth = (-(-traces // parts) for parts in (len(SAME), 10, 20))
     rows = {}
     for family in SAME:
-        rows[f"{family.__name__} *"] = check.loads(skyserve, sample((family,), traces // len(SAME)))
+        rows[f"{family.__name__} *"] = check.loads(skyserve, sample((family,), fifth))
     for family in ANY:
-        rows[family.__name__] = check.loads(skyserve, sample((family,), traces // 10))
-    rows["held_steps, delays as written"] = check.loads(skyserve, sample(SAME[:1], traces // 10), first_look_s=0)
-    some, all_ = range(traces // 10), range(traces)
+        rows[family.__name__] = check.loads(skyserve, sample((family,), tenth))
+    rows["held_steps, delays as written"] = check.loads(skyserve, sample(SAME[:1], tenth), first_look_s=0)
+    for family in BY_ACCELERATOR_SAME:
+        rows[f"{family.__name__} *"] = check.loads(skyserve, sample((family,), tenth))
+    for family in BY_ACCELERATOR_ANY:
+        rows[family.__name__] = check.accelerators(skyserve, sample((family,), twentieth))
+    some, all_ = range(tenth), range(traces)
     rows["spot and on demand *"] = spot.mixes(skyserve, (spot.random_mixes(seed, lowest_target=1) for seed in all_))
     rows["the same, down to zero"] = spot.mixes(skyserve, (spot.random_mixes(seed, lowest_target=0) for seed in some))
     rows["zones *"] = spot.hunts(skyserve, (spot.random_hunt(seed) for seed in all_))
@@ -68,4 +73,5 @@ def main() -> int:
     return bool(unexplained or unequal)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

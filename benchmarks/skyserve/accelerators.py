@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import chain, combinations
+
+from benchmarks.skyserve.traces import Trace
 
 LIVE = ("READY", "STARTING", "PROVISIONING")
 
@@ -22,6 +26,17 @@ ONE_MORE = "one more than needed at equality"  # on the way down it asks for mor
 CORRECTIONS = (DEAD_ROWS, FROM_ZERO, HIGHEST, NOT_YET_READY, ONE_MORE)
 
 Rows = Sequence[tuple[str, str]]  # (accelerator, SkyServe's status)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A look at which `theirs` and `ours` want different numbers for the same load and the same rows."""
+
+    trace: Trace
+    rows: Rows
+    qps: float
+    theirs: int
+    ours: int
 
 
 def wanted(rows: Rows, qps: float, targets: Mapping[str, float], bounds: tuple[int, int], *corrected: str) -> int:
@@ -52,11 +67,12 @@ def _enough(ready: Sequence[float], qps: float, *, at_least: bool) -> int:
     return len(ready)
 
 
-def names(
-    rows: Rows, qps: float, targets: Mapping[str, float], bounds: tuple[int, int], *, theirs: int, ours: int
-) -> tuple[str, ...]:
-    """The fewest defects whose correction turns `theirs` into `ours`; none if nothing does."""
-    if wanted(rows, qps, targets, bounds) != theirs:
+def names_of(difference: Wanted) -> tuple[str, ...]:
+    """The fewest defects whose correction turns SkyServe's answer into ours; none if nothing does."""
+    trace, rows, qps = difference.trace, difference.rows, difference.qps
+    assert isinstance(trace.target_qps, Mapping)
+    formula = partial(wanted, rows, qps, trace.target_qps, (trace.min_replicas, trace.max_replicas))
+    if formula() != difference.theirs:
         return ()
     candidates = chain.from_iterable(combinations(CORRECTIONS, size) for size in range(1, len(CORRECTIONS) + 1))
-    return next((some for some in candidates if wanted(rows, qps, targets, bounds, *some) == ours), ())
+    return next((some for some in candidates if formula(*some) == difference.ours), ())

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.skyserve import ours
+from benchmarks.skyserve.accelerators import Wanted, names_of
 from benchmarks.skyserve.defects import DEFECTS, Difference, Tick
 from benchmarks.skyserve.environment import Peer
 from benchmarks.skyserve.traces import Trace
@@ -67,7 +68,7 @@ def compare(trace: Trace, ticks: Sequence[Tick], service: ours.Clocked) -> Itera
     counts, begin = trace.counts(), 0
     for number, tick in enumerate(ticks):
         before = service.service.scaler.target
-        target = service.look(counts, tick.at)
+        target = service.look(counts, tick.at, tick.rows)
         if target != tick.target:
             yield Difference(trace, ticks[begin : number + 1], before, target)
             service.agree(tick.at, tick.target, tick.up, tick.down)
@@ -77,3 +78,27 @@ def compare(trace: Trace, ticks: Sequence[Tick], service: ours.Clocked) -> Itera
 def name_of(difference: Difference) -> str:
     """The first defect that explains it."""
     return next((defect.name for defect in DEFECTS if defect.explains(difference)), UNEXPLAINED)
+
+
+def accelerators(peer: Peer, traces: Iterable[Trace]) -> Tally:
+    """What both want at every look of a service with targets by accelerator, hysteresis aside."""
+    tally = Tally()
+    for trace in traces:
+        ticks, seconds = ask(peer, trace)
+        service = ours.begin(trace)
+        differences = list(compare_wanted(trace, ticks, service))
+        tally.add([(name, one) for one in differences for name in names_of(one) or [UNEXPLAINED]])
+        tally.decisions += len(ticks)
+        tally.our_seconds += service.seconds
+        tally.their_seconds += seconds
+    return tally
+
+
+def compare_wanted(trace: Trace, ticks: Sequence[Tick], service: ours.Clocked) -> Iterator[Wanted]:
+    """Every look at which the numbers wanted differ, each by itself."""
+    counts = trace.counts()
+    for tick in ticks:
+        wanted = service.wanted(counts, tick.at, tick.rows)
+        if wanted != tick.wanted:
+            qps = sum(counts[max(0, tick.at - 60) : tick.at]) / 60
+            yield Wanted(trace, tick.rows, qps, tick.wanted, wanted)

@@ -35,6 +35,9 @@ class Difference:
     before: int
     ours: int
 
+    def __str__(self) -> str:
+        return f"{self.trace}: from {self.before}, ours goes to {self.ours} at {self.tick}"
+
     @property
     def tick(self) -> Tick:
         return self.ticks[-1]

@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 
 
 def environment(cache: Path) -> Path:
-    """SkyPilot's Python, installed on first use: some 30 s and 170 MB, from PyPI.
+    """SkyPilot's Python, installed on first use: about a minute and 260 MB, from PyPI.
 
     Raises:
         subprocess.CalledProcessError: it could not be installed; pip has said why.

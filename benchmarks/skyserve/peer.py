@@ -27,7 +27,6 @@ from sky.serve.serve_state import ReplicaStatus  # type: ignore[import-not-found
 from sky.serve.service_spec import SkyServiceSpec  # type: ignore[import-not-found]  # noqa: E402  # as above
 
 START = 1_700_000_000  # epoch second of a trace's beginning
-LOOK = 0.75  # into its second the autoscaler looks; requests come in the middle of theirs
 
 
 class Clock:
@@ -132,9 +131,9 @@ def follow_load(question: dict[str, Any]) -> dict[str, Any]:
     world = Replicas(question["gpus"], question["ready_after"], question["dead_for"])
     counts, ticks, at, fetched, tick, spent_s = question["counts"], [], 0, 0, 0, 0.0
     while at < len(counts):
-        CLOCK.now = START + at + LOOK
-        arrived = [START + second + 0.5 for second in range(fetched, at + 1) for _ in range(counts[second])]
-        fetched = at + 1
+        CLOCK.now = START + at
+        arrived = [START + second + 0.5 for second in range(fetched, at) for _ in range(counts[second])]
+        fetched = at
         world.advance(tick)
         rows = [[row.gpu, row.status.value] for row in world.rows]
         started = time.perf_counter()

@@ -13,16 +13,28 @@ from benchmarks.skyserve import ours, spot
 from benchmarks.skyserve.check import ask, compare, name_of
 from benchmarks.skyserve.defects import Tick
 from benchmarks.skyserve.environment import Peer
-from benchmarks.skyserve.traces import SAME, TICK_S, Trace, on_and_off, sample, wandering
+from benchmarks.skyserve.traces import (
+    BY_ACCELERATOR_ANY,
+    BY_ACCELERATOR_SAME,
+    SAME,
+    TICK_S,
+    Trace,
+    on_and_off,
+    sample,
+    wandering,
+)
 
 AT_ZERO_TICK_S = 5  # SkyServe's, at a target of zero
 FORGETFUL = (on_and_off, wandering)
-LOADS, MIXES, HUNTS = "scaler/skyserve_loads.json", "optimizer/skyserve_mixes.json", "optimizer/skyserve_hunts.json"
+LOADS, WANTED = "scaler/skyserve_loads.json", "scaler/skyserve_wanted.json"
+MIXES, HUNTS = "optimizer/skyserve_mixes.json", "optimizer/skyserve_hunts.json"
 
 
 def record(peer: Peer, tests: Path) -> None:
     """Write the files that the tests read."""
-    (tests / LOADS).write_text(_lines(_load(peer, trace) for trace in [*sample(SAME, 150), *sample(FORGETFUL, 50)]))
+    traces = [*sample(SAME, 100), *sample(BY_ACCELERATOR_SAME, 10), *sample(FORGETFUL, 40)]
+    (tests / LOADS).write_text(_lines(_load(peer, trace) for trace in traces))
+    (tests / WANTED).write_text(_lines(_wanted(peer, trace) for trace in sample(BY_ACCELERATOR_ANY, 12)))
     (tests / MIXES).write_text(_lines(_mixes(peer, spot.random_mixes(seed, seed % 2)) for seed in range(40)))
     (tests / HUNTS).write_text(_lines(_hunt(peer, spot.random_hunt(seed)) for seed in range(20)))
 
@@ -37,7 +49,16 @@ def _load(peer: Peer, trace: Trace) -> dict[str, Any]:
     difference = next(compare(trace, ticks, ours.begin(trace)), None)
     looks = difference.ticks if difference else ticks
     name = name_of(difference) if difference else None
+    if not difference:  # then nobody asks what was wanted
+        looks = [replace(tick, wanted=tick.target) for tick in looks]
+    if isinstance(trace.target_qps, float):
+        looks = [replace(tick, rows=()) for tick in looks]
     return {"trace": _fields(_until(trace, looks[-1].at)), "looks": _shortened(looks), "difference": name}
+
+
+def _wanted(peer: Peer, trace: Trace) -> dict[str, Any]:
+    """The trace and SkyServe's looks, to the end."""
+    return {"trace": _fields(trace), "looks": _shortened(ask(peer, trace)[0])}
 
 
 def _mixes(peer: Peer, mixes: spot.Mixes) -> dict[str, Any]:
@@ -66,16 +87,22 @@ def _fields(trace: Trace) -> dict[str, Any]:
     return {name: value for name, value in asdict(trace).items() if value != defaults[name]}
 
 
-def _shortened(ticks: Sequence[Tick]) -> list[list[int]]:
-    """[how many looks in a row, target, wanted]."""
-    return [[len(list(same)), *key] for key, same in groupby(ticks, key=lambda tick: (tick.target, tick.wanted))]
+def _shortened(ticks: Sequence[Tick]) -> list[list[Any]]:
+    """[how many looks in a row, target, wanted, replicas]."""
+    same = groupby(ticks, key=lambda tick: (tick.target, tick.wanted, tick.rows))
+    return [[len(list(looks)), *key] for key, looks in same]
 
 
 def loads(tests: Path) -> Iterator[tuple[Trace, list[Tick], str | None]]:
     """Each recorded trace, SkyServe's looks, and the name of the difference at the last of them, if there is one."""
     for entry in json.loads((tests / LOADS).read_text()):
-        stretches = tuple((seconds, rate) for seconds, rate in entry["trace"].pop("stretches"))
-        yield Trace(stretches=stretches, **entry["trace"]), list(_looks(entry["looks"])), entry["difference"]
+        yield _trace(entry), list(_looks(entry["looks"])), entry["difference"]
+
+
+def wanted(tests: Path) -> Iterator[tuple[Trace, list[Tick]]]:
+    """Each recorded trace with targets by accelerator in which something differs, and SkyServe's looks."""
+    for entry in json.loads((tests / WANTED).read_text()):
+        yield _trace(entry), list(_looks(entry["looks"]))
 
 
 def mixes(tests: Path) -> Iterator[tuple[spot.Mixes, list[spot.Wants | None]]]:
@@ -94,9 +121,14 @@ def hunts(tests: Path) -> Iterator[tuple[spot.Hunt, list[tuple[str, str]]]]:
         yield hunt, [(zone, active) for *_, zone, active in steps]
 
 
-def _looks(shortened: Sequence[Sequence[int]]) -> Iterator[Tick]:
+def _trace(entry: dict[str, Any]) -> Trace:
+    stretches = tuple((seconds, rate) for seconds, rate in entry["trace"].pop("stretches"))
+    return Trace(stretches=stretches, **entry["trace"])
+
+
+def _looks(shortened: Sequence[Sequence[Any]]) -> Iterator[Tick]:
     at = 0
-    for looks, target, wanted in shortened:
+    for looks, target, wanted_, rows in shortened:
         for _ in range(looks):
-            yield Tick(at, target, wanted, up=0, down=0)
+            yield Tick(at, target, wanted_, up=0, down=0, rows=rows)
             at += TICK_S if target else AT_ZERO_TICK_S

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 TICK_S = 20  # SkyServe's
@@ -143,32 +144,53 @@ def day(seed: int) -> Trace:
     return _trace("day", seed, chance, [(60, rate) for rate in rates], min_replicas=0, poisson_seed=seed)
 
 
-# --- several kinds of accelerators ----------------------------------------------------------------------------------
+# --- targets by accelerator -----------------------------------------------------------------------------------------
+
+TARGETS = {"L4": 0.5, "A100-80GB": 2.0, "H100": 3.5}
 
 
-def mixed_gpus(seed: int) -> Trace:
-    """Held levels over replicas of several kinds; nothing dead in the table, never at zero."""
-    return _mixed("mixed GPUs", seed, min_replicas=1, dead_for=0)
+def one_kind(seed: int) -> Trace:
+    """A map with a single kind in it, and held levels.
 
-
-def mixed_gpus_dead_rows(seed: int) -> Trace:
-    """The same while what was scaled down stays in the table for a while, as it does during a drain."""
-    return _mixed("mixed GPUs, dead rows", seed, min_replicas=1, dead_for=12)
-
-
-def mixed_gpus_from_zero(seed: int) -> Trace:
-    """The same with a minimum of zero."""
-    return _mixed("mixed GPUs, from zero", seed, min_replicas=0, dead_for=0)
-
-
-def _mixed(family: str, seed: int, *, min_replicas: int, dead_for: int) -> Trace:
+    They change at a look, so that no window holds exactly what some replicas take: there SkyServe wants one more.
+    """
     chance = random.Random(seed)
-    target = {"L4": 0.5, "A100-80GB": 2.0, "H100": 3.5}
-    gpus = tuple(chance.choice(list(target)) for _ in range(7))
-    stretches = tuple((chance.randrange(1400, 2000), chance.uniform(0.3, 12.0)) for _ in range(4))
-    return Trace(
-        family, seed, target, stretches, min_replicas=min_replicas, gpus=gpus, ready_after=6, dead_for=dead_for
-    )
+    gpu, target = chance.choice(list(TARGETS.items()))
+    stretches = [(TICK_S * chance.randrange(70, 85), level * target) for level in _levels(chance, 4, lowest=1)]
+    return Trace("one kind", seed, {gpu: target}, tuple(stretches), gpus=(gpu,))
+
+
+def climbing(seed: int) -> Trace:
+    """Several kinds, and a load that is always a little more than the replicas of the moment can take."""
+    chance = random.Random(seed)
+    gpus = tuple(chance.choice(list(TARGETS)) for _ in range(6))
+    capacities = accumulate(TARGETS[gpu] for gpu in gpus)
+    stretches = tuple((chance.randrange(500, 800), capacity + 0.25) for capacity in capacities)
+    return Trace("climbing", seed, TARGETS, stretches, gpus=gpus)
+
+
+def several_kinds(seed: int) -> Trace:
+    """Several kinds and any load, which is now and then exactly what some of them take."""
+    return _several("several kinds", seed, dead_for=0)
+
+
+def dead_rows(seed: int) -> Trace:
+    """The same while what was scaled down stays in SkyServe's table for a quarter of an hour; what failed stays for good."""
+    return _several("dead rows", seed, dead_for=45)
+
+
+def from_zero(seed: int) -> Trace:
+    """Several kinds and a minimum of zero."""
+    chance = random.Random(seed)
+    stretches = tuple((chance.randrange(100, 300), chance.randrange(1, 25) / 2) for _ in range(3))
+    return Trace("from zero", seed, TARGETS, stretches, min_replicas=0)
+
+
+def _several(family: str, seed: int, *, dead_for: int) -> Trace:
+    chance = random.Random(seed)
+    gpus = tuple(chance.choice(list(TARGETS)) for _ in range(7))
+    stretches = tuple((chance.randrange(1400, 2000), chance.randrange(25) / 2) for _ in range(4))
+    return Trace(family, seed, TARGETS, stretches, gpus=gpus, dead_for=dead_for)
 
 
 def _levels(chance: random.Random, count: int, *, lowest: int) -> list[float]:
@@ -190,8 +212,8 @@ def _trace(family: str, seed: int, chance: random.Random, levels: list[Stretch],
 
 SAME: tuple[Callable[[int], Trace], ...] = (held_steps, staircase, sleep_and_wake, lone_pulses, beyond_the_bounds)
 ANY: tuple[Callable[[int], Trace], ...] = (on_and_off, wandering, at_the_edge, day)
-MIXED_SAME: tuple[Callable[[int], Trace], ...] = (mixed_gpus,)
-MIXED_ANY: tuple[Callable[[int], Trace], ...] = (mixed_gpus_dead_rows, mixed_gpus_from_zero)
+BY_ACCELERATOR_SAME: tuple[Callable[[int], Trace], ...] = (one_kind, climbing)
+BY_ACCELERATOR_ANY: tuple[Callable[[int], Trace], ...] = (several_kinds, dead_rows, from_zero)
 
 
 def sample(families: tuple[Callable[[int], Trace], ...], count: int) -> Iterator[Trace]:

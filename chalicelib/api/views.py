@@ -15,7 +15,7 @@ _REFUSALS = (model.Reason.NO_CAPACITY, model.Reason.QUOTA, model.Reason.LAUNCH_R
 def service(state: model.State, history: Sequence[model.Replica], edge_url: str, now: float) -> schemas.Service:
     """A service with its live replicas and, after them, those TERMINATED within the last hour."""
     record = state.service
-    status, message = lifecycle.service_status(record, state.replicas)
+    status, message = lifecycle.service_status(record, state.replicas, now)
     gone = [
         replica
         for replica in history

@@ -19,6 +19,7 @@ _WORTH_S = 3600.0
 # From a decision to remove a machine to its end, the drain aside: one tick of EventBridge, and the cloud's time.
 _REMOVAL_S = 120.0
 _DAY_S = 86_400.0
+HELD = "held by the budget"  # how a decision begins to say so
 # What is gone when it is written down, or never came: the cloud does not bill it.
 _NOT_BILLED = (Reason.PREEMPTED, Reason.LOST)
 _NEVER_CAME = (Reason.NO_CAPACITY, Reason.QUOTA, Reason.LAUNCH_REFUSED)
@@ -60,7 +61,7 @@ def affordable(state: State, launches: Sequence[Launch], now: float) -> tuple[li
     for launch in new:
         refused = _refused(service, counted, launch.replica.offer, now)
         if refused:
-            why = why or f"held by the budget: {refused}"
+            why = why or f"{HELD}: {refused}"
         else:
             kept.append(launch)
             counted.append(launch.replica)

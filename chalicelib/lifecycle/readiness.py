@@ -18,6 +18,8 @@ def decide_readiness(state: State, observed: Observed, now: float) -> Decision:
         probe = observed.probes.get(replica.id)
         if probe is None or replica.status not in _PROBED:
             continue
+        if probe.at < replica.status_since:
+            continue  # of a pass that was held up: another one has heard of the replica since
         status = _after(replica, probe)
         if status is not replica.status:
             detail = "" if probe.ready else probe.detail

@@ -124,13 +124,13 @@ class _Case:
         return None
 
     def _provisioning(self) -> Save | Terminate | None:
-        if self._age_s > self.limits.provisioning_s:
-            detail = self._probe.detail if self._probe else "it has no address"
-            error = f"its agent never answered in {self.limits.provisioning_s:g} s: {detail}"
-            return self._fail(Reason.INITIAL_DELAY_EXCEEDED, error)
         instance = self._instance
         if instance and instance.url and instance.url != self.replica.url:
             return Save(replace(self.replica, url=instance.url), f"{self.replica.id}: the machine has its address")
+        if self._lasted_s > self.limits.provisioning_s:
+            detail = self._probe.detail if self._probe else "it has no address"
+            error = f"its agent never answered in {self.limits.provisioning_s:g} s: {detail}"
+            return self._fail(Reason.INITIAL_DELAY_EXCEEDED, error)
         return None
 
     def _exited(self) -> Terminate | None:
@@ -161,12 +161,10 @@ class _Case:
     def _overdue(self) -> Terminate | None:
         probe = self.spec.probe
         detail = self._probe.detail if self._probe else "not probed"
-        # As of the probe: in a pass that was held up in between, a single silence is not a long one.
-        lasted_s = (self._probe.at if self._probe else self.now) - self.replica.status_since
-        if self.replica.status is ReplicaStatus.STARTING and lasted_s > probe.initial_delay_s:
+        if self.replica.status is ReplicaStatus.STARTING and self._lasted_s > probe.initial_delay_s:
             error = f"not ready within initial_delay_seconds: {probe.initial_delay_s:g} ({detail})"
             return self._fail(Reason.INITIAL_DELAY_EXCEEDED, error)
-        if self.replica.status is ReplicaStatus.NOT_READY and lasted_s > probe.failure_threshold_s:
+        if self.replica.status is ReplicaStatus.NOT_READY and self._lasted_s > probe.failure_threshold_s:
             error = f"failed its readiness probe for more than {probe.failure_threshold_s:g} s ({detail})"
             return self._fail(Reason.UNHEALTHY, error)
         return None
@@ -204,6 +202,11 @@ class _Case:
     @property
     def _age_s(self) -> float:
         return self.now - self.replica.status_since
+
+    @property
+    def _lasted_s(self) -> float:
+        """As of the probe: in a pass that was held up in between, a single silence is not a long one."""
+        return (self._probe.at if self._probe else self.now) - self.replica.status_since
 
     @property
     def _probe(self) -> ProbeResult | None:

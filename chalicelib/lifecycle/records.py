@@ -15,6 +15,7 @@ from chalicelib.model import (
     Service,
     ServiceSpec,
 )
+from chalicelib.scaler import bounds
 
 
 def new_service(name: str, uid: str, spec: ServiceSpec, now: float) -> Service:
@@ -31,9 +32,8 @@ def new_service(name: str, uid: str, spec: ServiceSpec, now: float) -> Service:
 
 
 def with_spec(service: Service, spec: ServiceSpec, number: int, now: float) -> Service:
-    """The service at its next version: target within the new bounds, past failures forgiven."""
-    scaling = spec.scaling
-    target = min(max(service.scaler.target, scaling.min_replicas), scaling.max_replicas)
+    """The service at its next version: target within the new bounds in force, past failures forgiven."""
+    target = bounds(spec.scaling, now).clamp(service.scaler.target)
     return replace(
         service,
         spec=spec,

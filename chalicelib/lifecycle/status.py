@@ -7,16 +7,17 @@ from collections.abc import Sequence
 
 from chalicelib.lifecycle.launches import wanted_mix
 from chalicelib.model import Replica, ReplicaStatus, Service, ServiceStatus
+from chalicelib.scaler import bounds
 
 
-def service_status(service: Service, replicas: Sequence[Replica]) -> tuple[ServiceStatus, str]:
+def service_status(service: Service, replicas: Sequence[Replica], now: float) -> tuple[ServiceStatus, str]:
     """The status, and a sentence with the figures or the last error behind it.
 
-    READY means that the service's minimum is met (one replica at least): a scale-out under way is no trouble.
+    READY means that the service's minimum of this hour is met (one replica at least): a scale-out under way is no trouble.
     """
     ready = sum(replica.status is ReplicaStatus.READY for replica in replicas)
     target = service.scaler.target
-    needed = min(target, max(1, service.spec.scaling.min_replicas))
+    needed = min(target, max(1, bounds(service.spec.scaling, now).min_replicas))
     if service.deleting:
         return ServiceStatus.SHUTTING_DOWN, f"{_count(replicas)} still to go"
     if target == 0:

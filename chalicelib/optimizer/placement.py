@@ -30,6 +30,9 @@ PRICE_TOLERANCE = 1e-4
 # The price cap of `risk_aware`, unless another is asked for: a tenth is too little for a machine that may go at any time.
 _MOST_AT_RISK = 0.9
 
+# How a placement begins to say that there are feasible offers and their clouds refuse them all.
+NOTHING_LEFT = "nothing is left to ask"
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -92,7 +95,7 @@ def decide(request: Request, market: Sequence[Offer], now: float) -> Placement:
         index = next(index for index, offer in by_price if offer is ranked[0])
         why = _why(ranked[0], index, groups[index], request)
     elif refused:
-        why = f"nothing is left to ask: {len(refused)} feasible offers were refused by their clouds a short while ago"
+        why = f"{NOTHING_LEFT}: {len(refused)} feasible offers were refused by their clouds a short while ago"
     elif dear:
         why = f"no spot offer is below {_cap(request.spot):g} of the on-demand price"
     else:

@@ -10,17 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from chalicelib.model import LoadSample, Metric, ScalerState, ScalingSpec, Service
+from chalicelib.model import LoadSample, ScalerState, ScalingSpec, Service
 from chalicelib.scaler import panic
 from chalicelib.scaler.capacity import replicas_for
 from chalicelib.scaler.pressure import lean, pressure
 from chalicelib.scaler.schedule import Bounds, bounds
-
-_UNITS = {
-    Metric.QPS: "requests/s",
-    Metric.CONCURRENCY: "requests at once",
-    Metric.QUEUE_DEPTH: "requests waiting",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +91,10 @@ def _move(state: ScalerState, target: int, now: float, why: str) -> ScalingDecis
 
 def _figures(spec: ScalingSpec, load: LoadSample, needed: int, limits: Bounds) -> str:
     """`12.00 requests/s at 2.5 per replica want 5`, and what else played a part."""
-    unit = _UNITS.get(spec.metric, spec.metric_name)
     known = "" if load.valid else " that are known"
     ahead = "" if load.expected is None else f" ({load.expected:.2f} expected when a new replica would be ready)"
     burst = f" ({load.panic:.2f} in the last {spec.panic_window_s:g} s)" if spec.panic_window_s else ""
     by_accelerator = ", ".join(f"{target:g} on {name}" for name, target in spec.target_qps_by_accelerator)
     at = by_accelerator or f"{spec.target:g} per replica"
     within = "" if limits.clamp(needed) == needed else f", within {limits}"
-    return f"{load.stable:.2f} {unit}{known}{burst}{ahead} at {at} want {needed}{within}"
+    return f"{load.stable:.2f} {spec.unit}{known}{burst}{ahead} at {at} want {needed}{within}"

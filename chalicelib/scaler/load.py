@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from chalicelib.model import (
@@ -40,7 +41,7 @@ def sample(state: State, observed: Observed, limits: Limits, now: float) -> Load
         panic=_qps(heard, spec.panic_window_s) if by_routers else math.fsum(load.panic for load in loads),
         valid=is_heard and (by_routers or 0 < len(ready) == len(loads)),
         expected=_expected(state, heard, now) if spec.look_ahead and is_heard and by_routers else None,
-        asked=any(count and second > now - spec.qps_window_s for one in state.load for second, count in one.counts),
+        asked=any(count for one in state.load for _, count in _since(one, math.floor(now - spec.qps_window_s) + 1)),
         ready=len(ready),
         capacities=_capacities(state) if spec.target_qps_by_accelerator else (),
     )
@@ -52,13 +53,20 @@ def _qps(routers: Sequence[RouterLoad], window_s: float) -> float:
     A report that is late is not a load that falls, and the second that a router is in the middle of would make it fall and rise.
     """
     seconds = math.ceil(window_s)
+    if not seconds:
+        return 0.0
     requests = sum(
         count
         for router in routers
-        for second, count in router.counts
-        if int(router.reported_at) - seconds <= second < int(router.reported_at)
+        for second, count in _since(router, int(router.reported_at) - seconds)
+        if second < int(router.reported_at)
     )
-    return requests / seconds if seconds else 0.0
+    return requests / seconds
+
+
+def _since(router: RouterLoad, second: int) -> Sequence[tuple[int, int]]:
+    """Counts of ten minutes are ten times those of a window, and every pass looks at them."""
+    return router.counts[bisect_left(router.counts, (second,)) :]
 
 
 def _loads(ready: Sequence[Replica], observed: Observed) -> list[ReplicaLoad]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from edge_router.exchange import ControlPlane
 from edge_router.refresh import Refresher
-from edge_router.router import Router
+from edge_router.router import Caller, Router
 
 # Long enough for an exchange after the gap that `refresh` keeps; short enough that clients do not pile up here while
 # the control plane is gone.
@@ -47,6 +47,13 @@ def from_env() -> App:
     # Milliseconds: a router that restarts under its old id goes on above its last number (1,000 exchanges a second).
     router = Router(clock=time.time, random=random, first_seq=time.time_ns() // 1_000_000)
     return App(router, Refresher(lambda: control.exchange(router), _refresh_s(), random))
+
+
+def _caller(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Caller:
+    """Who asks. OpenAI's and Anthropic's clients, and all others that Stainless makes, number their retries from 1."""
+    ip, port = scope.get("client") or ("", 0)
+    is_retry = headers.get(b"x-stainless-retry-count", b"0") != b"0"
+    return Caller(ip, port or 0, headers.get(b"content-length", b""), is_retry)
 
 
 def _required(name: str) -> str:
@@ -88,13 +95,14 @@ class App:
         Except after `Expect: 100-continue`: that client holds its body back and may never send it, and nobody could
         tell then whether the next bytes are the body or a request. RFC 9110, 10.1.1: say that the connection closes.
         """
-        ip, port = scope.get("client") or ("", 0)
-        response = self._router.handle(scope["raw_path"], scope["query_string"], ip, port or 0)
+        told = dict(scope["headers"])
+        caller = _caller(scope, told)
+        response = self._router.handle(scope["raw_path"], scope["query_string"], caller)
         if response.knock:
             await self._exchanged()
-            response = self._router.handle(scope["raw_path"], scope["query_string"], ip, port or 0, again=True)
+            response = self._router.handle(scope["raw_path"], scope["query_string"], caller, again=True)
         headers = list(response.headers)
-        if any(name == b"expect" for name, _ in scope["headers"]):
+        if b"expect" in told:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})

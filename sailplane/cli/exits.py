@@ -25,4 +25,5 @@ class Exit(IntEnum):
     CONFLICT = 5, "the name is taken, or somebody else changed it at the same time"
     UNREACHABLE = 6, "the control plane does not answer"
     SERVICE_FAILED = 7, "the service itself failed"
+    NO_MACHINE = 8, "no cloud gives a machine; the control plane goes on asking"
     INTERRUPTED = 130, "stopped with Ctrl-C"

@@ -20,6 +20,10 @@ class ServiceFailed(errors.SailplaneError):
     """The command did its work and the service it waited for failed."""
 
 
+class NoMachine(errors.SailplaneError):
+    """The command did its work, and no cloud gives the service a machine now."""
+
+
 class Refused(errors.SailplaneError):
     """The control plane does not accept our key."""
 
@@ -33,6 +37,7 @@ _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] 
     (errors.LeaseHeld, Exit.CONFLICT, ("run the same command again in a few seconds",)),
     (errors.Unreachable, Exit.UNREACHABLE, ("sailplane local status", "sailplane local start --detach")),
     (ServiceFailed, Exit.SERVICE_FAILED, ()),
+    (NoMachine, Exit.NO_MACHINE, ()),
     (errors.SailplaneError, Exit.FAILURE, ()),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -172,6 +173,7 @@ def _start_detached(out: Output, home: Home, cache: Path, ports: tuple[int, int]
     """Start the daemon as a process of its own and wait until it serves. Ends this command as the daemon ends, if it does."""
     where = [f"--home={home.root}", f"--cache={cache}", f"--api-port={ports[0]}", f"--edge-port={ports[1]}"]
     where += [f"--clouds={','.join(clouds)}"] if clouds else []
+    where += ["--json"] if out.as_json else []  # which makes its error, in its log, one line of JSON
     home.make()
     with home.log.open("ab") as log, out.progress("Starting the local stack; the first time takes some 15 s longer"):
         seen = log.tell()
@@ -187,8 +189,14 @@ def _start_detached(out: Output, home: Home, cache: Path, ports: tuple[int, int]
             daemon.wait()
             raise
     said = home.log.read_bytes()[seen:].decode(errors="replace").rstrip()
-    out.message(said)
+    out.message(_failure(said, daemon.returncode) if out.as_json else said)
     raise click.exceptions.Exit(daemon.returncode)
+
+
+def _failure(said: str, code: int) -> str:
+    """The daemon's error as a line of JSON: its own, or whatever it said when it was killed before it could tell."""
+    last = said.rpartition("\n")[2]
+    return last if last.startswith('{"error"') else json.dumps({"error": said, "exit_code": code})
 
 
 def _announce(out: Output, home: Home, running: Running) -> None:

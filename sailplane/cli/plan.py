@@ -69,9 +69,9 @@ def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -
         ("Load balancing policy:", plan.spec.routing.policy),
     ] + [
         (f"Cost of {replicas} replica{'s' * (replicas != 1)}:", _cost(plan.usd_per_hour(replicas)))
-        for replicas in sorted({scaling.min_replicas, scaling.max_replicas})
+        for replicas in sorted({scaling.fewest_replicas, scaling.most_replicas})
     ]
-    if plan.worst_usd_per_hour > plan.usd_per_hour(scaling.max_replicas):
+    if plan.worst_usd_per_hour > plan.usd_per_hour(scaling.most_replicas):
         facts.append(("Worst case, all cheaper offers sold out:", _cost(plan.worst_usd_per_hour)))
     if plan.budget:
         facts.append(("Budget:", plan.budget))

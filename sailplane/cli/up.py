@@ -6,14 +6,15 @@ from pathlib import Path
 
 import click
 
-from chalicelib import spec
+from chalicelib import optimizer, spec
 from chalicelib.api.schemas import Service, valid_name
 from chalicelib.errors import Exists, Invalid, NotFound
-from chalicelib.model import ServiceStatus
+from chalicelib.lifecycle import budget
+from chalicelib.model import ReplicaStatus, ServiceStatus
 from sailplane.cli import connection, inputs, output, plan, prices, workdir
 from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
-from sailplane.cli.failures import ServiceFailed
+from sailplane.cli.failures import NoMachine, ServiceFailed
 from sailplane.cli.output import Output
 from sailplane.cli.services import last_words, newest_failure, service_text, watch
 
@@ -31,7 +32,8 @@ def command(
     """Start the service in FILE: show the plan, ask, then show progress until it is ready.
 
     A relative `workdir` is taken from FILE's directory. Ctrl-C while waiting leaves the service starting. A service that
-    fails ends the command with exit code 7 and the last lines of its log; it is tried again with growing pauses.
+    fails ends the command with exit code 7 and the last lines of its log; one that no cloud gives a machine with exit code 8.
+    Both are tried again with growing pauses.
     """
     catalog = prices.current()
     parsed = spec.parse(text, env_overrides=envs, known_accelerators=catalog.accelerators())
@@ -71,18 +73,37 @@ def _require_free(client: Client, name: str) -> None:
 
 
 def _until_ready(out: Output, client: Client, name: str) -> Service:
+    def is_settled(service: Service) -> bool:
+        return service.status in (ServiceStatus.READY, ServiceStatus.FAILED) or _is_refused(client, service)
+
     try:
-        service = watch(out, client, name, lambda found: found.status in (ServiceStatus.READY, ServiceStatus.FAILED))
+        service = watch(out, client, name, is_settled)
     except KeyboardInterrupt:
         out.message(f"\nDetached: {name} goes on starting.")
         out.next(f"sailplane status {name} --watch", f"sailplane down {name}")
         raise click.exceptions.Exit(Exit.INTERRUPTED) from None
-    if service.status is ServiceStatus.FAILED:
-        broken = newest_failure(service)
-        error = last_words(client, name, broken) if broken else service.message
-        raise ServiceFailed(
-            f"{name} failed: {error}\n"
-            f"It is tried again with growing pauses. Mend the file and run `sailplane update {name} FILE`, look closer "
-            f"with `sailplane why {name}`, or give up with `sailplane down {name}`."
+    if service.status is ServiceStatus.READY:
+        return service
+    if service.status is not ServiceStatus.FAILED:
+        raise NoMachine(
+            f"{name} gets no machine now: every place that fits has refused, or its budget holds it back ({service.message}).\n"
+            f"It goes on being asked for, with growing pauses: `sailplane status {name} --watch`. Look closer with "
+            f"`sailplane why {name}`, ask for more kinds of machines with `sailplane update {name} FILE`, or give up with "
+            f"`sailplane down {name}`."
         )
-    return service
+    broken = newest_failure(service)
+    error = last_words(client, name, broken) if broken else service.message
+    raise ServiceFailed(
+        f"{name} failed: {error}\n"
+        f"It is tried again with growing pauses. Mend the file and run `sailplane update {name} FILE`, look closer "
+        f"with `sailplane why {name}`, or give up with `sailplane down {name}`."
+    )
+
+
+def _is_refused(client: Client, service: Service) -> bool:
+    """Whether nothing is on its way any more, and nothing that could be asked for is left."""
+    standing = (ReplicaStatus.READY, ReplicaStatus.TERMINATED)
+    if not service.replicas or any(replica.status not in standing for replica in service.replicas):
+        return False
+    hopeless = (optimizer.NOTHING_LEFT, budget.HELD)
+    return any(sign in line for line in client.why(service.name).now for sign in hopeless)

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import count
 from random import Random
 
-from chalicelib.errors import NoCapacity
+from chalicelib.errors import LaunchError, NoCapacity, Unreachable
 from chalicelib.model import CapacityType, Instance, InstanceStatus, LaunchRequest, Location, Offer, Replica
 from sailplane.sim.history import Counts
 from sailplane.sim.market import Market, Zone
@@ -24,12 +24,14 @@ from sailplane.sim.scheduler import Scheduler, to_ticks
 _NOTICE_S = {"aws": 120.0}
 _NOTICE_ELSEWHERE_S = 30.0
 _SHOWN_WHEN_GONE_S = {"aws": 3600.0}  # the others forget a machine at once
+_STILLBORN_S = 300.0
 
 
 class Happening(StrEnum):
     """What becomes of a machine."""
 
     STARTED = "STARTED"  # billed from here on
+    SEEN = "SEEN"  # its cloud lists it, or knows its address
     SERVES = "SERVES"  # its engine answers
     FAILS = "FAILS"  # its engine does not, for now
     NOTICED = "NOTICED"  # the cloud has said that it will take it
@@ -54,16 +56,24 @@ class Machine:
     engine_up: bool = False
     draining: bool = False
     hung: bool = False  # neither agent nor engine answer for now
+    engine_fails: bool = False  # it answers no request for now
     exit_code: int | None = None
     interruption_at: float | None = None
     preempted: bool = False
     died_at: float | None = None
     ended_at: float | None = None  # no longer billed
     seen: Instance | None = None  # as a list has it
+    is_hurt: bool = False  # something has befallen it
+    notices: int = 0  # how often the cloud's word that it takes the machine is handed in
 
     @property
     def is_alive(self) -> bool:
         return self.died_at is None
+
+    @property
+    def is_told_by_agent(self) -> bool:
+        """Whether the notice that was given stands in the machine's metadata. AWS's comes as an event."""
+        return self.notices > 0 and self.offer.location.provider != "aws"
 
     @property
     def is_billed(self) -> bool:
@@ -72,7 +82,7 @@ class Machine:
     @property
     def serves(self) -> bool:
         """Whether a request sent to it would be answered."""
-        return self.is_alive and self.engine_up and not self.hung and self.exit_code is None
+        return self.is_alive and self.engine_up and not (self.hung or self.engine_fails) and self.exit_code is None
 
 
 @dataclass
@@ -88,7 +98,13 @@ class Cloud:
     faults: Faults
     counts: Counts
     on_machine: Callable[[Machine, Happening], None]
-    listing_lag_s: float = 30.0
+    on_change: Callable[[], None]  # it answers otherwise, whatever it is asked
+    on_removal: Callable[[Machine], None]  # somebody asks for it, it is still as it was
+    broken: frozenset[str] = frozenset()  # fingerprints whose engine ends at once
+    listing_lag_s: float = 30.0  # at worst
+    is_down: bool = False
+    refusal: LaunchError | None = None
+    answers_to_lose: int = 0  # so many launches do their work and answer nothing
     machines: dict[str, Machine] = field(default_factory=dict)  # by id; all that ever were
     by_token: dict[str, Machine] = field(default_factory=dict)
     shown: dict[str, Machine] = field(default_factory=dict)  # what a list may hold
@@ -104,19 +120,29 @@ class Cloud:
     # --- what a provider asks for
 
     def listed(self) -> tuple[Instance, ...]:
-        """What a list holds now."""
+        """What a list holds now. Raises `Unreachable`."""
+        self._answer()
+        return self.seen()
+
+    def seen(self) -> tuple[Instance, ...]:
+        """What a list would hold, did the cloud answer."""
         now = self.scheduler.time
         return tuple(self._seen(machine) for machine in self.shown.values() if machine.listed_at <= now)
 
     def run_machine(self, token: str, request: LaunchRequest) -> Instance:
-        """Start a machine, or return the one that the token has started before. Raises `NoCapacity`."""
+        """Start a machine, or return the one that the token has started before. Raises `LaunchError`, `Unreachable`."""
+        self._answer()
         known = self.by_token.get(token)
         if known is None:
             known = self._start(token, request)
+        if self.answers_to_lose:
+            self.answers_to_lose -= 1
+            raise Unreachable(f"{self.name}: the answer was lost")
         return self._seen(known)
 
     def stop_machine(self, replica_id: str, instance_id: str) -> None:
-        """Begin to remove a machine, by id or by tag; a young one is not found yet."""
+        """Begin to remove a machine, by id or by tag; a young one is not found yet. Raises `Unreachable`."""
+        self._answer()
         found = [
             machine
             for machine in self.shown.values()
@@ -125,8 +151,13 @@ class Cloud:
         ]
         for machine in found:
             if machine.status is InstanceStatus.RUNNING:
+                self.on_removal(machine)
                 self._die(machine, InstanceStatus.STOPPING)
                 self.scheduler.after(self.random.uniform(5, 40), partial(self._gone, machine))
+
+    def _answer(self) -> None:
+        if self.is_down:
+            raise Unreachable(f"{self.name} does not answer")
 
     # --- the market
 
@@ -161,8 +192,9 @@ class Cloud:
 
     def _announce(self, zone: Zone, step: int) -> None:
         for machine in self._surplus(zone, step):
-            if self.random.random() >= self.faults.unannounced_share:
-                self.notify(machine, self.start + step * zone.step_s)
+            if machine.interruption_at is None:
+                times = int(self.random.random() >= self.faults.unannounced_share)
+                self.notify(machine, self.start + step * zone.step_s, times)
 
     def _fall(self, zone: Zone, step: int) -> None:
         for machine in self._surplus(zone, step):
@@ -176,10 +208,10 @@ class Cloud:
         present.sort(key=lambda machine: machine.interruption_at is None)
         return present[: max(0, len(present) - zone.capacity[step])]
 
-    def notify(self, machine: Machine, at: float) -> None:
-        """Say that a machine will be taken."""
-        machine.interruption_at = at
-        self.counts.interruptions += 1
+    def notify(self, machine: Machine, at: float, times: int) -> None:
+        """Say that a machine will be taken: so many times, 0 being a notice that is lost."""
+        machine.interruption_at, machine.notices = at, times
+        self.counts.interruptions += bool(times)
         self._tell(machine, Happening.NOTICED)
 
     def take(self, machine: Machine) -> None:
@@ -194,20 +226,27 @@ class Cloud:
 
     def _start(self, token: str, request: LaunchRequest) -> Machine:
         replica, offer = request.replica, request.replica.offer
-        if offer.location not in self.zones or not self.has_room(offer):
+        refusal = self.refusal
+        if refusal is None and not self.has_room(offer):
+            refusal = NoCapacity(f"no {offer.instance_type} left in {offer.location}")
+        if refusal is not None:
             self.counts.refusals += 1
-            raise NoCapacity(f"no {offer.instance_type} left in {offer.location}")
+            raise refusal
         number, now = next(self.numbers), self.scheduler.time
-        lag_s = to_ticks(self.random.uniform(0, min(self.listing_lag_s, 20.0)))
+        lag_s = to_ticks(self.random.uniform(0, self.listing_lag_s * 0.7))
         machine = Machine(f"i-{number:017x}", token, replica, offer, self._free_url(), now, listed_at=now + lag_s)
         self.machines[machine.id] = self.by_token[token] = self.shown[machine.id] = machine
         self.counts.launches += 1
-        self.scheduler.after(lag_s, partial(self._changes, machine))
+        self.scheduler.after(lag_s, partial(self._tell, machine, Happening.SEEN))
         self.scheduler.after(self.random.choice((0.0, 3.0)), partial(self._addressed, machine))
         boot_s = self.random.uniform(*self.cold_start.boot_s)
+        if now < self.start + self.faults.until_s and self.random.random() < self.faults.stillborn_share:
+            boot_s, machine.is_hurt = boot_s + _STILLBORN_S, True
         self.scheduler.after(boot_s, partial(self._booted, machine))
         self.scheduler.after(boot_s + self.random.uniform(*self.cold_start.setup_s), partial(self._set_up, machine))
         self._tell(machine, Happening.STARTED)
+        if replica.fingerprint in self.broken:
+            self.scheduler.after(boot_s, partial(self._end_engine, machine))
         return machine
 
     def _free_url(self) -> str:
@@ -217,15 +256,16 @@ class Cloud:
             url for number in count(1) if (url := f"http://10.0.{number >> 8}.{number & 255}:8081") not in taken
         )
 
-    def _changes(self, machine: Machine) -> None:
-        self._tell(machine, Happening.STARTED)
-
     def _addressed(self, machine: Machine) -> None:
         machine.has_address = True
-        self._tell(machine, Happening.STARTED)
+        self._tell(machine, Happening.SEEN)
 
     def _booted(self, machine: Machine) -> None:
         machine.agent_up = True
+        self._tell(machine, Happening.FAILS)
+
+    def _end_engine(self, machine: Machine) -> None:
+        machine.exit_code = 1
         self._tell(machine, Happening.FAILS)
 
     def _set_up(self, machine: Machine) -> None:
@@ -245,6 +285,11 @@ class Cloud:
     def _forget(self, machine: Machine) -> None:
         del self.shown[machine.id]
         self._tell(machine, Happening.DIES)
+
+    def tell(self, machine: Machine) -> None:
+        """Something has befallen a machine."""
+        if machine.is_alive:
+            self._tell(machine, Happening.SERVES if machine.serves else Happening.FAILS)
 
     def _tell(self, machine: Machine, happening: Happening) -> None:
         machine.seen = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -84,6 +85,7 @@ def _start(scenario: Scenario, until_s: float) -> tuple[Connection, BaseProcess]
 
 
 def _work(parent: Connection, scenario: Scenario, until_s: float) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends this process
     parent.send(run(scenario, until_s, parent.send))
 
 

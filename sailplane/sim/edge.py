@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from heapq import heappop, heappush
 from chalicelib.api.views import service_table
 from chalicelib.errors import Unreachable
 from chalicelib.model import RouteTable
-from edge_router.router import Response, Router
+from edge_router.router import Caller, Response, Router
 from sailplane.sim.cloud import Happening, Machine
 from sailplane.sim.traffic import Request, Traffic
 from sailplane.sim.world import SERVICE, Simulation
@@ -169,7 +170,13 @@ class RequestEdge:
         """Let everything happen that lies before the simulation's end. Requests that are still inside have no fate."""
         self._advance(self._simulation.scheduler.time)
 
-    # --- what the world tells
+    # --- what the world tells and asks
+
+    @property
+    def qps(self) -> float:
+        """Requests per second that came in the last minute."""
+        before = bisect_left(self._traffic, self._now - self._start - 60.0, key=lambda request: request.at)
+        return (self._next - before) / 60.0
 
     def begin(self, simulation: Simulation) -> None:
         self._simulation = simulation
@@ -241,7 +248,8 @@ class RequestEdge:
     def _attempt(self, call: _Call) -> None:
         self._now = call.began_at
         router = self._routers[call.number % len(self._routers)]
-        response = router.handle(b"/" + SERVICE.encode() + _PATH, b"", "client", call.number)
+        caller = Caller("client", call.number, body_length=b"%d" % call.number, is_retry=call.attempt > 1)
+        response = router.handle(b"/" + SERVICE.encode() + _PATH, b"", caller)
         if response.status != 307:
             self._again(call, self._now, _retry_after_s(response))
             return

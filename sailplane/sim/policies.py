@@ -48,11 +48,16 @@ def _spothedge(spec: ServiceSpec) -> ServiceSpec:
     return _spot(spec, SpotSpec(_extra(spec), dynamic_ondemand_fallback=True, placer="dynamic_fallback"))
 
 
+def _sailplane(spec: ServiceSpec) -> ServiceSpec:
+    """It decides by itself how many extra replicas are worth their price."""
+    return _spot(spec, SpotSpec(dynamic_ondemand_fallback=True, placer="risk_aware"))
+
+
 def _as_written(spec: ServiceSpec) -> ServiceSpec:
     return spec
 
 
-# In the order of the tables. All that fall back have the same extra replicas, or the comparison would be one of those.
+# In the order of the tables. Those of others that fall back have the same extra replicas, or it would be those that are compared.
 POLICIES: Mapping[str, tuple[str, Policy]] = {
     "on_demand": ("on-demand machines only", _on_demand),
     "even_spread": ("spot only, as many in each zone", _even_spread),
@@ -62,6 +67,7 @@ POLICIES: Mapping[str, tuple[str, Policy]] = {
         _round_robin_fallback,
     ),
     "spothedge": ("SkyServe's SpotHedge, with the same extra and fallback", _spothedge),
+    "sailplane": ("ours: risk_aware, with as many extra replicas and on-demand ones as it thinks worth it", _sailplane),
     "as_written": ("what the service's file says", _as_written),
 }
 

@@ -107,9 +107,20 @@ class MarketPrices:
 class WatchedStore(MemoryStore):
     """The memory store, saying whenever something was written: the commit, where it was one."""
 
-    def __init__(self, clock: Clock, written: Callable[[Commit | None], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        written: Callable[[Commit | None], None],
+        leased: Callable[[Lease], None],
+    ) -> None:
         super().__init__(clock)
         self._written = written
+        self._leased = leased
+
+    def is_leased(self, name: str) -> bool:
+        """Whether somebody may be at work on the service."""
+        held_until = self._leases[name].held_until
+        return held_until is not None and held_until > self._clock.now()
 
     def service(self, name: str) -> Service | None:
         """The service's record alone."""
@@ -131,6 +142,7 @@ class WatchedStore(MemoryStore):
 
     def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
         lease = super().acquire_lease(name, owner, ttl_s, now)
+        self._leased(lease)
         self._written(None)
         return lease
 
@@ -219,5 +231,5 @@ class AgentProber:
             exit_code=machine.exit_code,
             log_tail="Traceback: no such model" if has_exited else "",
             # AWS tells EventBridge; what the others tell the machine, its agent passes on.
-            interruption_at=None if machine.replica.offer.location.provider == "aws" else machine.interruption_at,
+            interruption_at=machine.interruption_at if machine.is_told_by_agent else None,
         )

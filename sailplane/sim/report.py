@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
@@ -112,6 +112,16 @@ def cost_usd(bill: Sequence[Billed], from_s: float, to_s: float) -> float:
     )
 
 
+def failure_rate(fates: Fates, from_s: float, to_s: float) -> float:
+    """Of the requests that came in [from_s, to_s), the share that failed; 0 if none came."""
+    here = [
+        math.isinf(latency_s)
+        for came_at, latency_s in zip(fates.came_at, fates.latency_s, strict=True)
+        if from_s <= came_at < to_s
+    ]
+    return sum(here) / len(here) if here else 0.0
+
+
 def requests(fates: Fates) -> Requests:
     """What became of the requests, in figures."""
     served = sorted(latency_s for latency_s in fates.latency_s if not math.isinf(latency_s))
@@ -132,33 +142,13 @@ def windows(until_s: float) -> list[tuple[float, float]]:
     return [(index * length_s, (index + 1) * length_s) for index in range(int(until_s / length_s + 1e-9))]
 
 
-def compare(ours: History, theirs: History, figure: Callable[[History, float, float], float]) -> Interval:
-    """The paired 95 % interval of ours minus theirs, `figure` being of a history's [from_s, to_s).
-
-    Raises `MissingExtra` without scipy.
-    """
-    return interval(
-        [figure(ours, *span) - figure(theirs, *span) for span in windows(min(ours.until_s, theirs.until_s))]
-    )
-
-
 def interval(differences: Sequence[float]) -> Interval:
     """Student's t interval of the mean of at least two differences. Raises `MissingExtra` without scipy."""
     with extra.wanted_for("A confidence interval"):
-        from scipy.stats import t  # noqa: PLC0415 - belongs to the extra
+        from scipy.special import stdtrit  # noqa: PLC0415 - belongs to the extra; scipy.stats takes 2 s to import
     count, mean = len(differences), fmean(differences)
-    half = float(t.ppf(0.975, count - 1)) * stdev(differences) / math.sqrt(count)
+    half = float(stdtrit(count - 1, 0.975)) * stdev(differences) / math.sqrt(count)
     return Interval(mean, mean - half, mean + half, count)
-
-
-def usd_per_hour(history: History, from_s: float, to_s: float) -> float:
-    """A figure for `compare`."""
-    return cost_usd(history.bill, from_s, to_s) / ((to_s - from_s) / 3600)
-
-
-def availability_points(history: History, from_s: float, to_s: float) -> float:
-    """A figure for `compare`, in percent."""
-    return 100 * availability(history.steps, from_s, to_s)
 
 
 def _spans(steps: Sequence[Step], from_s: float, to_s: float) -> Iterator[tuple[Step, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from chalicelib.model import Limits, ServiceSpec
@@ -22,9 +23,20 @@ class ColdStart:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """How badly the world behaves. Shares are probabilities, rates are per simulated hour; the defaults are a fair day."""
+    """How badly the world behaves until `until_s`, then not at all. The defaults are a world without a fault.
 
+    `disturbance` scales what may happen around a call of a pass that acts, 1 being a rough sea (see `faults.Disturber`);
+    `strikes_per_hour` are such things around any call, a steady pass's reads too. The others befall the world, whoever calls it.
+    """
+
+    disturbance: float = 0.0
+    strikes_per_hour: float = 0.0
+    misfortunes_per_hour: float = 0.0  # of each machine: it dies, hangs, fails, ends, is taken
+    outages_per_hour: float = 0.0  # of each cloud: it does not answer, refuses, loses its answers
+    owner_acts_per_hour: float = 0.0
+    stillborn_share: float = 0.0  # of machines: they need minutes more to boot than anybody waits
     unannounced_share: float = 0.0  # of preemptions: no notice is given, or it is lost
+    until_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,9 @@ class Scenario:
     seed: int = 0
     faults: Faults = Faults()
     cold_start: ColdStart = ColdStart()
+    listing_lag_s: float = 30.0  # how late a cloud may list what was launched
+    broken: frozenset[str] = frozenset()  # fingerprints of versions whose engine ends as soon as it starts
     limits: Limits = field(default_factory=Limits)
     # Passes that can decide nothing new are counted and not run; see `horizon`.
     skips_idle_passes: bool = True
+    ends_at_verdict: bool = False  # what follows the first is of no interest

@@ -24,17 +24,24 @@ class Scheduler:
         self.time = start
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
+        self.is_over = False
 
     def now(self) -> float:
         return self.time
 
     def at(self, instant: float, happen: Callable[[], None]) -> None:
         """Let something happen at an instant; one that has passed means now."""
-        heappush(self._due, (max(self.time, to_ticks(instant)), next(self._order), happen))
+        if not self.is_over:
+            heappush(self._due, (max(self.time, to_ticks(instant)), next(self._order), happen))
 
     def after(self, seconds: float, happen: Callable[[], None]) -> None:
         """Let something happen in a while."""
         self.at(self.time + seconds, happen)
+
+    def end(self) -> None:
+        """Let nothing else happen."""
+        self.is_over = True
+        self._due.clear()
 
     @property
     def next_at(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sailplane.sim import report
@@ -16,12 +16,13 @@ FLUSH_RIGHT = (*HEADING[1:], *HEADING_OF_REQUESTS)
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What `policy` costs more than `than`, and how much more often it is available; negative is less."""
+    """By how much `policy` exceeds `than` in a window, on average; negative is less. Points are percent."""
 
     policy: str
     than: str
     usd_per_hour: Interval
     availability_points: Interval
+    failure_points: Interval | None  # of requests, if there were any
 
 
 def row(one: Report) -> tuple[str, ...]:
@@ -41,26 +42,43 @@ def row(one: Report) -> tuple[str, ...]:
 
 
 def differences(outcomes: Mapping[str, Outcome]) -> list[Difference]:
-    """Of each policy from the first one. Raises `MissingExtra` without scipy."""
+    """Of each policy from the first one, window by window. Raises `MissingExtra` without scipy."""
     first, *others = outcomes
-    return [
-        Difference(
-            policy,
-            first,
-            report.compare(outcomes[policy].history, outcomes[first].history, report.usd_per_hour),
-            report.compare(outcomes[policy].history, outcomes[first].history, report.availability_points),
-        )
-        for policy in others
-    ]
+    return [_difference(policy, outcomes[policy], first, outcomes[first]) for policy in others]
+
+
+def _difference(policy: str, ours: Outcome, than: str, theirs: Outcome) -> Difference:
+    def paired(figure: Callable[[Outcome, float, float], float]) -> Interval:
+        spans = report.windows(ours.history.until_s)
+        return report.interval([figure(ours, *span) - figure(theirs, *span) for span in spans])
+
+    return Difference(
+        policy, than, paired(_usd_per_hour), paired(_availability), paired(_failures) if ours.fates else None
+    )
+
+
+def _usd_per_hour(of: Outcome, from_s: float, to_s: float) -> float:
+    return report.cost_usd(of.history.bill, from_s, to_s) / ((to_s - from_s) / 3600)
+
+
+def _availability(of: Outcome, from_s: float, to_s: float) -> float:
+    return 100 * report.availability(of.history.steps, from_s, to_s)
+
+
+def _failures(of: Outcome, from_s: float, to_s: float) -> float:
+    return 100 * report.failure_rate(of.fates, from_s, to_s) if of.fates else 0.0
 
 
 def sentence(one: Difference) -> str:
     """A difference in words."""
-    usd, points = one.usd_per_hour, one.availability_points
-    return (
-        f"{one.policy} against {one.than}: {usd.mean:+.3f} $/h [{usd.low:+.3f}, {usd.high:+.3f}], "
-        f"{points.mean:+.3f} points of availability [{points.low:+.3f}, {points.high:+.3f}]"
-    )
+    parts = [f"{_shown(one.usd_per_hour)} $/h", f"{_shown(one.availability_points)} points of availability"]
+    if one.failure_points:
+        parts.append(f"{_shown(one.failure_points)} points of failed requests")
+    return f"{one.policy} against {one.than}: {', '.join(parts)}"
+
+
+def _shown(of: Interval) -> str:
+    return f"{of.mean:+.3f} [{of.low:+.3f}, {of.high:+.3f}]"
 
 
 def _of_requests(of: Requests) -> tuple[str, ...]:

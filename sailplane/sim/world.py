@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Protocol
 
-from chalicelib import lifecycle, passes
-from chalicelib.errors import Conflict, Unreachable
+from chalicelib import lifecycle
+from chalicelib.errors import Conflict
 from chalicelib.model import (
     CapacityType,
-    Instance,
     InterruptionNotice,
+    Lease,
     NoticeKind,
+    Reason,
+    Replica,
+    ReplicaStatus,
     RouteTable,
     ServiceSpec,
     SpecVersion,
     State,
 )
-from chalicelib.ports import Commit, Runtime, Settings
-from chalicelib.store.documents import HISTORY_KEPT_S, LOAD_HEARTBEAT_S, LOAD_KEPT_S, REFUSALS_KEPT_S
+from chalicelib.ports import Commit, Provider, Runtime, Settings
 from sailplane.sim.cloud import Cloud, Happening, Machine, spot_usd
+from sailplane.sim.driver import Driver
+from sailplane.sim.faults import Disturber, Interposed
 from sailplane.sim.history import Billed, History, Step
-from sailplane.sim.horizon import Horizon, figures
+from sailplane.sim.judges import Judges
 from sailplane.sim.ports import AgentProber, CloudProvider, MarketPrices, SeededIds, WatchedStore, inline
 from sailplane.sim.scenario import START, Scenario
 from sailplane.sim.scheduler import Scheduler
+from sailplane.sim.weather import Weather
 
 SERVICE = "svc"
-# What a store forgets by age.
-_KEPT_S = (HISTORY_KEPT_S, LOAD_KEPT_S, LOAD_HEARTBEAT_S, REFUSALS_KEPT_S)
-_FULL_EVERY_S = 10.0  # passes without a service: the laptop's loop looks at the whole deployment this often
+_DIARY_LINES = 80
 
 
 class Edge(Protocol):
     """A model of routers and requests. It schedules its own events with `Simulation.scheduler`."""
+
+    @property
+    def qps(self) -> float:
+        """What it sends now, for those who judge the number of replicas after everything has settled."""
 
     def begin(self, simulation: Simulation) -> None:
         """Before anything happens. Counts go to `simulation.report_load`."""
@@ -55,6 +64,8 @@ class Edge(Protocol):
 class NoEdge:
     """No requests at all."""
 
+    qps = 0.0
+
     def begin(self, simulation: Simulation) -> None:
         del simulation
 
@@ -70,52 +81,104 @@ class NoEdge:
 
 
 class Simulation:
-    """One scenario, run once."""
+    """One scenario, run once.
 
-    def __init__(self, scenario: Scenario, edge: Edge | None = None) -> None:
+    `edge` is the model of requests; `around` may put other ports in the place of the control plane's, which is how bugs are
+    planted to see whether the judges find them.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        edge: Edge | None = None,
+        around: Callable[[Runtime], Runtime] = lambda runtime: runtime,
+    ) -> None:
         self.scenario = scenario
         self.scheduler = Scheduler(START)
-        self.random = Random(scenario.seed)
         self.history = History()
+        self.diary: deque[str] = deque(maxlen=_DIARY_LINES)
         self.edge: Edge = edge or NoEdge()
-        self.changes = 0  # rises with everything that a pass could read
-        self.store = WatchedStore(self.scheduler, self._on_write)
+        # What the owner does when the faults let them act; a scenario's author may give them more to do.
+        self.owner_acts: Callable[[], None] = lambda: None
+        self.acts = 0  # of the owner's, so far
+        self.store = WatchedStore(self.scheduler, self._on_write, self._on_lease)
         names = sorted({zone.location.provider for zone in scenario.market.zones})
         self.clouds = {name: self._cloud(name) for name in names}
         self.prices = MarketPrices(scenario.market, self.scheduler, START)
-        self.runtime = Runtime(
-            clock=self.scheduler,
-            ids=SeededIds(scenario.seed, self.scheduler),
-            store=self.store,
-            providers={name: CloudProvider(cloud, name, cloud.listing_lag_s) for name, cloud in self.clouds.items()},
-            market=self.prices,
-            prober=AgentProber(self.clouds, self.scheduler, self._in_flight, self._drained),
-            settings=Settings(limits=scenario.limits),
-            poke=lambda _name: None,
-            spawn=inline,
+        self.disturber = Disturber(
+            self._random("disturber"),
+            scenario.faults.disturbance,
+            self._pass_time,
+            self._run_another,
+            self._let_owner_act,
+            self.note,
         )
+        self.runtime = around(self._runtime())
+        self.judges = Judges(self)
+        self.driver = Driver(
+            SERVICE,
+            self.runtime,
+            self.scheduler,
+            self.store,
+            self.clouds,
+            self.prices,
+            self.disturber,
+            self.history,
+            self.all_in_flight,
+            self.judges,
+            scenario.skips_idle_passes,
+        )
+        self.weather = Weather(
+            scenario.faults,
+            START,
+            self.scheduler,
+            self._random("weather"),
+            self.clouds,
+            self.disturber,
+            self._let_owner_act,
+            self.note,
+        )
+        self.table: RouteTable | None = None
+        self.last_commit = Commit()
         self._created = 0
-        self._until = math.inf
-        self._planned_at = math.inf
-        self._rest_s = _FULL_EVERY_S
-        self._is_idle_since = -1  # the value of `changes` that the last pass found nothing to do about
-        self._idle_until = -math.inf
-        self._in_flight_seen: Mapping[str, int] = {}
-        self._moments = Horizon()
-        self._durations: tuple[ServiceSpec | None, frozenset[float]] = (None, frozenset())
-        self._table: RouteTable | None = None
+
+    def _random(self, what: str) -> Random:
+        """One for each concern, so that one more draw of one of them changes nothing for the others."""
+        return Random(f"{self.scenario.seed} {what}")
 
     def _cloud(self, name: str) -> Cloud:
         return Cloud(
             name,
             self.scenario.market,
             self.scheduler,
-            Random(f"{self.scenario.seed} {name}"),
+            self._random(name),
             START,
             self.scenario.cold_start,
             self.scenario.faults,
             self.history.counts,
             self._on_machine,
+            self._on_change,
+            self._on_removal,
+            self.scenario.broken,
+            self.scenario.listing_lag_s,
+        )
+
+    def _runtime(self) -> Runtime:
+        happens = self._around_call
+        providers: dict[str, Provider] = {
+            name: Interposed(CloudProvider(cloud, name, cloud.listing_lag_s), happens)
+            for name, cloud in self.clouds.items()
+        }
+        return Runtime(
+            clock=self.scheduler,
+            ids=SeededIds(self.scenario.seed, self.scheduler),
+            store=Interposed(self.store, happens),
+            providers=providers,
+            market=self.prices,
+            prober=Interposed(AgentProber(self.clouds, self.scheduler, self._in_flight, self._drained), happens),
+            settings=Settings(limits=self.scenario.limits),
+            poke=lambda _name: None,
+            spawn=inline,
         )
 
     @property
@@ -123,57 +186,93 @@ class Simulation:
         """Seconds since the market's first instant."""
         return self.scheduler.time - START
 
+    @property
+    def machines(self) -> list[Machine]:
+        """Of all clouds, those gone that are still shown included."""
+        return [machine for cloud in self.clouds.values() for machine in cloud.shown.values()]
+
     def run(self, until_s: float, progress: Callable[[float], None] = lambda _t: None) -> History:
         """Create the service and let time pass. `progress` is told how far it is, in simulated seconds."""
-        self._until = START + until_s
+        self.driver.until = START + until_s
         self.edge.begin(self)
+        self.weather.begin()
         self.scheduler.at(START, self.create)
         every_s = max(3600.0, until_s / 1000)
         for index in range(1, math.ceil(until_s / every_s)):
-            self.scheduler.at(START + index * every_s, partial(self._progress, progress))
-        self.scheduler.run_until(self._until)
+            self.at(index * every_s, partial(progress, index * every_s))
+        self.scheduler.run_until(START + until_s)
         self.history.until_s = until_s
-        self.history.bill = self._bill()
+        self.history.bill = [self._billed(one) for cloud in self.clouds.values() for one in cloud.machines.values()]
         progress(until_s)
         return self.history
 
-    def _progress(self, progress: Callable[[float], None]) -> None:
-        progress(self.t)
+    def at(self, t: float, happen: Callable[[], None]) -> None:
+        """Let something happen at an instant of the market."""
+        self.scheduler.at(START + t, happen)
+
+    def note(self, text: str) -> None:
+        """Remember what happened, for whoever has to find out why."""
+        self.diary.append(f"{self.t:10.1f} {'  ' * self.disturber.depth}{text}")
 
     # --- the owner, as the API does it: under versions, without a lease
 
-    def create(self) -> None:
-        """Create the service."""
+    def create(self, spec: ServiceSpec | None = None) -> None:
+        """Create the service, by the scenario's spec if no other is given."""
         self._created += 1
-        spec, now = self.scenario.spec, self.scheduler.time
-        service = lifecycle.new_service(SERVICE, f"u{self._created:03d}", spec, now)
-        self.store.create_service(service, SpecVersion(SERVICE, 1, spec, "", now))
-        self._poke()
+        wanted, now = spec or self.scenario.spec, self.scheduler.time
+        service = lifecycle.new_service(SERVICE, f"u{self._created:03d}", wanted, now)
+        self.store.create_service(service, SpecVersion(SERVICE, 1, wanted, "", now))
+        self._acted(f"creates it: {wanted.fingerprint} {wanted.scaling}")
 
     def update(self, spec: ServiceSpec) -> None:
-        """Give the service a new version. Raises `Conflict`."""
-        state, now = self.state(), self.scheduler.time
-        if state is not None:
-            number = state.service.spec_version + 1
+        """Give the service a new version."""
+        if state := self.state():
+            number, now = state.service.spec_version + 1, self.scheduler.time
             changed = lifecycle.with_spec(state.service, spec, number, now)
+            self.judges.on_update(state)
             self.store.add_version(changed, SpecVersion(SERVICE, number, spec, "", now))
-            self._poke()
+            self._acted(f"updates it: {spec.fingerprint} {spec.scaling}")
 
     def delete(self) -> None:
         """Shut the service down."""
         if state := self.state():
             self.store.commit(SERVICE, None, Commit(service=replace(state.service, deleting=True)))
-            self._poke()
+            self._acted("deletes it")
+            self.judges.on_delete(state.service.uid)
+
+    def drain(self, replica: Replica) -> None:
+        """Have a replica drained and replaced."""
+        draining = lifecycle.moved(replica, ReplicaStatus.DRAINING, self.scheduler.time, reason=Reason.USER)
+        with suppress(Conflict):
+            self.store.commit(SERVICE, None, Commit(replicas=(draining,)))
+            self._acted(f"drains {replica.id}")
+
+    def wanted_replicas(self, state: State) -> int:
+        """How many the owner's word and the clients come to."""
+        scaling = state.service.spec.scaling
+        wanted = scaling.min_replicas
+        if scaling.target_qps_per_replica is not None:
+            wanted = max(wanted, math.ceil(self.edge.qps / scaling.target_qps_per_replica))
+        return min(wanted, scaling.max_replicas)
 
     def state(self) -> State | None:
         """The service as it is stored."""
         return self.store.load(SERVICE)
+
+    def _acted(self, what: str) -> None:
+        self.acts += 1
+        self.note(f"the owner {what}")
+        self.driver.poke()
 
     # --- what the edge does
 
     def report_load(self, router_id: str, seq: int, counts: Sequence[tuple[int, int]]) -> None:
         """Hand over what a router has counted, as its exchange with the control plane does."""
         self.store.record_load(SERVICE, router_id, seq, counts, self.scheduler.time)
+
+    def all_in_flight(self) -> Mapping[str, int]:
+        """By machine."""
+        return {machine.id: self._in_flight(machine) for machine in self.machines if machine.is_alive}
 
     def _in_flight(self, machine: Machine) -> int:
         return self.edge.in_flight(machine, self.scheduler.time)
@@ -183,114 +282,75 @@ class Simulation:
             machine.draining = True
             self._on_machine(machine, Happening.DRAINS)
 
-    # --- passes
-
-    def _poke(self) -> None:
-        """The API asks for a pass at once; one costs nothing when it comes too early."""
-        self._plan(self.scheduler.time)
-
-    def _plan(self, at: float) -> None:
-        self._planned_at = at
-        self.scheduler.at(at, partial(self._pass, at))
-
-    def _pass(self, planned_at: float) -> None:
-        """Run what is due now, or skip to what may matter. The next pass is when the shipped cadence says."""
-        if planned_at != self._planned_at:
-            return  # another one was planned since
-        now = self.scheduler.time
-        if self._nothing_new():
-            self._plan(self._skip(now))
-            return
-        before, self.prices.were_read = self.changes, False
-        reports = passes.tick(self.runtime)
-        self.history.passes_run += 1
-        next_at = min((report.next_at for report in reports), default=now + _FULL_EVERY_S)
-        self._rest_s = next_at - now
-        is_idle = self.changes == before and not any(_did_something(report) for report in reports)
-        if is_idle and self.scenario.skips_idle_passes:
-            self._is_idle_since = before
-            self._idle_until = self._horizon(now)
-            self._in_flight_seen = self._all_in_flight()
-        self._plan(next_at)
-
-    def _skip(self, now: float) -> float:
-        """When the first pass comes that may matter. The ones before have the same instants as if they had been run."""
-        limit = min(self.scheduler.next_at, self._idle_until, self._until)
-        next_at = now + self._rest_s
-        self.history.passes_skipped += 1
-        while next_at < limit:
-            next_at += self._rest_s
-            self.history.passes_skipped += 1
-        return next_at
-
-    def _nothing_new(self) -> bool:
-        return (
-            self._is_idle_since == self.changes
-            and self.scheduler.time < self._idle_until
-            and self._in_flight_seen == self._all_in_flight()
-        )
-
-    def _all_in_flight(self) -> Mapping[str, int]:
-        now = self.scheduler.time
-        machines = (machine for cloud in self.clouds.values() for machine in cloud.shown.values() if machine.serves)
-        return {machine.id: self.edge.in_flight(machine, now) for machine in machines}
-
-    def _horizon(self, now: float) -> float:
-        state = self.store.load(SERVICE)
-        if state is None:
-            return math.inf
-        service = state.service
-        read = (service, *state.replicas, *state.load, *self._listed(), *self.store.refusals(now))
-        waited_s = frozenset((service.scaler.up_s, service.scaler.down_s))
-        known = self._moments.after(now, read, self._durations_s(service.spec), waited_s)
-        return min(known, self.prices.next_change_at()) if self.prices.were_read else known
-
-    def _listed(self) -> Iterator[Instance]:
-        for cloud in self.clouds.values():
-            yield from cloud.listed()
-
-    def _durations_s(self, spec: ServiceSpec) -> frozenset[float]:
-        if self._durations[0] is not spec:
-            settings = (spec, self.runtime.settings.limits)
-            self._durations = spec, frozenset((*_KEPT_S, *(one for one in figures(settings) if 0 < one < START)))
-        return self._durations[1]
-
     # --- what happens
 
+    def _on_change(self) -> None:
+        self.driver.changes += 1
+
+    def _around_call(self, moment: str, call: str) -> None:
+        if moment == "after":
+            self.judges.on_call(call, self.disturber.depth)
+        self.disturber.happens(moment, call)
+
     def _on_write(self, commit: Commit | None) -> None:
-        self.changes += 1
+        self._on_change()
         if commit is not None:
+            self.last_commit = commit
             self.history.events.extend(commit.events)
+            for event in commit.events:
+                self.note(event.message)
         table = self.store.table(SERVICE)
-        if table is not self._table:
-            self._table = table
+        if table is not self.table:
+            self.table = table
             self.edge.on_table(table, self.scheduler.time)
-        self._note()
+        self._step()
+        self.judges.look()
 
     def _on_machine(self, machine: Machine, happening: Happening) -> None:
-        self.changes += 1
-        if happening is Happening.NOTICED and machine.offer.location.provider == "aws":
-            notice = InterruptionNotice(
-                "aws", NoticeKind.INTERRUPTION, machine.interruption_at or 0.0, instance_id=machine.id
-            )
-            self.scheduler.after(1.0, partial(self._tell, notice))
+        self._on_change()
+        if happening is Happening.STARTED:
+            self.weather.on_start(self.clouds[machine.offer.location.provider], machine)
+            self.judges.on_start(machine)
+        if happening is Happening.NOTICED and not machine.is_told_by_agent:
+            self._tell(machine)
         self.edge.on_machine(machine, happening, self.scheduler.time)
-        self._note()
+        self._step()
+        self.judges.look()
 
-    def _tell(self, notice: InterruptionNotice) -> None:
-        try:
-            passes.interrupt(self.runtime, (notice,), self._pass_time)
-        except (Conflict, Unreachable):
-            return  # EventBridge hands it in once
+    def _tell(self, machine: Machine) -> None:
+        """As AWS does: through its event bus, within seconds."""
+        at = machine.interruption_at or self.scheduler.time
+        notice = InterruptionNotice("aws", NoticeKind.INTERRUPTION, at, instance_id=machine.id)
+        for number in range(machine.notices):
+            self.scheduler.after(1.0 + number, partial(self.driver.tell, notice))
+        if machine.notices:
+            self.judges.on_told(machine)
+
+    def _on_removal(self, machine: Machine) -> None:
+        self.judges.on_removal(machine)
+
+    def _on_lease(self, lease: Lease) -> None:
+        self.judges.on_lease(lease)
+
+    def _run_another(self) -> None:
+        self.driver.run_another()
+
+    def _let_owner_act(self) -> None:
+        self.owner_acts()
 
     def _pass_time(self, seconds: float) -> None:
-        self.scheduler.run_until(self.scheduler.time + seconds)
+        self.driver.pass_time(seconds)
 
-    def _note(self) -> None:
+    # --- the history
+
+    def ready(self) -> list[Machine]:
+        """Machines that serve and are in the published table."""
+        routed = {route.id for route in self.table.routes} if self.table else set()
+        return [machine for machine in self.machines if machine.serves and machine.replica.id in routed]
+
+    def _step(self) -> None:
         """Add a step to the history if anything in it has changed."""
-        routed = {route.id for route in self._table.routes} if self._table else set()
-        machines = [machine for cloud in self.clouds.values() for machine in cloud.shown.values()]
-        ready = [machine for machine in machines if machine.serves and machine.replica.id in routed]
+        ready = self.ready()
         spot = sum(machine.offer.capacity_type is CapacityType.SPOT for machine in ready)
         service = self.store.service(SERVICE)
         step = Step(
@@ -299,16 +359,13 @@ class Simulation:
             ready=len(ready),
             spot_ready=spot,
             on_demand_ready=len(ready) - spot,
-            billed=sum(machine.is_billed for machine in machines),
+            billed=sum(machine.is_billed for machine in self.machines),
         )
         steps = self.history.steps
         if steps and steps[-1].t == step.t:
             steps[-1] = step
         elif not steps or replace(steps[-1], t=step.t) != step:
             steps.append(step)
-
-    def _bill(self) -> list[Billed]:
-        return [self._billed(machine) for cloud in self.clouds.values() for machine in cloud.machines.values()]
 
     def _billed(self, machine: Machine) -> Billed:
         ended_at = self.scheduler.time if machine.ended_at is None else machine.ended_at
@@ -319,7 +376,3 @@ class Simulation:
         else:
             usd = self.scenario.market.on_demand_usd_per_hour * (to_s - from_s) / 3600
         return Billed(machine.id, machine.replica.id, machine.offer, from_s, to_s, usd)
-
-
-def _did_something(report: passes.Report) -> bool:
-    return report.acted or report.is_held_up or bool(report.failures)

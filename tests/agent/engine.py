@@ -82,6 +82,11 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             LEFT.append(self.path)
 
+    def on_break_headers(self, _query: str) -> None:
+        """Headers of a stream, and not a byte more."""
+        self.begin([("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])
+        self.close_connection = True
+
     def on_never(self, query: str) -> None:
         gate(query).wait(30)
         self.close_connection = True

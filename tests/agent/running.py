@@ -9,11 +9,14 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+from aiohttp import web
 
 from chalicelib.providers.local.processes import TAG, kill_all, processes_of
 from tests.waiting import until
@@ -136,6 +139,16 @@ class Agent:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
         kill_all(self.directory, None, is_locked=lambda: False)
+
+
+@asynccontextmanager
+async def serving(handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
+    """The port of a server on 127.0.0.1 that answers everything with `handler`."""
+    runner = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
 
 
 def _ask(

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from replica_agent.load import QUEUE_DEPTH, EngineMetrics
 from replica_agent.proxy import client_session
-from tests.agent.running import TOKEN, Agent
+from tests.agent.running import TOKEN, Agent, serving
 from tests.fakes import FakeClock
 from tests.waiting import until
 
@@ -51,13 +51,9 @@ async def hanging(_request: web.BaseRequest) -> web.StreamResponse:
 @asynccontextmanager
 async def engine_saying(handler: Handler, clock: FakeClock) -> AsyncIterator[EngineMetrics]:
     """Samples of an engine whose every answer is the handler's."""
-    server = web.ServerRunner(web.Server(handler), shutdown_timeout=0.1)
-    await server.setup()
-    await web.TCPSite(server, "127.0.0.1", 0).start()
-    async with client_session() as session:
-        engine: Any = SimpleNamespace(port=server.addresses[0][1])
+    async with serving(handler) as port, client_session() as session:
+        engine: Any = SimpleNamespace(port=port)
         yield EngineMetrics(engine, session, clock.now, timeout_s=0.2)
-    await server.cleanup()
 
 
 async def sampled(handler: Handler, names: tuple[str, ...] = QUEUE_DEPTH) -> float | None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import http.client
 import random
 import socket
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from aiohttp import web
 
-from tests.agent.running import Agent
+from replica_agent.engine import Phase
+from replica_agent.gate import Gate
+from replica_agent.proxy import Proxy, client_session
+from tests.agent.running import Agent, serving
 from tests.waiting import until
 
 BODY = random.Random(7).randbytes(20 * 2**20)
@@ -86,6 +93,34 @@ def test_a_break_in_the_middle_is_a_break_for_the_client(agent: Agent, path: str
         response.read()
     assert broken.value.partial == b"half"
     connection.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_headers_alone_are_no_answer(agent: Agent, method: str) -> None:
+    """An engine that dies between a stream's headers and its first byte is a 502, which clients ask again after by themselves."""
+    assert agent.ask(method, "/break/headers").status == 502
+
+
+def test_an_engine_that_stays_silent_shows_its_headers() -> None:
+    """They wait for the first byte, but not for ever: whoever opens a stream in which nothing happens yet learns that it is open."""
+
+    async def silent(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"X-Stream": "open"})
+        await response.prepare(request)
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def play() -> str:
+        async with serving(silent) as engine_port, client_session() as session:
+            engine: Any = SimpleNamespace(port=engine_port, phase=Phase.RUNNING)
+            proxy = Proxy(engine, Gate(), session, silence_s=0.05)
+            async with (
+                serving(proxy.handle) as port,
+                session.get(f"http://127.0.0.1:{port}/") as answer,
+            ):
+                return answer.headers["X-Stream"]
+
+    assert asyncio.run(play()) == "open"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])

@@ -15,6 +15,7 @@ import uvicorn
 from click.testing import CliRunner, Result
 
 from chalicelib.api.app import create_app
+from chalicelib.errors import NoCapacity
 from chalicelib.model import Replica
 from chalicelib.ports import Settings
 from sailplane.cli import cli
@@ -39,9 +40,14 @@ class Cloud(FakeCloud):
 
     broken: bool = False
     sound: int = 0  # how many engines of versions after the first are started well although it is broken
+    capacity_left: int | None = None  # how many machines it has room for yet
     notices: list[tuple[str, float]] = field(default_factory=list)
 
     def _start(self, replica: Replica) -> None:
+        if self.capacity_left == 0:
+            raise NoCapacity("none left")
+        if self.capacity_left is not None:
+            self.capacity_left -= 1
         super()._start(replica)
         is_sound = self.sound > 0 and replica.spec_version > 1
         self.machines[replica.id].exit_code = 3 if self.broken and not is_sound else None

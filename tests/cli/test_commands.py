@@ -99,10 +99,32 @@ def test_up_that_fails_tells_error_log_and_what_to_do(plane: Plane) -> None:
     assert "ENGINE_EXITED: the engine exited with code 3\n" in plane.run("status", "svc").stdout
 
 
+def test_up_ends_when_every_cloud_refuses(plane: Plane) -> None:
+    """Exit code 8 and what the clouds said, while the control plane goes on asking: it comes up when one has room again."""
+    plane.cloud.refusal = NoCapacity("none left")
+    result = plane.up()
+    assert result.exit_code == 8
+    assert "svc gets no machine now" in result.stderr
+    assert "none left" in result.stderr
+    assert "sailplane status svc --watch" in result.stderr
+    assert plane.world.store.service_names() == ("svc",)
+    plane.cloud.refusal = None
+    until(lambda: len(plane.world.replicas(ReplicaStatus.READY)) == 2)
+
+
+def test_up_ends_when_there_is_room_for_some_only(plane: Plane) -> None:
+    """A replica that is ready is no reason to wait for ever for the other one."""
+    plane.cloud.capacity_left = 1
+    result = plane.up()
+    assert result.exit_code == 8
+    assert "1 of 2 ready" in result.stderr
+
+
 def test_up_interrupted_detaches(plane: Plane) -> None:
     """Ctrl-C while waiting ends with 130, says how to go on, and leaves the service starting."""
-    plane.cloud.refusal = NoCapacity("none left")
-    command = [sys.executable, "-m", "sailplane", "up", plane.file(), "-n", "svc", "-y"]
+    plane.cloud.ready_at_once = False
+    file = plane.file(YAML.replace("/health", "{path: /health, initial_delay_seconds: 86400}"))
+    command = [sys.executable, "-m", "sailplane", "up", file, "-n", "svc", "-y"]
     with subprocess.Popen(command, env=plane.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
         until(lambda: "STARTING" in str(run.stderr and run.stderr.readline()))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from chalicelib.ports import Clock
-from tests.clouds.aws.box import AwsBox
 from tests.clouds.azure.box import AzureBox
 from tests.clouds.box import Box, Hypervisor
 from tests.clouds.gcp.box import GcpBox
@@ -21,6 +20,8 @@ class Start(Protocol):
 
 
 def _aws(hypervisor: Hypervisor, clock: Clock, *, on_event: OnEvent) -> Box:
+    from tests.clouds.aws.box import AwsBox  # noqa: PLC0415 - moto takes a second, which only AWS need pay
+
     box = AwsBox(hypervisor, clock, on_event=on_event)
     # Those that `sailplane local start --clouds` launches in, and one in which only leftovers are looked for.
     box.enable_only("us-east-1", "us-east-2", "us-west-2", "eu-west-1")

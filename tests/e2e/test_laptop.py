@@ -321,14 +321,16 @@ def test_a_killed_database_is_started_again_and_nothing_is_lost(laptop: Laptop) 
 
 @pytest.mark.parametrize(("option", "detach"), [("--api-port", True), ("--edge-port", False)])
 def test_a_taken_port_is_named_and_nothing_is_left(laptop: Laptop, option: str, detach: bool) -> None:
-    """The error names the port and the option, exit code 3; no process of the stack remains."""
+    """The error names the port and the option, exit code 3; no process of the stack remains. With --json it is a JSON object."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         other = {"--api-port": "--edge-port", "--edge-port": "--api-port"}[option]
-        result = laptop.run("local", "start", *["--detach"] * detach, f"{option}={port}", f"{other}=0")
+        result = laptop.run("local", "start", *["--detach", "--json"] * detach, f"{option}={port}", f"{other}=0")
     assert result.returncode == 3
-    assert str(port) in result.stderr
-    assert option in result.stderr
+    told = json.loads(result.stderr.splitlines()[-1]) if detach else {"error": result.stderr, "exit_code": 3}
+    assert told["exit_code"] == 3
+    assert str(port) in told["error"]
+    assert option in told["error"]
     assert laptop.processes() == []
 
 

@@ -205,6 +205,26 @@ def test_a_client_that_retries_once_sees_no_dead_replica(stack: Stack) -> None:
     assert seen["retry"] > 0
 
 
+def test_clients_that_share_connections_and_number_their_retries_see_no_dead_replica(stack: Stack) -> None:
+    """400 calls by 8 threads over one pool, as OpenAI's client makes them: whoever meets the dead replica retries once."""
+    with httpx.Client(follow_redirects=True) as client, ThreadPoolExecutor(8) as pool:
+
+        def call(length: int, attempt: int = 0) -> str:
+            headers = {"X-Stainless-Retry-Count": str(attempt)}
+            client.post(f"{stack.router}/dying/x", content=b"x" * length, headers=headers).raise_for_status()
+            return "retry" if attempt else "first"
+
+        def run(length: int) -> str:
+            try:
+                return call(length)
+            except httpx.ConnectError:
+                return call(length, attempt=1)
+
+        seen = Counter(pool.map(run, range(400)))
+    assert seen.total() == 400
+    assert seen["retry"] > 0
+
+
 def test_the_first_knock_wakes_a_service_and_a_storm_is_one() -> None:
     """A knock brings an exchange within a second though the next refresh is an hour away, a storm brings a few.
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edge_router.counts import Counts
 from edge_router.exchange import ControlPlane, ExchangeFailed
 from edge_router.refresh import KNOCK_GAP_S, Refresher, pauses_s
-from edge_router.router import Router
+from edge_router.router import Caller, Router
 from tests.edge.fakes import FAULTS, TOKEN, FakeControl, table
 from tests.waiting import until
 
@@ -46,7 +46,7 @@ def connect(control: FakeControl, timeout_s: float = 5.0) -> tuple[Router, Contr
 
 def ask(router: Router, times: int) -> None:
     for _ in range(times):
-        router.handle(b"/hello/x", b"", "192.0.2.1", 4711)
+        router.handle(b"/hello/x", b"", Caller("192.0.2.1", 4711))
 
 
 def test_an_exchange_hands_over_counts_and_brings_a_table(control: FakeControl) -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_router.router import Response, Router
+from edge_router.router import Caller, Response, Router
 from edge_router.table import POLICIES
 from tests.edge.fakes import table
 
@@ -141,11 +141,36 @@ def test_a_retry_goes_to_another_replica(policy: str) -> None:
     document["services"]["hello"]["replicas"][2]["in_flight"] = 1000
     router.accept(document)
     for _ in range(20):
-        first = router.handle(b"/hello/x", b"", "192.0.2.1", 5000)
-        router.handle(b"/hello/x", b"", "192.0.2.1", 5001)
+        first = router.handle(b"/hello/x", b"", Caller("192.0.2.1", 5000))
+        router.handle(b"/hello/x", b"", Caller("192.0.2.1", 5001))
         clock.now += 4.9
-        retry = router.handle(b"/hello/x", b"", "192.0.2.1", 5000)
+        retry = router.handle(b"/hello/x", b"", Caller("192.0.2.1", 5000))
         assert header(first, b"location") != header(retry, b"location")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("waited_s", [0.4, 9.0, 599.0])
+def test_a_retry_is_known_on_a_connection_that_others_use_too(policy: str, waited_s: float) -> None:
+    """Clients with a pool send everything over a few connections; who says that it retries is told by its question.
+
+    Its third attempt meets a third replica: machines of one zone die together.
+    """
+    clock = Clock()
+    router = Router(clock=clock, random=random.random, first_seq=1)
+    router.accept(table(("hello", policy, "READY", [f"http://10.0.0.{n}" for n in (1, 2, 3)])))
+
+    def host(length: int, port: int, *, is_retry: bool = False) -> bytes | None:
+        client = Caller("192.0.2.1", port, str(length).encode(), is_retry)
+        return header(router.handle(b"/hello/v1/chat/completions", b"", client), b"location")
+
+    for length in range(1000, 1100):
+        first = host(length, 5000)
+        for other in range(length % 7):
+            host(other, 5000)
+        clock.now += waited_s
+        second = host(length, 5000 + length % 2, is_retry=True)
+        third = host(length, 5000, is_retry=True)
+        assert len({first, second, third}) == 3
 
 
 def test_a_client_is_forgotten() -> None:
@@ -157,7 +182,7 @@ def test_a_client_is_forgotten() -> None:
     router.accept(document)
 
     def host(port: int) -> bytes | None:
-        return header(router.handle(b"/hello/", b"", "192.0.2.1", port), b"location")
+        return header(router.handle(b"/hello/", b"", Caller("192.0.2.1", port)), b"location")
 
     assert [host(1), host(1)] == [b"http://10.0.0.1/", b"http://10.0.0.2/"]
     assert host(2) == b"http://10.0.0.1/"
@@ -175,7 +200,7 @@ def test_load_is_balanced(policy: str, replicas: int, clients: int) -> None:
     router = make_router(("hello", policy, "READY", [f"http://10.0.0.{n}" for n in range(replicas)]))
     dice = random.Random(clients)
     hosts = Counter(
-        header(router.handle(b"/hello/", b"", "192.0.2.1", dice.randrange(clients) + 1), b"location")
+        header(router.handle(b"/hello/", b"", Caller("192.0.2.1", dice.randrange(clients) + 1)), b"location")
         for _ in range(3000)
     )
     assert len(hosts) == replicas
@@ -190,7 +215,7 @@ def test_least_load_levels_what_was_published() -> None:
     for first_port in (100, 200):
         router.accept(document)
         ports = range(first_port, first_port + 5)
-        hosts = [header(router.handle(b"/hello/", b"", "192.0.2.1", port), b"location") for port in ports]
+        hosts = [header(router.handle(b"/hello/", b"", Caller("192.0.2.1", port)), b"location") for port in ports]
         assert hosts == [b"http://10.0.0.2/"] * 5
 
 
@@ -207,7 +232,7 @@ def test_threads_lose_no_count() -> None:
 
     def ask(thread: int) -> None:
         for number in range(2000):
-            router.handle(b"/hello/" if number % 2 else b"/idle/", b"", "192.0.2.1", thread)
+            router.handle(b"/hello/" if number % 2 else b"/idle/", b"", Caller("192.0.2.1", thread))
 
     with ThreadPoolExecutor(9) as pool:
         askers = [pool.submit(ask, thread) for thread in range(8)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,19 +20,19 @@ NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC).timestamp()
 NOON = NOVEMBER + 12 * HOUR
 
 
-def replica(slot: int = 0, usd: float = 1.0, **fields: object) -> Replica:
+def replica(slot: int = 0, usd: float = 1.0, **fields: Any) -> Replica:
     """A machine that has been there since the month began."""
-    base: dict[str, object] = {
+    base: dict[str, Any] = {
         "status": ReplicaStatus.READY,
         "created_at": NOVEMBER,
         "instance_id": "i-1",
         "version": 1,
     }
-    return nouns.replica(slot, offer=fakes.offer(usd=usd), **(base | fields))  # type: ignore[arg-type]  # fields of a replica
+    return nouns.replica(slot, offer=fakes.offer(usd=usd), **(base | fields))
 
 
-def state(*replicas: Replica, held: bool = False, **limits: object) -> State:
-    spec = replace(fakes.spec(), budget=BudgetSpec(**limits))  # type: ignore[arg-type]  # each test's own
+def state(*replicas: Replica, held: bool = False, **limits: Any) -> State:
+    spec = replace(fakes.spec(), budget=BudgetSpec(**limits))
     return State(replace(new_service("hello", "u1", spec, NOVEMBER), held_by_budget=held), replicas)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.lifecycle import decide_launches, service_status
-from chalicelib.model import Backoff, Reason, ReplicaStatus, ServiceStatus
+from chalicelib.model import Backoff, Reason, ReplicaStatus, ScheduledBounds, ServiceStatus
 from tests.lifecycle.test_reconcile import NOW, replica, service
 
 READY, STARTING = ReplicaStatus.READY, ReplicaStatus.STARTING
@@ -86,7 +86,7 @@ def test_status(
 ) -> None:
     """Starting, ready, degraded, idle, failed and shutting down are told apart."""
     replicas = [replica(status, n) for n, status in enumerate(statuses)]
-    assert service_status(service(target, **changes), replicas)[0] is expected
+    assert service_status(service(target, **changes), replicas, NOW)[0] is expected
 
 
 def test_fewer_than_the_minimum_is_degraded_and_failures_are_told() -> None:
@@ -94,7 +94,10 @@ def test_fewer_than_the_minimum_is_degraded_and_failures_are_told() -> None:
     wanted = service(2, backoff=Backoff(1, NOW, "no such model"))
     scaling = replace(wanted.spec.scaling, min_replicas=2)
     wanted = replace(wanted, spec=replace(wanted.spec, scaling=scaling))
-    status, message = service_status(wanted, [replica(READY, 0)])
+    status, message = service_status(wanted, [replica(READY, 0)], NOW)
     assert status is ServiceStatus.DEGRADED
     assert "1 of 2 ready" in message
     assert "no such model" in message
+    by_clock = replace(wanted.spec.scaling, min_replicas=1, schedule=(ScheduledBounds("* * * * *", min_replicas=2),))
+    wanted = replace(wanted, spec=replace(wanted.spec, scaling=by_clock))
+    assert service_status(wanted, [replica(READY, 0)], NOW)[0] is ServiceStatus.DEGRADED

@@ -208,6 +208,14 @@ def test_readiness_follows_the_probe() -> None:
     assert stranger.status is ReplicaStatus.NOT_READY
 
 
+def test_an_answer_from_before_the_last_change_changes_nothing() -> None:
+    """A pass that was held up has heard "not ready" before another one found the replica READY: it stays so."""
+    of = replica(ReplicaStatus.READY, age_s=5)
+    old = answer(of, at=NOW - 6, ready=False)
+    state = State(service(was_ready=True), (of,))
+    assert lifecycle.decide_readiness(state, Observed(probes={of.id: old}), NOW).actions == ()
+
+
 def test_readiness_has_deadlines() -> None:
     """STARTING ends after initial_delay_s, NOT_READY after failure_threshold_s, each with what the probe met."""
     for status, age_s, reason in (
@@ -233,6 +241,16 @@ def test_one_silence_is_not_a_long_one() -> None:
     assert decide(service(), [silent], [instance(silent)], [replace(heard, at=NOW)]) != ()
 
 
+def test_a_machine_that_boots_is_judged_as_of_the_question() -> None:
+    """In a pass that was held up the agent had more time than it needed; and its address is noted however late it comes."""
+    of = replica(ReplicaStatus.PROVISIONING, age_s=LIMITS.provisioning_s + 60)
+    silent = answer(of, at=NOW - 90, identified=False)
+    assert decide(service(), [of], [instance(of)], [silent]) == ()
+    (noted,) = decide(service(), [of], [instance(of, url="http://10.0.0.2")], [replace(silent, at=NOW)])
+    assert isinstance(noted, Save)
+    assert noted.replica.url == "http://10.0.0.2"
+
+
 def test_a_drain_waits_for_routers_and_requests() -> None:
     """Removed when the routers have settled and nothing is in flight, or when its time is up; not before."""
 
@@ -246,6 +264,14 @@ def test_a_drain_waits_for_routers_and_requests() -> None:
     assert not after(6, identified=False), "silence does not mean that it has no requests"
     assert not after(34, in_flight=1), "a router may have sent a request 5 s into the drain, which has 30 s too"
     assert after(36, in_flight=1)
+
+
+@given(st.floats(0, 5), st.floats(0, 30))
+def test_a_drain_cuts_no_request_younger_than_its_timeout(arrived_s: float, lasted_s: float) -> None:
+    """Routers may send one for 5 s into the drain: until it has lasted longer than 30 s, the machine stays."""
+    draining = replica(ReplicaStatus.DRAINING, age_s=arrived_s + lasted_s, reason=Reason.SCALED_DOWN, ready_at=START)
+    assert decide(service(0), [draining], [instance(draining)], [answer(draining, in_flight=1)]) == ()
+    assert decide(service(0), [draining], [instance(draining)], [answer(draining, identified=False)]) == ()
 
 
 def test_a_drain_begins_when_the_routers_are_told() -> None:

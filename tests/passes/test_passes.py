@@ -107,7 +107,7 @@ def test_scale_to_zero_and_wake() -> None:
         w.store.record_load("svc", "edge", seq, (), w.clock.now())
         w.tick()
     assert w.cloud.machines == {}
-    assert service_status(w.state().service, w.state().replicas)[0] is ServiceStatus.IDLE
+    assert service_status(w.state().service, w.state().replicas, w.clock.now())[0] is ServiceStatus.IDLE
     table = w.store.table("svc")
     assert table is not None
     assert table.status is ServiceStatus.IDLE
@@ -131,7 +131,7 @@ def test_an_engine_that_exits_fails_slowly() -> None:
             machine.exit_code = 1
         w.tick()
     assert 4 <= len(w.cloud.started) <= 6  # at 0, 10, 30, 70, 150, 310 s
-    status, message = service_status(w.state().service, w.state().replicas)
+    status, message = service_status(w.state().service, w.state().replicas, w.clock.now())
     assert status is ServiceStatus.FAILED
     assert "no such model" in message
 
@@ -212,7 +212,7 @@ def test_a_broken_update_leaves_the_old_version_serving() -> None:
         w.tick()
         assert w.routed() == old
         assert len(w.cloud.machines) <= 3
-    status, message = service_status(w.state().service, w.state().replicas)
+    status, message = service_status(w.state().service, w.state().replicas, w.clock.now())
     assert status is ServiceStatus.READY
     assert "no such model" in message
 
@@ -409,3 +409,31 @@ def test_an_empty_table_costs_no_machine() -> None:
         assert "never heard of" in failure
         assert "SAILPLANE_TABLE" in failure
     assert len(w.cloud.machines) == 2
+
+
+def test_a_defect_in_a_launch_holds_no_removal_up() -> None:
+    """What a provider must not raise is reported as a defect, after who leaves was told so and the other launch was recorded."""
+    w = world()
+    w.create(wanted=spec(min_replicas=3, max_replicas=3))
+    w.tick(4)
+    victims = [replica.id for replica in w.replicas()[:2]]
+    for victim in victims:
+        del w.cloud.machines[victim]
+    calls: list[str] = []
+    broken = iter((True, False))
+
+    def happens(call: str) -> None:
+        calls.append(call)
+        if call == "before launch" and next(broken):
+            raise ZeroDivisionError
+
+    cloud: Any = Interposed(w.cloud, happens)
+    w.runtime = replace(w.runtime, providers={w.cloud.name: cloud})
+    (report,) = w.tick()
+    assert "ZeroDivisionError" in report.failures[0]
+    assert calls.count("after terminate") == 2
+    assert [one.status for one in w.replicas() if one.id not in victims] == [
+        READY,
+        ReplicaStatus.PENDING,
+        ReplicaStatus.PROVISIONING,
+    ]

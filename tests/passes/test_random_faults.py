@@ -519,7 +519,7 @@ class Storm:
             and set(ready.values()) <= {state.service.spec.fingerprint}
             and self.cloud.machines.keys() == ready.keys()
             and self.world.routed() == sorted(ready)
-            and lifecycle.service_status(state.service, state.replicas)[0]
+            and lifecycle.service_status(state.service, state.replicas, self.world.clock.now())[0]
             is (ServiceStatus.READY if ready else ServiceStatus.IDLE)
         )
 

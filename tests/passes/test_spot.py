@@ -113,7 +113,7 @@ def test_without_spot_anywhere_on_demand_serves() -> None:
     """The target is served on demand and the service is READY; spot is asked for at SkyServe's pace, and taken when it is back."""
     w = world(hedged(extra=1), sold_out={*EVERYWHERE}, ticks=6)
     assert kinds(w) == {ON_DEMAND: 3}
-    assert service_status(w.state().service, w.state().replicas)[0] is ServiceStatus.READY
+    assert service_status(w.state().service, w.state().replicas, w.clock.now())[0] is ServiceStatus.READY
     before = w.state().service.last_generation
     w.tick(300)
     assert 300 / 20 <= (w.state().service.last_generation - before) / 4 <= 300 / 20 + 1

@@ -125,4 +125,5 @@ def test_routers_report_what_they_were_asked() -> None:
     edge = RequestEdge(traffic, seed=1)
     simulation = Simulation(Scenario(policies.on(place, scaled), place, None, 1), edge)
     history = simulation.run(1200.0)
+    assert edge.qps == pytest.approx(0.5, abs=0.02)
     assert max(step.target for step in history.steps) == 3

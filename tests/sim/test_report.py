@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import math
+import re
 
 import pytest
 
 from chalicelib.model import CapacityType, Location, Offer
-from sailplane.sim import report
+from sailplane.sim import extra, report, tables
+from sailplane.sim.compare import Outcome
 from sailplane.sim.edge import Fates
 from sailplane.sim.history import Billed, Counts, History, Step
 
@@ -85,12 +88,23 @@ def test_the_interval_is_student_s() -> None:
 
 def test_runs_are_compared_window_by_window() -> None:
     """A difference that is the same in every window has no width, however much the windows differ."""
+    late = Fates()
+    for came_at in (10.0, 110.0, 210.0, 310.0, 410.0, 510.0, 610.0, 710.0):
+        late.add(came_at, math.inf, 3)
+        late.add(came_at, 1.0, 1)
     dear = History(bill=[billed(0, 400, 4.0), billed(400, 800, 40.0)], steps=[step(0, 2)], until_s=800.0)
     cheap = History(bill=[billed(0, 400, 3.0), billed(400, 800, 39.0)], steps=[step(0, 1)], until_s=800.0)
-    found = report.compare(cheap, dear, report.usd_per_hour)
-    assert found.windows == 8
-    assert (found.mean, found.low, found.high) == pytest.approx((-9.0, -9.0, -9.0))
-    assert report.compare(cheap, dear, report.availability_points).mean == pytest.approx(-100.0)
+    (found,) = tables.differences({"dear": Outcome(dear, Fates()), "cheap": Outcome(cheap, late)})
+    assert (found.policy, found.than) == ("cheap", "dear")
+    for interval, expected in (
+        (found.usd_per_hour, -9.0),
+        (found.availability_points, -100.0),
+        (found.failure_points, 50.0),
+    ):
+        assert interval is not None
+        assert (interval.mean, interval.low, interval.high) == pytest.approx((expected,) * 3)
+        assert interval.windows == 8
+    assert tables.sentence(found).startswith("cheap against dear: -9.000 [-9.000, -9.000] $/h, -100.000 [")
 
 
 def test_windows_are_days_or_eighths() -> None:
@@ -98,3 +112,10 @@ def test_windows_are_days_or_eighths() -> None:
     days = report.windows(9.5 * report.DAY_S)
     assert (len(days), days[-1]) == (9, (8 * report.DAY_S, 9 * report.DAY_S))
     assert report.windows(80.0)[-1] == (70.0, 80.0)
+
+
+def test_without_the_extra_the_command_that_installs_it_is_named() -> None:
+    """Whoever has no scipy is told what needs it and how to get it."""
+    told = re.escape("A plot needs no_such_library, which is not installed: pip install 'sailplane[sim]'")
+    with pytest.raises(extra.MissingExtra, match=told), extra.wanted_for("A plot"):
+        importlib.import_module("no_such_library")

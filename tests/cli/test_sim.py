@@ -1,0 +1,142 @@
+"""`sailplane sim`, as its user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from sailplane.cli import cli
+from sailplane.cli.exits import Exit
+from sailplane.sim.policies import POLICIES
+
+YAML = """\
+service:
+  readiness_probe: /health
+  replicas: 2
+  ports: 8080
+resources:
+  accelerators: H100:8
+  use_spot: true
+run: serve
+"""
+
+
+def sim(*args: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["sim", *map(str, args)])
+
+
+def document(*args: str | Path) -> Any:
+    result = sim(*args, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Path:
+    path = tmp_path / "service.yaml"
+    path.write_text(YAML)
+    return path
+
+
+def test_help_teaches(service: Path) -> None:
+    """The help names every policy and shows an example, which runs."""
+    text = sim("run", "--help").stdout
+    assert all(f"  {name} " in text for name in POLICIES)
+    (example,) = (line.split() for line in text.splitlines() if line.strip().startswith("sailplane sim run"))
+    assert example[:4] == ["sailplane", "sim", "run", "service.yaml"]
+    shorter = ["0.05" if word == "3" else word for word in example[4:]]
+    result = sim("run", service, *shorter)
+    assert result.exit_code == 0, result.stderr
+    assert "In hindsight nobody could have paid less than $" in result.stdout
+
+
+def test_policies_are_compared_with_the_first(service: Path) -> None:
+    """A row a policy, and the other's difference with its interval; on demand costs all of on-demand's price."""
+    result = sim("run", service, "--days", "0.1", "--policy", "on_demand", "--policy", "as_written")
+    assert result.exit_code == 0, result.stderr
+    heading, on_demand, as_written, _, difference = result.stdout.splitlines()[-5:]
+    assert heading.startswith("POLICY")
+    assert on_demand.startswith("on_demand")
+    assert "100.0%" in on_demand
+    assert as_written.startswith("as_written")
+    assert difference.startswith("as_written against on_demand: -")
+    assert "on_demand   ==================== 100 %" in result.stderr
+
+
+def test_the_same_seed_has_the_same_history_alone_or_beside_others(service: Path) -> None:
+    """Figures do not depend on how many policies run side by side in how many processes; another seed has others."""
+    run = ("run", service, "--days", "0.1", "--traffic", "generated", "--policy", "as_written")
+    alone = document(*run)
+    beside = document(*run, "--policy", "on_demand")
+    assert alone["policies"] == beside["policies"][:1]
+    assert alone["policies"][0]["requests"]["ended"] > 100
+    assert document(*run, "--seed", "1")["policies"] != alone["policies"]
+
+
+def test_a_recorded_market_and_its_picture(service: Path, tmp_path: Path) -> None:
+    """A directory of traces, with what was filled in told; the picture is a PNG."""
+    zone = {
+        "cloud": "aws",
+        "zone": "us-east-1a",
+        "instance_type": "p3.2xlarge",
+        "accelerator": "V100:1",
+        "gap_seconds": 600,
+    }
+    traces = tmp_path / "v100"
+    traces.mkdir()
+    (traces / "a.json").write_text(json.dumps({"metadata": zone, "data": [2] * 6 + [1] * 6}))
+    picture = tmp_path / "out.png"
+    result = sim(*("run", service, "--market", traces, "--spot-usd", "1", "--on-demand-usd", "3", "--plot", picture))
+    assert result.exit_code == 0, result.stderr
+    assert "v100: 0.1 days, 1 zones" in result.stdout
+    assert "Spot price in us-east-1a: $1/h all the time, as told" in result.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (("--market", "nowhere"), Exit.INVALID, "--market generated"),
+        (("--traffic", "nowhere"), Exit.INVALID, "--traffic generated"),
+        (("--machine", "p3.2xlarge"), Exit.USAGE, "aws/us-east-1a/p3.2xlarge"),
+        (("--policy", "spothedg"), Exit.USAGE, "spothedge"),
+        (("--days", "0.01", "--plot", "out.xyz"), Exit.INVALID, ".png"),
+    ],
+)
+def test_wrong_inputs_are_told_with_a_remedy(service: Path, args: tuple[str, ...], code: Exit, told: str) -> None:
+    """Which exit code, and what to do instead."""
+    result = sim("run", service, *args)
+    assert (result.exit_code, result.stdout.count("POLICY")) == (code, int("--plot" in args))
+    assert told in result.stderr
+
+
+def test_a_service_is_replayed_from_its_events(service: Path, tmp_path: Path) -> None:
+    """Two replicas where one was launched, for FILE wants two; what that printed can be replayed in turn."""
+    events = tmp_path / "events.json"
+    message = "svc-u-0-1: aws/us-east-1/us-east-1a g6.xlarge (L4:1) spot at $1.2/h: the cheapest of 4"
+    first = {"at": "2026-11-01T10:00:00+00:00", "kind": "replica.pending", "message": message, "replica": "svc-u-0-1"}
+    last = {"at": "2026-11-01T10:20:00+00:00", "kind": "service", "message": "the end", "replica": ""}
+    events.write_text(json.dumps({"events": [first, last]}))
+    replayed = document("replay", events, service, "--on-demand-usd", "2")
+    assert replayed["events"][0]["at"] == "2026-11-01T10:00:00+00:00"
+    assert replayed["counts"]["replica.ready"] == {"recorded": 0, "replayed": 2}
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(replayed))
+    shown = sim("replay", again, service, "--on-demand-usd", "2")
+    assert shown.exit_code == 0, shown.stderr
+    assert "replica.pending" in shown.stdout
+    assert any(line.split()[:3] == ["replica.pending", "2", "2"] for line in shown.stdout.splitlines())
+
+
+def test_events_of_another_kind_are_refused(service: Path, tmp_path: Path) -> None:
+    """With the file's name and the command that writes the right one."""
+    events = tmp_path / "events.json"
+    for text in ("nope", "{}", '{"events": [{"at": 5}]}'):
+        events.write_text(text)
+        result = sim("replay", events, service)
+        assert result.exit_code == Exit.INVALID
+        assert "events.json: not what `sailplane events NAME --json` prints" in result.stderr
