@@ -107,7 +107,7 @@ class Disturber:
             (0.02 if is_long and moment == "before" else 0.005, self._overlap),
             (0.006, self._lose),
             (0.004, self._crash),
-            (0.001, self._owner),
+            (0.003, self._owner),
         ):
             if self.random.random() < odds * self.strength:
                 happen(f"{moment} {call}", call)

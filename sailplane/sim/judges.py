@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chalicelib.model import Lease, Reason, Replica, ReplicaStatus, ServiceSpec, State
+from chalicelib.model import Lease, Reason, Replica, ReplicaStatus, ServiceSpec, ServiceStatus, State
 from chalicelib.ports import Commit
 
 if TYPE_CHECKING:
@@ -344,6 +344,9 @@ class Judges:
             return f"{wanted} wanted, ready are {ready}, {[f'{one.id} {one.status}' for one in state.replicas]}"
         if len(state.replicas) != wanted or len(self._alive()) != wanted:
             return f"{wanted} wanted, {len(state.replicas)} recorded, {len(self._alive())} billed"
+        told = self.world.table.status if self.world.table else None
+        if told is not (ServiceStatus.READY if wanted else ServiceStatus.IDLE):
+            return f"{wanted} wanted and ready, and routers are told {told}"
         return ""
 
 
