@@ -128,9 +128,9 @@ def _fleets(zones: Sequence[ZoneNow], room: int) -> Iterable[Sequence[ZoneNow]]:
         yield shrunk
 
 
-def _burden(zone: ZoneNow) -> tuple[float, float, Location]:
-    """What another replica would cost there, the crowd in the zone included."""
-    return zone.price + _CROWDING * zone.hosted, zone.risk, zone.place
+def _burden(zone: ZoneNow) -> tuple[float, int, float, Location]:
+    """What another replica would cost there, the crowd in the zone included; as `placers` has it, which chooses the zone."""
+    return round(zone.price + _CROWDING * zone.hosted, 9), zone.hosted, zone.risk, zone.place
 
 
 def _changed(fleet: Sequence[ZoneNow], zone: ZoneNow, by: int) -> Sequence[ZoneNow]:

@@ -372,7 +372,8 @@ def _named(machine: Machine) -> str:
 def _limit(spec: ServiceSpec) -> int:
     scaling, spot = spec.scaling, spec.spot
     fallback = scaling.max_replicas if spot.dynamic_ondemand_fallback else spot.base_ondemand_fallback_replicas
-    return scaling.max_replicas + spec.max_surge + spot.num_overprovision + fallback
+    extra = max(spot.num_overprovision, 3 if spot.placer == "risk_aware" else 0)  # docs/spot.md: up to three
+    return scaling.max_replicas + spec.max_surge + extra + fallback
 
 
 def _room_s(capacity: tuple[int, ...], step_s: float, since: float, now: float) -> float:
