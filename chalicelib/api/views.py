@@ -42,7 +42,8 @@ def _refusal(state: model.State, gone: Sequence[model.Replica]) -> str:
     """Why a replica is missing: what the cloud said to the last launch. `gone` is newest first."""
     active = sum(replica.status.is_active for replica in state.replicas)
     is_last = bool(gone) and all(replica.created_at <= gone[0].created_at for replica in state.replicas)
-    if not is_last or active >= state.service.scaler.target or gone[0].reason not in _REFUSALS:
+    wanted = lifecycle.wanted_mix(state.service, state.replicas).total
+    if not is_last or active >= wanted or gone[0].reason not in _REFUSALS:
         return ""
     return f"; the last launch was refused: {gone[0].reason}: {gone[0].error}"
 

@@ -79,7 +79,7 @@ def plan(
     room = target + max(MOST_EXTRA, spot.num_overprovision) - least
     candidates = [
         (round(cost(terms, fleet, mix.fallback), 9), mix != present, mix.own, mix.fallback, fleet)
-        for fleet in _fleets(zones, room, terms.worth_s)
+        for fleet in _fleets(zones, room)
         for mix in _mixes(terms, sum(zone.hosted for zone in fleet))
     ]
     *_, spot_replicas, standing_in, fleet = min(candidates, key=lambda one: one[:-1])
@@ -108,28 +108,29 @@ def _mixes(terms: Terms, own: int) -> Iterable[Mix]:
     return (Mix(own, stand_ins) for stand_ins in range(first, min(most, first + MOST_EXTRA) + 1))
 
 
-def _fleets(zones: Sequence[ZoneNow], room: int, worth_s: float) -> Iterable[Sequence[ZoneNow]]:
-    """The present one; those that grow from it, a zone at a time, up to `room`; those that shrink from it to nothing."""
+def _fleets(zones: Sequence[ZoneNow], room: int) -> Iterable[Sequence[ZoneNow]]:
+    """The present one; those that grow from it, a zone at a time, up to `room`; those that shrink from it to nothing.
+
+    What is added first is given up last, so that nothing is bought to be sold: were a zone's risk weighed here too, the young
+    replica that a loss has called for would be the first to go.
+    """
     yield zones
     grown = zones
     while sum(zone.hosted for zone in grown) < room and any(zone.is_open for zone in grown):
-        best = min(
-            (zone for zone in grown if zone.is_open),
-            key=lambda zone: (zone.price + _CROWDING * zone.hosted, zone.risk, zone.place),
-        )
-        grown = _changed(grown, best, 1)
+        grown = _changed(grown, min((zone for zone in grown if zone.is_open), key=_burden), 1)
         yield grown
     shrunk = zones
     while any(zone.hosted for zone in shrunk):
-        worst = max(
-            (zone for zone in shrunk if zone.hosted),
-            key=lambda zone: (
-                zone.price + _CROWDING * zone.hosted + worth_s * zone.risk * (zone.hosted == 1),
-                zone.place,
-            ),
-        )
-        shrunk = _changed(shrunk, worst, -1)
+        # As it would be without one of the replicas: the burden that it was chosen for.
+        less = [replace(zone, hosted=zone.hosted - 1) for zone in shrunk]
+        worst = max((zone for zone in less if zone.hosted >= 0), key=_burden)
+        shrunk = _changed(shrunk, shrunk[less.index(worst)], -1)
         yield shrunk
+
+
+def _burden(zone: ZoneNow) -> tuple[float, int, float, Location]:
+    """What another replica would cost there, the crowd in the zone included; as `placers` has it, which chooses the zone."""
+    return round(zone.price + _CROWDING * zone.hosted, 9), zone.hosted, zone.risk, zone.place
 
 
 def _changed(fleet: Sequence[ZoneNow], zone: ZoneNow, by: int) -> Sequence[ZoneNow]:

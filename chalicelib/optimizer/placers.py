@@ -51,7 +51,8 @@ def key(spot: SpotSpec, seen: Seen) -> Key:
         return group, turn
 
     def risk_aware(offer: Offer, group: int) -> tuple[float, ...]:
-        return group, offer.price_usd_per_hour + seen.crowding_usd * hosted[offer.location]
+        here = hosted[offer.location]
+        return group, round(offer.price_usd_per_hour + seen.crowding_usd * here, 9), here
 
     def cheapest(_offer: Offer, group: int) -> tuple[float, ...]:
         return (group,)

@@ -45,7 +45,7 @@ def observe(runtime: Runtime, asked: Mapping[str, Asked], needed: Collection[str
     A cloud that has not answered, or that said that it cannot, is left out.
     """
     for name in needed:
-        if name in asked:
+        if name in asked and not asked[name].answer.done():
             patience_s = asked[name].at + runtime.settings.listing_patience_s - runtime.clock.now()
             wait([asked[name].answer], timeout=max(0.0, patience_s))
     answered = {name: one for name, one in asked.items() if one.answer.done()}

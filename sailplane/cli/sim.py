@@ -15,7 +15,7 @@ import click
 
 from chalicelib import spec
 from chalicelib.errors import Invalid
-from chalicelib.model import Event, Offer
+from chalicelib.model import Event, Offer, ServiceSpec
 from sailplane.cli import inputs, output, prices
 from sailplane.cli.exits import Exit
 from sailplane.cli.output import Output
@@ -126,20 +126,17 @@ def run(
     The market's machines stand for whatever FILE asks for; everything else is as FILE says. Nothing is started anywhere.
     Traces of markets and traffic in several public formats are read as they are, see docs/simulator.md.
     """
+    if len(names) > 1:
+        extra.check("scipy", "A comparison")
+    if picture:
+        extra.check("matplotlib", "A plot")
     market = loaded.market
     written = policies.on(market, spec.parse(text, env_overrides=envs, known_accelerators=_accelerators()).spec)
     wanted = {name: policies.POLICIES[name][1](written) for name in names}
     requests = _traffic(traffic, seed, traffic_scale, until_s)
     scenario = Scenario(written, market, requests, seed)
     least = _bound(scenario, until_s) if with_bound else None
-    with out.progress(_bars(dict.fromkeys(wanted, 0.0))) as show:
-        told = dict.fromkeys(wanted, 0.0)
-
-        def progress(policy: str, t: float) -> None:
-            told[policy] = t / until_s
-            show(_bars(told))
-
-        outcomes = compare.run_all(scenario, wanted, until_s, processes=os.cpu_count() or 1, progress=progress)
+    outcomes = _simulated(out, scenario, wanted, until_s)
     reports = [
         report.report(policy, outcome.history, market.on_demand_usd_per_hour, outcome.fates)
         for policy, outcome in outcomes.items()
@@ -149,7 +146,7 @@ def run(
     out.data("\n".join([title, *(f"  {note}" for note in loaded.notes), ""]))
     heading = tables.HEADING + (tables.HEADING_OF_REQUESTS if requests else ())
     out.table(heading, [tables.row(one) for one in reports], tables.FLUSH_RIGHT)
-    out.data("".join(f"\n{tables.sentence(one)}" for one in differences) or "")
+    out.data("\n".join(["", *map(tables.sentence, differences)]))
     if least:
         out.data(f"In hindsight nobody could have paid less than ${least.usd:,.2f} and met the target all the time.")
     if picture:
@@ -169,6 +166,20 @@ def run(
         }
     )
     _tell_violations(out, outcomes)
+
+
+def _simulated(
+    out: Output, scenario: Scenario, wanted: Mapping[str, ServiceSpec], until_s: float
+) -> dict[str, Outcome]:
+    """On all cores, with a bar for each policy."""
+    told = dict.fromkeys(wanted, 0.0)
+    with out.progress(_bars(told)) as show:
+
+        def progress(policy: str, t: float) -> None:
+            told[policy] = t / until_s
+            show(_bars(told))
+
+        return compare.run_all(scenario, wanted, until_s, processes=os.cpu_count() or 1, progress=progress)
 
 
 @command.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,3 +22,9 @@ def wanted_for(purpose: str) -> Iterator[None]:
         raise MissingExtra(
             f"{purpose} needs {error.name}, which is not installed: pip install 'sailplane[sim]'"
         ) from error
+
+
+def check(library: str, purpose: str) -> None:
+    """See that a library of the extra is there before hours are spent. Raises `MissingExtra`."""
+    with wanted_for(purpose):
+        importlib.import_module(library)

@@ -6,12 +6,14 @@ changes nothing. What may befall those too is armed beforehand, as an event in t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from chalicelib.errors import Unreachable
+from sailplane.sim.scheduler import Scheduler
 
 # Calls that only a pass with something to do makes.
 _ACTING = frozenset({"acquire_lease", "release_lease", "commit", "delete_service", "launch", "terminate", "drain"})
@@ -53,6 +55,7 @@ class Disturber:
     """Decides what happens around a call. `disturbances` counts what did; a pass that saw none may be judged strictly."""
 
     random: Random
+    scheduler: Scheduler
     strength: float
     pass_time: Callable[[float], None]
     run_pass: Callable[[], None]
@@ -61,6 +64,7 @@ class Disturber:
     is_on: bool = True
     depth: int = 0  # passes that are under way
     disturbances: int = 0
+    disturbed_at: float = -math.inf
     strikes: list[int] = field(default_factory=list)  # how many calls each of them is away
 
     @property
@@ -72,6 +76,11 @@ class Disturber:
     def is_deep(self) -> bool:
         """Whether there are as many passes under way as there may be."""
         return self.depth > _DEPTH
+
+    @property
+    def quiet_s(self) -> float:
+        """How long ago the last thing happened."""
+        return self.scheduler.time - self.disturbed_at
 
     def arm(self) -> None:
         """Something will happen around one of the next calls."""
@@ -98,7 +107,7 @@ class Disturber:
             (0.02 if is_long and moment == "before" else 0.005, self._overlap),
             (0.006, self._lose),
             (0.004, self._crash),
-            (0.001, self._owner),
+            (0.003, self._owner),
         ):
             if self.random.random() < odds * self.strength:
                 happen(f"{moment} {call}", call)
@@ -109,26 +118,28 @@ class Disturber:
 
     def _delay(self, where: str, call: str) -> None:
         seconds = self.random.choice((0.125, 1.0) if call in _SHORT_ONLY else (0.125, 1.0, 6.0, 40.0, 80.0))
-        self._disturb(f"{seconds:g} s pass {where}")
+        self.disturb(f"{seconds:g} s pass {where}")
         self.pass_time(seconds)
 
     def _overlap(self, where: str, _call: str) -> None:
-        self._disturb(f"another pass {where}")
+        self.disturb(f"another pass {where}")
         self.run_pass()
 
     def _lose(self, where: str, call: str) -> None:
         if call not in _NEVER_LOST:
-            self._disturb(f"no answer {where}")
+            self.disturb(f"no answer {where}")
             raise Unreachable(where)
 
     def _crash(self, where: str, _call: str) -> None:
-        self._disturb(f"CRASH {where}")
+        self.disturb(f"CRASH {where}")
         raise Crash(where)
 
     def _owner(self, where: str, _call: str) -> None:
-        self._disturb(f"the owner comes {where}")
+        self.disturb(f"the owner comes {where}")
         self.owner_acts()
 
-    def _disturb(self, text: str) -> None:
+    def disturb(self, text: str) -> None:
+        """Something has happened that a plane may need a while to get over."""
         self.disturbances += 1
+        self.disturbed_at = self.scheduler.time
         self.note(text)

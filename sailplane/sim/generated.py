@@ -54,7 +54,7 @@ def market(seed: int, days: float = 14.0) -> Market:
         for region in sorted({place.region for place in _PLACES})
     }
     return Market(
-        name="generated",
+        name=f"generated-{seed}",
         instance_type="gpu-1x",
         accelerator="L4",
         accelerator_count=1,

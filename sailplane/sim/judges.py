@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chalicelib.model import Lease, Reason, Replica, ReplicaStatus, ServiceSpec, State
+from chalicelib.model import Lease, Reason, Replica, ReplicaStatus, ServiceSpec, ServiceStatus, State
 from chalicelib.ports import Commit
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 UNKNOWN_MAX_S = 600.0
 # What is left after `down`: a drain, a removal that nobody heard, a lease of somebody dead.
 SHUT_DOWN_MAX_S = 900.0
-# A table naming a machine that is gone: a probe's interval in fair weather; in a storm a lease may be held by a dead pass.
+# In this time a plane gets over a disturbance: a dead pass's lease lasts 60 s, another pass may have been held up for 80.
+QUIET_S = 150.0
+# A table naming a machine that is gone: a probe's interval when it is quiet.
 STALE_TABLE_S = 15.0
 STALE_TABLE_IN_A_STORM_S = 300.0
 # Nobody ready though somebody is wanted and could be had. The launches' back-off ends at 600 s, a start that fails takes as long
@@ -38,8 +40,8 @@ SETTLED_WITHIN_S = 1500.0
 NOTICE_TAKEN_S = 20.0
 # A version whose engine ends at once: a first round, one after 10 s, one after 30 s; a crash may lose a failure's count.
 BROKEN_LAUNCHES_PER_MINUTE = 6
-# A launch without an answer is asked for again by the next pass; a dead one's lease lasts 60 s, a pass may wait for as long.
-PENDING_MAX_S = 200.0
+# A launch without an answer is asked for again by the next pass, a second later.
+PENDING_MAX_S = 5.0
 _FAULTS = (Reason.UNHEALTHY, Reason.ENGINE_EXITED, Reason.INITIAL_DELAY_EXCEEDED, Reason.PREEMPTED, Reason.LOST)
 
 
@@ -104,18 +106,22 @@ class Judges:
             self.world.at(since + within_s, partial(self._still, key, since, f"{text} for {within_s:g} s"))
 
     def _still(self, key: tuple[str, str], since: float, text: str) -> None:
-        if self._bad_since.get(key) == since:
+        if self._bad_since.get(key) == since and (self._is_quiet or "quiet" not in key[0]):
             self.verdict(text)
+
+    @property
+    def _is_quiet(self) -> bool:
+        return self.world.disturber.quiet_s > QUIET_S
 
     def _judge_table(self, routed: dict[str, str]) -> None:
         """A client must not be sent to a machine that is gone, whoever has its address now."""
         alive = {machine.replica.id: machine.url for machine in self.world.machines if machine.is_alive}
-        within_s = STALE_TABLE_S if self.is_calm else STALE_TABLE_IN_A_STORM_S
         for replica_id, url in routed.items():
-            text = f"routers are given {replica_id} at {url}, which is gone,"
-            self._must_end("dead", replica_id, within_s, text, bad=alive.get(replica_id) != url)
+            text, bad = f"routers are given {replica_id} at {url}, which is gone,", alive.get(replica_id) != url
+            self._must_end("dead", replica_id, STALE_TABLE_IN_A_STORM_S, text, bad=bad)
+            self._must_end("dead, it being quiet", replica_id, STALE_TABLE_S, text, bad=bad)
         for what, replica_id in [*self._bad_since]:
-            if what == "dead" and replica_id not in routed:
+            if what.startswith("dead") and replica_id not in routed:
                 del self._bad_since[what, replica_id]
 
     def _judge_number(self, state: State | None) -> None:
@@ -139,7 +145,7 @@ class Judges:
     def _judge_readiness(self, state: State | None) -> None:
         wanted = state is not None and not state.service.deleting and state.service.spec.scaling.min_replicas > 0
         works = state is not None and state.service.spec.fingerprint not in self.world.scenario.broken
-        bad = wanted and works and not self.world.ready() and self.is_calm
+        bad = wanted and works and not self.world.ready() and (self.is_calm or not self.world.scenario.faults.is_storm)
         self._watch_readiness(bad=bad)
 
     def _watch_readiness(self, *, bad: bool) -> None:
@@ -204,7 +210,7 @@ class Judges:
         is_at_fault = record is not None and record.reason in _FAULTS
         if is_at_fault and record and record.instance_id and not machine.is_hurt:
             self.verdict(f"{replica_id} was well and removed as {record.reason}")
-        if record and record.status is not ReplicaStatus.TERMINATED and not is_at_fault:
+        if not is_at_fault:
             self._judge_drain(machine)
 
     def _judge_drain(self, machine: Machine) -> None:
@@ -255,6 +261,10 @@ class Judges:
         routed = sorted(route.id for route in world.table.routes) if world.table else []
         if ready != routed:
             self.verdict(f"the table is {routed}, and ready are {ready}")
+        for replica in state.replicas:
+            waits_s = world.scheduler.time - replica.status_since
+            if replica.status is ReplicaStatus.PENDING and waits_s > PENDING_MAX_S and self._is_quiet:
+                self.verdict(f"{replica.id} has not been asked for in {waits_s:.0f} s")
         machines = {machine.replica.id: machine for machine in world.machines}
         for replica_id in routed:
             machine = machines.get(replica_id)
@@ -264,14 +274,12 @@ class Judges:
                 self.verdict(f"{replica_id} is routed, and its agent says that it will be taken")
 
     def on_told(self, machine: Machine) -> None:
-        """The plane has been told that this machine will be taken, by an event; nobody has disturbed it meanwhile."""
-        disturbances = self.world.disturber.disturbances
-        self.world.at(self.world.t + NOTICE_TAKEN_S, partial(self._judge_notice, machine, disturbances))
+        """The plane has been told that this machine will be taken, by an event."""
+        self.world.at(self.world.t + NOTICE_TAKEN_S, partial(self._judge_notice, machine))
 
-    def _judge_notice(self, machine: Machine, disturbances: int) -> None:
-        world = self.world
-        routed = {route.id for route in world.table.routes} if world.table else set()
-        if world.disturber.disturbances == disturbances and self.is_calm and machine.replica.id in routed:
+    def _judge_notice(self, machine: Machine) -> None:
+        routed = {route.id for route in self.world.table.routes} if self.world.table else set()
+        if self._is_quiet and machine.replica.id in routed:
             self.verdict(f"{machine.replica.id} is routed {NOTICE_TAKEN_S:g} s after the cloud's notice")
 
     # --- writes
@@ -336,6 +344,9 @@ class Judges:
             return f"{wanted} wanted, ready are {ready}, {[f'{one.id} {one.status}' for one in state.replicas]}"
         if len(state.replicas) != wanted or len(self._alive()) != wanted:
             return f"{wanted} wanted, {len(state.replicas)} recorded, {len(self._alive())} billed"
+        told = self.world.table.status if self.world.table else None
+        if told is not (ServiceStatus.READY if wanted else ServiceStatus.IDLE):
+            return f"{wanted} wanted and ready, and routers are told {told}"
         return ""
 
 
@@ -361,7 +372,8 @@ def _named(machine: Machine) -> str:
 def _limit(spec: ServiceSpec) -> int:
     scaling, spot = spec.scaling, spec.spot
     fallback = scaling.max_replicas if spot.dynamic_ondemand_fallback else spot.base_ondemand_fallback_replicas
-    return scaling.max_replicas + spec.max_surge + spot.num_overprovision + fallback
+    extra = max(spot.num_overprovision, 3 if spot.placer == "risk_aware" else 0)  # docs/spot.md: up to three
+    return scaling.max_replicas + spec.max_surge + extra + fallback
 
 
 def _room_s(capacity: tuple[int, ...], step_s: float, since: float, now: float) -> float:

@@ -18,7 +18,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,13 @@ class _Trace:
     capacity: tuple[int, ...]
     spot: tuple[float, ...] | None
     on_demand: float | None
+    first_step: int = 0  # of the data set that the trace is cut from; all zones of one count alike
 
 
 def load(path: Path, prices: Prices, missing: Missing = Missing()) -> Loaded:
     """The market at `path`, a directory or a file.
 
-    A market lasts as long as its shortest trace: nothing is made up for a zone that is no longer known.
+    A market lasts while all its traces do: nothing is made up for a zone that is not known yet, or no longer.
 
     Raises:
         Invalid: there is no trace, or one is malformed; names file, line or field, and what to do.
@@ -78,6 +79,7 @@ def load(path: Path, prices: Prices, missing: Missing = Missing()) -> Loaded:
     first = traces[0]
     for other in traces[1:]:
         _agree(first, other)
+    traces = _from_one_instant(traces)
     on_demand, of_on_demand = _on_demand(traces, prices, missing)
     spot = [_spot(trace, prices, missing) for trace in traces]
     duration_s = min(len(trace.capacity) * trace.step_s for trace in traces)
@@ -167,7 +169,15 @@ def _json(file: Path, missing: Missing) -> _Trace:
         capacity=capacity,
         spot=spot,
         on_demand=on_demand,
+        first_step=int(_at_least_0(file, about, "first_tick")),
     )
+
+
+def _at_least_0(file: Path, about: Mapping[str, Any], key: str) -> float:
+    value = about.get(key, 0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise Invalid(f"{file}: metadata.{key} is {value!r}; a number of at least 0 is wanted, or none at all.")
+    return value
 
 
 def _said(file: Path, about: Mapping[str, Any], key: str, otherwise: str, flag: str) -> str:
@@ -270,6 +280,19 @@ def _agree(first: _Trace, other: _Trace) -> None:
                 f"{other.path}: {what} {theirs!r}, but {first.path.name} has {mine!r}. "
                 "A market is one type of machine: put the traces of each type in a directory of its own."
             )
+
+
+def _from_one_instant(traces: Sequence[_Trace]) -> list[_Trace]:
+    """Without what lies before the latest beginning, so that what happened at one time stays at one time."""
+    start_s = max(trace.first_step * trace.step_s for trace in traces)
+    cut = []
+    for trace in traces:
+        steps = round(start_s / trace.step_s) - trace.first_step
+        if steps >= len(trace.capacity):
+            raise Invalid(f"{trace.path}: ends before another zone's trace begins. Put it into a directory of its own.")
+        spot = trace.spot[steps:] if trace.spot else None
+        cut.append(replace(trace, capacity=trace.capacity[steps:], spot=spot))
+    return cut
 
 
 def _on_demand(traces: Sequence[_Trace], prices: Prices, missing: Missing) -> tuple[float, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from chalicelib.model import Requirement, ResourceRequest, ServiceSpec, SpotSpec
+from chalicelib.model import RISK_AWARE, SPOTHEDGE, Requirement, ResourceRequest, ServiceSpec, SpotSpec
 from sailplane.sim.market import Market
 
 # Spot replicas beyond the target where the service's file says nothing. With fewer the policies that fall back cannot
@@ -45,12 +45,12 @@ def _round_robin_fallback(spec: ServiceSpec) -> ServiceSpec:
 
 
 def _spothedge(spec: ServiceSpec) -> ServiceSpec:
-    return _spot(spec, SpotSpec(_extra(spec), dynamic_ondemand_fallback=True, placer="dynamic_fallback"))
+    return _spot(spec, SpotSpec(_extra(spec), dynamic_ondemand_fallback=True, placer=SPOTHEDGE))
 
 
 def _sailplane(spec: ServiceSpec) -> ServiceSpec:
     """It decides by itself how many extra replicas are worth their price."""
-    return _spot(spec, SpotSpec(dynamic_ondemand_fallback=True, placer="risk_aware"))
+    return _spot(spec, SpotSpec(dynamic_ondemand_fallback=True, placer=RISK_AWARE))
 
 
 def _as_written(spec: ServiceSpec) -> ServiceSpec:

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
+from chalicelib.errors import SailplaneError
 from chalicelib.model import (
     CapacityType,
     EnginePhase,
@@ -35,11 +36,11 @@ T = TypeVar("T")
 
 
 def inline(_lane: str, work: Callable[[], T]) -> Future[T]:
-    """`ports.Spawn` without threads: done before it returns, so that all happens in one order. What kills, kills the caller."""
+    """`ports.Spawn` without threads: done before it returns, so that all happens in one order. A crash, or a bug, goes to the caller."""
     done: Future[T] = Future()
     try:
         done.set_result(work())
-    except Exception as error:  # noqa: BLE001 whatever it is, it is the future's to raise
+    except SailplaneError as error:
         done.set_exception(error)
     return done
 

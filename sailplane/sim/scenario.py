@@ -38,6 +38,11 @@ class Faults:
     unannounced_share: float = 0.0  # of preemptions: no notice is given, or it is lost
     until_s: float = math.inf
 
+    @property
+    def is_storm(self) -> bool:
+        """Whether something goes wrong every few seconds, so that nothing can be said of how soon all is well again."""
+        return self.strikes_per_hour > 10
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:

@@ -172,7 +172,7 @@ class Owner:
                 simulation.update(self._draw_spec())
             case "drain" if active:
                 simulation.drain(self.draw.choice(active))
-            case "delete" if not state.service.deleting and simulation.scenario.faults.owner_acts_per_hour > 1:
+            case "delete" if not state.service.deleting and simulation.scenario.faults.is_storm:
                 simulation.delete()
 
     def say_last_word(self) -> None:
@@ -213,10 +213,9 @@ class Clients:
     def begin(self, simulation: Simulation) -> None:
         self._reported_until = simulation.scheduler.time
         scaling = simulation.scenario.spec.scaling
-        is_storm = self.faults.owner_acts_per_hour > 1
-        if scaling.target_qps_per_replica is not None or is_storm:
+        if scaling.target_qps_per_replica is not None or self.faults.is_storm:
             simulation.scheduler.after(5, partial(self._report, simulation))
-        if is_storm:
+        if self.faults.is_storm:
             simulation.scheduler.after(3, partial(self._come_and_go, simulation))
 
     def on_table(self, table: RouteTable | None, now: float) -> None:

@@ -113,7 +113,7 @@ class Weather:
     def _outage(self, cloud: Cloud) -> None:
         kind = self.random.choice(("down", "refuses", "loses answers"))
         seconds = self.random.choice((2.0, 20.0, 60.0))
-        self.note(f"{cloud.name} {kind} for {seconds:g} s")
+        self.disturber.disturb(f"{cloud.name} {kind} for {seconds:g} s")
         match kind:
             case "down":
                 cloud.is_down = True
@@ -125,5 +125,6 @@ class Weather:
         self.scheduler.after(seconds, partial(self._restore, cloud))
 
     def _restore(self, cloud: Cloud) -> None:
+        self.disturber.disturb(f"{cloud.name} is well")
         cloud.is_down, cloud.refusal, cloud.answers_to_lose = False, None, 0
         cloud.on_change()

@@ -107,6 +107,7 @@ class Simulation:
         self.prices = MarketPrices(scenario.market, self.scheduler, START)
         self.disturber = Disturber(
             self._random("disturber"),
+            self.scheduler,
             scenario.faults.disturbance,
             self._pass_time,
             self._run_another,
@@ -230,7 +231,10 @@ class Simulation:
             number, now = state.service.spec_version + 1, self.scheduler.time
             changed = lifecycle.with_spec(state.service, spec, number, now)
             self.judges.on_update(state)
-            self.store.add_version(changed, SpecVersion(SERVICE, number, spec, "", now))
+            try:
+                self.store.add_version(changed, SpecVersion(SERVICE, number, spec, "", now))
+            except Conflict as error:  # between reading and writing nothing can have happened
+                self.judges.verdict(f"the owner's new version is refused: {error}")
             self._acted(f"updates it: {spec.fingerprint} {spec.scaling}")
 
     def delete(self) -> None:

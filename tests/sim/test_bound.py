@@ -75,7 +75,7 @@ def markets(draw: st.DrawFn) -> Market:
     return market(capacity, prices)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(markets(), st.integers(1, 2), st.sampled_from([0.0, 900.0, 3600.0, 5400.0]))
 def test_the_bound_is_the_cheapest_of_all_plans(small: Market, target: int, cold_start_s: float) -> None:
     """Whole machines can always reach it: the relaxation to divisible ones gives nothing away."""

@@ -98,7 +98,7 @@ def test_a_request_on_a_machine_that_dies_is_sent_again_elsewhere() -> None:
     """The zone's capacity falls from two to one at 3,600 s: what the lost machine had is answered by the other."""
     two = replace(SPEC, scaling=ScalingSpec(min_replicas=2, max_replicas=2), drain_timeout_s=600.0)
     long = [Request(3550.0 + index, 0, 900) for index in range(4)]
-    edge = simulate(long, spot=True, until_s=2 * HOUR, capacity=(2, 1), spec=two)
+    edge = simulate(long, spot=True, until_s=HOUR + 900, capacity=(2, 1), spec=two)
     assert sorted(edge.fates.attempts) == [1, 1, 2, 2]
     assert not any(map(math.isinf, edge.fates.latency_s))
 
@@ -113,6 +113,16 @@ def test_the_fates_are_the_seed_s() -> None:
     )
     assert first == again
     assert first.fates != other.fates
+
+
+def test_what_is_answered_before_the_end_has_a_fate() -> None:
+    """A request of the last seconds too, though nobody asks about it any more; one that is still being answered has none."""
+    place = generated.market(2, 0.5)
+    traffic = Traffic("t", (Request(3594.0, 1, 1), Request(3594.0, 1, 1000)))
+    spec = policies.POLICIES["on_demand"][1](policies.on(place, SPEC))
+    outcome = compare.run(Scenario(spec, place, traffic, 1), HOUR)
+    assert outcome.fates is not None
+    assert list(outcome.fates.attempts) == [1]
 
 
 def test_routers_report_what_they_were_asked() -> None:

@@ -63,6 +63,19 @@ def test_a_directory_of_zones_is_a_market(tmp_path: Path) -> None:
     assert note.startswith("us-west-2c: ")
 
 
+def test_zones_that_begin_later_are_put_beside_what_happened_at_that_time(tmp_path: Path) -> None:
+    """`first_tick` counts steps from one instant for all zones: what lies before the latest of them is left out."""
+    late = trace(metadata={"zone": "us-west-2c", "first_tick": 2}, data=[1, 0], prices=[0.9, 0.8])
+    east, west = market_files.load(
+        written(tmp_path, trace(data=[5, 6, 7, 8], prices=[1, 2, 3, 4]), late), none
+    ).market.zones
+    assert (east.capacity, east.spot_usd_per_hour) == ((7, 8), (3, 4))
+    assert (west.capacity, west.spot_usd_per_hour) == ((1, 0), (0.9, 0.8))
+    apart = trace(metadata={"first_tick": 3})
+    with pytest.raises(Invalid, match="ends before another"):
+        market_files.load(written(tmp_path, trace(), apart), none)
+
+
 @pytest.mark.parametrize(
     ("listed", "usd"),
     [
@@ -125,6 +138,7 @@ def test_counts_that_go_back_in_time_overrule_those_before(tmp_path: Path) -> No
         (trace(prices=[1.5]), "1 prices for 3 steps"),
         (trace(metadata={"gap_seconds": 0}), "gap_seconds is 0"),
         (trace(metadata={"ondemand_usd": -1}), "ondemand_usd is -1"),
+        (trace(metadata={"first_tick": -1}), "first_tick is -1"),
         (trace(metadata={"cloud": None}), "metadata.cloud is missing.*--machine"),
         (trace(metadata={"ondemand_usd": None}), "no on-demand price.*--on-demand-usd"),
         (trace(prices=None), "no spot price.*--spot-usd"),

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from chalicelib import spec
 from chalicelib.errors import SpecError
-from chalicelib.model import BudgetSpec, Metric, ProbeSpec, Requirement, ScalingSpec, ScheduledBounds, ServiceSpec
+from chalicelib.model import (
+    BudgetSpec,
+    Metric,
+    ProbeSpec,
+    Requirement,
+    ScalingSpec,
+    ScheduledBounds,
+    ServiceSpec,
+    SpotSpec,
+)
 
 EVERYTHING = Path(__file__).with_name("corpus") / "everything.yaml"
 
@@ -62,6 +71,18 @@ def test_every_field_of_the_core_is_filled() -> None:
             ScheduledBounds("0 8 * * MON-FRI", "Europe/Zurich", 2, 6),
             ScheduledBounds("*/15 20-23 1,15 jan 0", max_replicas=2),
         ),
+    )
+    assert full.spec.spot == SpotSpec(
+        num_overprovision=1,
+        dynamic_ondemand_fallback=True,
+        base_ondemand_fallback_replicas=1,
+        placer="dynamic_fallback",
+        max_spot_price_ratio=0.8,
+        spread=True,
+        zone_memory_s=3600.0,
+        replace_on_rebalance=True,
+        availability_target=0.995,
+        zone_backoff=True,
     )
     assert (full.spec.routing.mode, full.spec.routing.wait_for_replica_s) == ("resolve", 20)
     assert full.spec.budget == BudgetSpec(20, 5000, shut_down=True)

@@ -6,11 +6,14 @@ import secrets
 from typing import Any
 
 from chalicelib.model import (
+    SPOTHEDGE,
     CapacityType,
     EngineSpec,
     Event,
     Location,
+    Mix,
     Offer,
+    Plan,
     ProbeSpec,
     Reason,
     Replica,
@@ -26,7 +29,9 @@ from chalicelib.model import (
     ServiceSpec,
     ServiceStatus,
     SpecVersion,
+    SpotSpec,
     Unavailable,
+    ZoneMemory,
 )
 
 NOW = 1_900_000_000.0  # ahead of every server's clock, so that none removes by TTL what a test wants to see filtered
@@ -37,6 +42,7 @@ SPEC = ServiceSpec(
     routing=RoutingSpec(),
     resources=ResourceRequest(((Requirement(accelerators=(("L4", 1), ("A100-80GB", 2)), use_spot=True),),)),
     engine=EngineSpec(port=8080, run="python server.py", envs=(("LANG", "ελληνικά"),)),
+    spot=SpotSpec(num_overprovision=1, placer=SPOTHEDGE, max_spot_price_ratio=0.8),
     fingerprint="f1",
 )
 OFFER = Offer(Location("local", "here", "a"), "small", 1.0, 2.0, CapacityType.SPOT, 0.1)
@@ -50,7 +56,14 @@ class RandomIds:
 
 
 def service(name: str = "hello", **fields: Any) -> Service:
-    base: dict[str, Any] = {"uid": "k3f9", "spec_version": 1, "scaler": ScalerState(1), "created_at": NOW}
+    base: dict[str, Any] = {
+        "uid": "k3f9",
+        "spec_version": 1,
+        "scaler": ScalerState(1),
+        "created_at": NOW,
+        "plan": Plan(1, Mix(2, 1), (OFFER.location,)),
+        "zones": (ZoneMemory(OFFER.location, NOW, Reason.PREEMPTED, losses=1.5, lost_at=NOW),),
+    }
     return Service(name, spec=SPEC, updated_at=NOW, **(base | fields))
 
 

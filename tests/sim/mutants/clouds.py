@@ -20,7 +20,7 @@ def drops_the_token(runtime: Runtime) -> Runtime:
     class Provider(Instead):
         calls = count()
 
-        def launch(self, request: LaunchRequest) -> Instance:
+        def launch(self, request: LaunchRequest) -> Any:
             return self.port.cloud.run_machine(f"{request.replica.id} {next(self.calls)}", request)
 
     return with_providers(Provider)(runtime)
@@ -30,7 +30,7 @@ def retries_with_a_new_token(runtime: Runtime) -> Runtime:
     """An answer that is lost is asked for again, as if nothing had been started."""
 
     class Provider(Instead):
-        def launch(self, request: LaunchRequest) -> Instance:
+        def launch(self, request: LaunchRequest) -> Any:
             try:
                 return self.port.launch(request)
             except Unreachable:
@@ -43,7 +43,7 @@ def launches_under_another_name(runtime: Runtime) -> Runtime:
     """The retry after a lost answer is a new replica to the cloud."""
 
     class Provider(Instead):
-        def launch(self, request: LaunchRequest) -> Instance:
+        def launch(self, request: LaunchRequest) -> Any:
             try:
                 return self.port.launch(request)
             except Unreachable:
@@ -57,7 +57,7 @@ def buys_on_demand_what_was_booked_as_spot(runtime: Runtime) -> Runtime:
     """A refusal is not reported but worked around."""
 
     class Provider(Instead):
-        def launch(self, request: LaunchRequest) -> Instance:
+        def launch(self, request: LaunchRequest) -> Any:
             try:
                 return self.port.launch(request)
             except NoCapacity:
@@ -128,7 +128,7 @@ def takes_silence_for_nothing(runtime: Runtime) -> Runtime:
     """A cloud that does not answer has no machines."""
 
     class Provider(Instead):
-        def list_instances(self) -> tuple[Instance, ...]:
+        def list_instances(self) -> Any:
             try:
                 return self.port.list_instances()
             except Unreachable:
@@ -154,28 +154,25 @@ def lists_after_state_without_grace(runtime: Runtime) -> Runtime:
     """Clouds answer when their answer is needed, state is the one read before; and who has no record goes at once."""
 
     class Late(Future[Any]):
+        """Begins when it is asked for its result."""
+
         def __init__(self, work: Any) -> None:
             super().__init__()
             self.work = work
 
-        def result(self, timeout: float | None = None) -> Any:
-            del timeout
-            return self.work()
-
-        def exception(self, timeout: float | None = None) -> BaseException | None:
-            del timeout
-            try:
-                self.work()
-            except Unreachable as error:
-                return error
-            return None
+        def done(self) -> bool:
+            if self.work is not None:
+                work, self.work = self.work, None
+                try:
+                    self.set_result(work())
+                except Unreachable as error:
+                    self.set_exception(error)
+            return True
 
     def spawn(lane: str, work: Any) -> Future[Any]:
         if lane not in runtime.providers or getattr(work, "func", None) is None or work.func.__name__ != "_list":
             return runtime.spawn(lane, work)
-        late = Late(work)
-        late.set_result(())
-        return late
+        return Late(work)
 
     class Store(Instead):
         def __init__(self, port: Any) -> None:
@@ -183,7 +180,7 @@ def lists_after_state_without_grace(runtime: Runtime) -> Runtime:
             self.first: State | None = None
             self.is_leased = False
 
-        def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
+        def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Any:
             self.is_leased = True
             return self.port.acquire_lease(name, owner, ttl_s, now)
 

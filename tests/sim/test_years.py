@@ -1,0 +1,26 @@
+"""A year of simulated service, spread over many drawn worlds: whatever happens, the judges have nothing to say.
+
+They are named in `sailplane.sim.judges`. `make sim YEARS=N` runs as many more as you like.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from sailplane.sim import storms
+from sailplane.sim.__main__ import seeds
+
+YEARS = 1.0
+
+
+@pytest.mark.parametrize("seed", seeds(YEARS))
+def test_nothing_is_lost_doubled_or_leaked(seed: int) -> None:
+    """Whatever happened: what is wanted comes to be, stays as it is, and goes when it is told to; see the judges."""
+    history, simulation = storms.run(seed)
+    story = "\n".join([*simulation.diary, *history.violations, f"again: {storms.replay(seed)}"])
+    assert not history.violations, story
+
+
+def test_it_is_a_year() -> None:
+    """All of these worlds together."""
+    assert sum(storms.duration_s(seed) for seed in seeds(YEARS)) >= YEARS * 365 * 86_400
