@@ -17,7 +17,7 @@ from chalicelib.model import (
     RouterLoad,
     State,
 )
-from chalicelib.optimizer import is_fallback, matching
+from chalicelib.optimizer import is_fallback, matching, on_demand
 from chalicelib.scaler.capacity import best_first, capacity
 from chalicelib.scaler.trend import cold_start_s, expected_qps
 
@@ -97,7 +97,8 @@ def _capacities(state: State) -> tuple[float, ...]:
     replaced: list[Replica] = []
     for replica in live:
         if replica.fingerprint != spec.fingerprint:
-            if not matching(spec.resources, replica.offer):
+            resources = on_demand(spec.resources) if is_fallback(spec, replica) else spec.resources
+            if not matching(resources, replica.offer):
                 continue
             group = replaced
         elif is_fallback(spec, replica):

@@ -131,6 +131,8 @@ def test_a_roll_out_buys_no_more_machines_than_it_replaces() -> None:
     for replicas in (old, [*old, new[0]], [old[0], new[1]], [old[0], *new], new):
         load = seen(subject, NOW, routers=[router(steady(8, NOW), NOW)], loads=[(one, None) for one in replicas])
         assert decide(subject, load, NOW).state.target == 2
+    always = asking_for(subject, "L4", "A100-80GB", use_spot=True, base_ondemand_fallback_replicas=2)
+    assert seen(always, NOW, loads=[(one, None) for one in old]).capacities == (4.0, 4.0)
 
 
 def test_who_goes_when_another_is_ready_is_counted_last() -> None:
