@@ -80,7 +80,7 @@ class Driver:
 
     def _plan(self, at: float) -> None:
         self._planned_at = at
-        self.scheduler.at(at, partial(self._turn, at))
+        self.scheduler.at(at, partial(self._turn, at), last=True)
 
     def _turn(self, planned_at: float) -> None:
         if planned_at != self._planned_at:
