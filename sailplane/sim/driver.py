@@ -9,7 +9,9 @@ from functools import partial
 
 from chalicelib import passes
 from chalicelib.errors import Conflict, Unreachable
-from chalicelib.model import InterruptionNotice, ServiceSpec
+from chalicelib.model import InterruptionNotice, Service, ServiceSpec
+from chalicelib.optimizer import zones
+from chalicelib.optimizer.fleet import PLANNED_EVERY_S
 from chalicelib.ports import Runtime
 from chalicelib.store.documents import HISTORY_KEPT_S, LOAD_HEARTBEAT_S, LOAD_KEPT_S, REFUSALS_KEPT_S
 from sailplane.sim.cloud import Cloud
@@ -44,7 +46,7 @@ class Driver:
     skips: bool
     until: float = math.inf
     changes: int = 0
-    _planned_at: float = math.inf
+    _plans: int = 0  # ever made; the last one holds
     _rest_s: float = FULL_EVERY_S
     _idle_since: int = -1  # the value of `changes` that the last pass found nothing to do about
     _idle_until: float = -math.inf
@@ -79,12 +81,14 @@ class Driver:
     # --- its turns
 
     def _plan(self, at: float) -> None:
-        self._planned_at = at
-        self.scheduler.at(at, partial(self._turn, at))
+        self._plans += 1
+        self.scheduler.at(at, partial(self._turn, self._plans))
 
-    def _turn(self, planned_at: float) -> None:
-        if planned_at != self._planned_at:
-            return  # another one was planned since
+    def _turn(self, plan: int) -> None:
+        if plan != self._plans:
+            # Another one was made since. Were it for the same instant, it would still be the one to go by: of what is due at
+            # one instant that comes first which was asked for first.
+            return
         now = self.scheduler.time
         if self.disturber.is_deep:
             self._plan(now + FULL_EVERY_S)
@@ -157,16 +161,24 @@ class Driver:
             return math.inf
         service = state.service
         instances = (instance for cloud in self.clouds.values() for instance in cloud.seen())
-        read = (service, *state.replicas, *state.load, *instances, *self.store.refusals(now))
+        read = (service, *state.replicas, *state.load, *instances, *self.store.refusals(now), *_held(service))
         waited_s = frozenset((service.scaler.up_s, service.scaler.down_s))
         known = self._horizon.after(now, read, self._durations_s(service.spec), waited_s)
-        return min(known, self.prices.next_change_at()) if self.prices.were_read else known
+        if not self.prices.were_read:
+            return known
+        return min(known, self.prices.next_change_at(), (now // PLANNED_EVERY_S + 1) * PLANNED_EVERY_S)
 
     def _durations_s(self, spec: ServiceSpec) -> frozenset[float]:
         if self._durations[0] is not spec:
             settings = (spec, self.runtime.settings.limits)
             self._durations = spec, frozenset((*_KEPT_S, *(one for one in figures(settings) if 0 < one < _LONGEST_S)))
         return self._durations[1]
+
+
+def _held(service: Service) -> tuple[object, ...]:
+    """Until when the service itself leaves zones alone, which its record does not say in so many instants."""
+    spot = service.spec.spot
+    return *zones.refusals(service.zones, spot), zones.paused_until(service.zones, spot)
 
 
 def _did_something(report: passes.Report) -> bool:
