@@ -192,13 +192,17 @@ class _Answer(BaseModel):
     detail: str = ""
     in_flight: Annotated[int, Field(ge=0)] = 0
     engine: _Engine
-    interruption_at: float | None = None
+    interruption_at: Annotated[float, Field(allow_inf_nan=False)] | None = None
     load: Any = None
 
 
+# More than any engine counts, bytes included, and sums of it over replicas stay far from what a float can hold.
+_Amount = Annotated[float, Field(ge=0, le=1e15)]
+
+
 class _Load(BaseModel):
-    stable: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    panic: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    stable: _Amount
+    panic: _Amount
 
 
 def _load_question(scaling: ScalingSpec) -> Mapping[str, Any]:

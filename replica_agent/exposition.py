@@ -21,8 +21,8 @@ def total(text: str, name: str) -> float | None:
     """
     rests = [line[len(name) :] for line in text.split("\n") if line.startswith(name)]
     values = [_value(rest) for rest in rests if rest[:1] in ("{", " ", "\t")]
-    amount = math.fsum(values) if values and all(map(math.isfinite, values)) else -1.0
-    return amount if amount >= 0 else None
+    amount = sum(values)
+    return amount if values and 0 <= amount < math.inf else None
 
 
 def _value(rest: str) -> float:

@@ -179,6 +179,7 @@ def test_a_service_that_follows_the_rate_of_requests_asks_for_no_load(agents: Ag
         {"stable": -1.0, "panic": 1.0},
         {"stable": 1.0, "panic": float("nan")},
         {"stable": float("inf"), "panic": 1.0},
+        {"stable": 1.7e308, "panic": 1.0},
         {"stable": None, "panic": 1.0},
     ],
 )
@@ -229,6 +230,7 @@ def test_another_machine_at_the_address_is_nobody(agents: Agents, prober: HttpPr
         (_raw(b"\xff\xfe"), "malformed"),
         (_json(_answer(ready="perhaps")), "malformed: ready"),
         (_json(_answer(in_flight=-1)), "malformed: in_flight"),
+        (_json(_answer(interruption_at=float("nan"))), "malformed: interruption_at"),
         (_json(_answer(engine={"phase": "DREAMING"})), "malformed: engine.phase"),
         (_json({"replica_id": "svc-ab12-0-1"}), "malformed: boot_nonce"),
         (_raw(b" " * (MAX_ANSWER_BYTES + 1)), "longer than 128 KB"),

@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chalicelib.catalog": {"chalicelib.catalog", "chalicelib.model"},
     "chalicelib.scaler": {
         "chalicelib.scaler",
+        "chalicelib.optimizer",  # who stands in for whom
         "chalicelib.model",
         "chalicelib.actions",
         "cronsim",  # pure: when did an expression fire last before an instant?

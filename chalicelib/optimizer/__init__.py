@@ -10,7 +10,7 @@ from __future__ import annotations
 from chalicelib.optimizer.constraints import matching
 from chalicelib.optimizer.fleet import crowding_usd, plan
 from chalicelib.optimizer.infeasible import Infeasible, explain
-from chalicelib.optimizer.mix import ceiling, is_fallback, largest_mix, largest_target, mix, on_demand
+from chalicelib.optimizer.mix import ceiling, is_fallback, largest_mix, mix, on_demand
 from chalicelib.optimizer.placement import NOTHING_LEFT, Request, decide, open_offers, spot_zones
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "explain",
     "is_fallback",
     "largest_mix",
-    "largest_target",
     "matching",
     "mix",
     "on_demand",

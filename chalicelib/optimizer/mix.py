@@ -31,7 +31,7 @@ def largest_mix(spec: ServiceSpec) -> Mix:
     spot = spec.spot
     if spot.placer == RISK_AWARE:
         spot = replace(spot, num_overprovision=max(fleet.MOST_EXTRA, spot.num_overprovision))
-    return mix(replace(spec, spot=spot), largest_target(spec), ready=0)
+    return mix(replace(spec, spot=spot), spec.scaling.most_replicas, ready=0)
 
 
 def ceiling(spec: ServiceSpec) -> int:
@@ -40,12 +40,6 @@ def ceiling(spec: ServiceSpec) -> int:
     Machines that the cloud is taking back are not among these.
     """
     return largest_mix(spec).total + spec.max_surge
-
-
-def largest_target(spec: ServiceSpec) -> int:
-    """The highest target that load, or the schedule, may lead to."""
-    bounds = [bound for entry in spec.scaling.schedule for bound in (entry.min_replicas, entry.max_replicas)]
-    return max(spec.scaling.max_replicas, *(bound or 0 for bound in bounds), 0)
 
 
 def is_spot(resources: ResourceRequest) -> bool:

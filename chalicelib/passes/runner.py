@@ -123,17 +123,13 @@ def _run(runtime: Runtime, name: str, asked: Mapping[str, Asked]) -> Report:
     execution: Execution | None = None
     ended = ""
     try:
-        for _, decide in PASSES:
-            current = execution.state if execution else state
-            decision = decide(runtime, current, observed, runtime.clock.now())
-            if not decision.actions:
-                continue
-            if execution is None:
-                execution = _under_lease(runtime, name)
-                decision = decide(runtime, execution.state, observed, runtime.clock.now())
-            execution.execute(decision)
-            if execution.finished:
-                break
+        if any(decide(runtime, state, observed, runtime.clock.now()).actions for _, decide in PASSES):
+            execution = _under_lease(runtime, name)
+            # From the first on: what made one of them act may be news to those before it.
+            for _, decide in PASSES:
+                execution.execute(decide(runtime, execution.state, observed, runtime.clock.now()))
+                if execution.finished:
+                    break
         if execution is not None:
             execution.finish()
     except (LeaseHeld, Conflict, Fenced) as moved_on:

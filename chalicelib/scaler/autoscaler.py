@@ -91,10 +91,16 @@ def _move(state: ScalerState, target: int, now: float, why: str) -> ScalingDecis
 
 def _figures(spec: ScalingSpec, load: LoadSample, needed: int, limits: Bounds) -> str:
     """`12.00 requests/s at 2.5 per replica want 5`, and what else played a part."""
+    asked = ", yet requests come in," if load.asked and not load.stable else ""
     known = "" if load.valid else " that are known"
-    ahead = "" if load.expected is None else f" ({load.expected:.2f} expected when a new replica would be ready)"
-    burst = f" ({load.panic:.2f} in the last {spec.panic_window_s:g} s)" if spec.panic_window_s else ""
+    ahead = "" if load.expected is None else f" ({_shown(load.expected)} expected when a new replica would be ready)"
+    burst = f" ({_shown(load.panic)} in the last {spec.panic_window_s:g} s)" if spec.panic_window_s else ""
     by_accelerator = ", ".join(f"{target:g} on {name}" for name, target in spec.target_qps_by_accelerator)
     at = by_accelerator or f"{spec.target:g} per replica"
     within = "" if limits.clamp(needed) == needed else f", within {limits}"
-    return f"{load.stable:.2f} {spec.unit}{known}{burst}{ahead} at {at} want {needed}{within}"
+    return f"{_shown(load.stable)} {spec.unit}{known}{burst}{ahead}{asked} at {at} want {needed}{within}"
+
+
+def _shown(load: float) -> str:
+    """Two digits behind the point, and never 0.00 for what is a load."""
+    return f"{load:.2f}" if load >= 0.01 or not load else f"{load:.1g}"

@@ -17,6 +17,8 @@ _WORTH = (
 )
 # Sums of targets such as 0.1 miss the load that they just cover by some 1e-16 of it.
 _ROUNDING = 1e-9
+# No service may have more (spec.values.Count), and a quotient that is infinite has no ceiling.
+_MOST = 10_000
 
 
 def capacity(spec: ScalingSpec, offer: Offer) -> float:
@@ -56,10 +58,14 @@ def replicas_for(total: float, spec: ScalingSpec, capacities: Sequence[float]) -
     if spec.target is None:
         return 0
     if not spec.target_qps_by_accelerator:
-        return math.ceil(total / spec.target)
+        return _new_ones(total, spec.target)
     carried, needed = 0.0, total * (1 - _ROUNDING)
     for count, able in enumerate(capacities):
         if carried >= needed:
             return count
         carried += able
-    return len(capacities) + math.ceil(max(0.0, needed - carried) / spec.target)
+    return len(capacities) + _new_ones(max(0.0, needed - carried), spec.target)
+
+
+def _new_ones(total: float, target: float) -> int:
+    return math.ceil(min(total / target, _MOST))

@@ -15,9 +15,9 @@ from chalicelib.model import (
     ReplicaLoad,
     ReplicaStatus,
     RouterLoad,
-    ScalingSpec,
     State,
 )
+from chalicelib.optimizer import is_fallback, matching, on_demand
 from chalicelib.scaler.capacity import best_first, capacity
 from chalicelib.scaler.trend import cold_start_s, expected_qps
 
@@ -83,7 +83,27 @@ def _expected(state: State, heard: Sequence[RouterLoad], now: float) -> float | 
 
 
 def _capacities(state: State) -> tuple[float, ...]:
-    """Of the live replicas of the current version: the others go, whatever they can take."""
-    spec: ScalingSpec = state.service.spec.scaling
-    live = [one for one in state.replicas if one.status.is_active and one.fingerprint == state.service.spec.fingerprint]
-    return tuple(capacity(spec, replica.offer) for replica in best_first(spec, live))
+    """Of the live replicas, in the order in which they stay.
+
+    First the base that is always on demand, last those that go when another is ready in their place, as long as that one may
+    be such a machine: what stands in for a spot replica, what is at risk, and the old version in a roll-out. Without these
+    a roll-out, or a market that takes all spot machines back, would look as if everything had to be bought anew at the
+    lowest target.
+    """
+    spec = state.service.spec
+    live = best_first(spec.scaling, [replica for replica in state.replicas if replica.status.is_active])
+    base: list[Replica] = []
+    own: list[Replica] = []
+    replaced: list[Replica] = []
+    for replica in live:
+        if replica.fingerprint != spec.fingerprint:
+            resources = on_demand(spec.resources) if is_fallback(spec, replica) else spec.resources
+            if not matching(resources, replica.offer):
+                continue
+            group = replaced
+        elif is_fallback(spec, replica):
+            group = base if len(base) < spec.spot.base_ondemand_fallback_replicas else replaced
+        else:
+            group = replaced if replica.is_at_risk else own
+        group.append(replica)
+    return tuple(capacity(spec.scaling, replica.offer) for replica in [*base, *own, *replaced])

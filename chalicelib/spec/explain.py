@@ -42,8 +42,10 @@ _REASONS = {
     "greater_than_equal": "must be {ge:g} or more, not {given}",
     "greater_than": "must be more than {gt:g}, not {given}",
     "less_than_equal": "must be {le:g} or less, not {given}",
+    "less_than": "must be less than {lt:g}, not {given}",
     "finite_number": "must be a finite number",
     "too_short": "must not be empty",
+    "too_long": "must have at most {max_length} entries",
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "is not of the right form: {given}",
 }

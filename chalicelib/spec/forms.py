@@ -25,7 +25,7 @@ CLOUDS = (
 _UNITS_GIB = {"K": 2.0**-20, "M": 2.0**-10, "": 1.0, "G": 1.0, "T": 2.0**10, "P": 2.0**20}
 _AMOUNT = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,6})?)\s*(?:(?P<unit>[KMGTP])B?)?(?P<plus>\+?)", re.IGNORECASE)
 _BY_MEMORY = re.compile(r"(?P<memory>\d{1,6}(?:\.\d{1,3})?[MGT]B\+?)(?::(?P<count>\d{1,4}))?", re.IGNORECASE)
-_BY_NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9 ._-]*)(?::(?P<count>\d{1,4}))?")
+_BY_NAME = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9 ._-]*)(?::(?P<count>0|[1-9]\d{0,3}))?")
 _PORTS = re.compile(r"([1-9]\d{0,4})(?:-([1-9]\d{0,4}))?")
 
 # The smallest holds a system; the largest is what the largest disk of AWS (io2) and GCP has. A cloud may refuse less.
@@ -193,7 +193,8 @@ def timezone(name: str) -> str:
     """Check the name of a timezone, as the IANA database has it."""
     try:
         ZoneInfo(name)
-    except (ZoneInfoNotFoundError, OSError) as error:  # a directory of the database is no file that could be read
+    # A directory of the database cannot be read, and some of its files are no timezones.
+    except (ZoneInfoNotFoundError, OSError, ValueError) as error:
         raise ValueError(f"is no timezone that is known: {name!r}; write e.g. UTC or Europe/Zurich") from error
     return name
 

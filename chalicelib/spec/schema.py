@@ -30,6 +30,7 @@ from chalicelib.spec.values import (
     Infra,
     LabelKey,
     LabelValue,
+    MetricName,
     NonEmpty,
     Positive,
     PositiveSeconds,
@@ -44,6 +45,8 @@ from chalicelib.spec.values import (
 
 _PROBE = ProbeSpec()
 _SCALING = ScalingSpec()
+# Each is read at every pass, for up to 1 ms; a week of hours that all differ would be 168.
+_MOST_ENTRIES = 200
 _PLACE = ("cloud", "region", "zone")
 _FOR_SPOT = (
     "dynamic_ondemand_fallback",
@@ -98,7 +101,7 @@ class Probe(Section):
 class PrometheusMetric(Section):
     """A metric that the engine exports."""
 
-    prometheus: Text
+    prometheus: MetricName
 
 
 class Schedule(Section):
@@ -146,7 +149,9 @@ class ReplicaPolicy(Section):
     look_ahead: bool = Field(
         default=False, description="Launch for the load that the trend expects when a new replica would be ready."
     )
-    schedule: list[Schedule] = Field(default=[], description="The bounds by time of the day, week or year.")
+    schedule: Annotated[list[Schedule], Field(max_length=_MOST_ENTRIES)] = Field(
+        default=[], description="The bounds by time of the day, week or year."
+    )
     num_overprovision: Count | None = Field(default=None, description="Replicas beyond what the load asks for.")
     dynamic_ondemand_fallback: bool = Field(
         default=False, description="On-demand replicas stand in for spot ones that are not ready."
@@ -210,6 +215,9 @@ class ReplicaPolicy(Section):
     @classmethod
     def _panic_is_shorter(cls, panic_s: float | None, info: ValidationInfo) -> float | None:
         stable_s = info.data.get("qps_window_seconds")
+        targets = [info.data.get(name, "unreadable") for name in ("target_qps_per_replica", "target")]
+        if panic_s is not None and targets == [None, None]:
+            raise broken("is for bursts, but nothing says what a replica can take", "add target_qps_per_replica")
         if panic_s is not None and stable_s is not None and panic_s >= stable_s:
             raise broken(f"must be shorter than qps_window_seconds ({stable_s:g})", "a tenth of it is usual")
         return panic_s

@@ -12,6 +12,8 @@ from pydantic_core import PydanticCustomError
 
 from chalicelib.spec import forms
 
+# https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels
+_METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _HTTP_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -77,6 +79,15 @@ def _probe_path(path: str) -> str:
 
 
 ProbePath = Annotated[str, AfterValidator(_probe_path)]
+
+
+def _metric_name(name: str) -> str:
+    if not _METRIC_NAME.fullmatch(name):
+        raise broken("is not a metric's name", "the name alone, without labels: all samples of that name are added up")
+    return name
+
+
+MetricName = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_metric_name)]
 
 
 def _header_name(name: str) -> str:

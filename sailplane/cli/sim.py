@@ -23,6 +23,7 @@ from sailplane.cli.services import local_time
 from sailplane.sim import (
     bound,
     compare,
+    extra,
     generated,
     market_files,
     plot,

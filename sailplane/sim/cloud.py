@@ -7,7 +7,7 @@ a machine that was just started may not be found by a call about it, one on its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from itertools import count
@@ -25,6 +25,7 @@ _NOTICE_S = {"aws": 120.0}
 _NOTICE_ELSEWHERE_S = 30.0
 _SHOWN_WHEN_GONE_S = {"aws": 3600.0}  # the others forget a machine at once
 _STILLBORN_S = 300.0
+_REUSED_SHARE = 0.2  # of addresses given to somebody else's machine at once
 
 
 class Happening(StrEnum):
@@ -109,6 +110,7 @@ class Cloud:
     by_token: dict[str, Machine] = field(default_factory=dict)
     shown: dict[str, Machine] = field(default_factory=dict)  # what a list may hold
     numbers: Iterator[int] = field(default_factory=count)
+    strangers: dict[str, Machine] = field(default_factory=dict)  # who has the address of a machine that is gone
 
     def __post_init__(self) -> None:
         self.zones: dict[Location, Zone] = {
@@ -251,7 +253,7 @@ class Cloud:
 
     def _free_url(self) -> str:
         """The lowest address that nobody has: clouds give an address to the next one as soon as it is free."""
-        taken = {machine.url for machine in self.shown.values() if machine.is_billed}
+        taken = {machine.url for machine in self.shown.values() if machine.is_billed} | self.strangers.keys()
         return next(
             url for number in count(1) if (url := f"http://10.0.{number >> 8}.{number & 255}:8081") not in taken
         )
@@ -280,7 +282,18 @@ class Cloud:
     def _gone(self, machine: Machine) -> None:
         machine.status, machine.ended_at = InstanceStatus.GONE, self.scheduler.time
         self._tell(machine, Happening.DIES)
+        if self.random.random() < _REUSED_SHARE:
+            self.strangers[machine.url] = self._stranger(machine)
         self.scheduler.after(_SHOWN_WHEN_GONE_S.get(self.name, 0.0), partial(self._forget, machine))
+
+    def _stranger(self, machine: Machine) -> Machine:
+        """Another deployment's machine, or one made of this one's image: it serves, and is not ours."""
+        name = self.random.choice((machine.replica.id, "other-u001-0-1"))
+        replica = replace(machine.replica, id=name, boot_nonce="another")
+        born = {"died_at": None, "agent_up": True, "engine_up": True, "hung": False, "engine_fails": False}
+        return replace(
+            machine, id="i-another", replica=replica, exit_code=None, interruption_at=None, notices=0, **born
+        )
 
     def _forget(self, machine: Machine) -> None:
         del self.shown[machine.id]

@@ -46,7 +46,7 @@ class Driver:
     skips: bool
     until: float = math.inf
     changes: int = 0
-    _plans: int = 0  # ever made; the last one holds
+    _planned_at: float = math.inf
     _rest_s: float = FULL_EVERY_S
     _idle_since: int = -1  # the value of `changes` that the last pass found nothing to do about
     _idle_until: float = -math.inf
@@ -81,14 +81,12 @@ class Driver:
     # --- its turns
 
     def _plan(self, at: float) -> None:
-        self._plans += 1
-        self.scheduler.at(at, partial(self._turn, self._plans))
+        self._planned_at = at
+        self.scheduler.at(at, partial(self._turn, at), last=True)
 
-    def _turn(self, plan: int) -> None:
-        if plan != self._plans:
-            # Another one was made since. Were it for the same instant, it would still be the one to go by: of what is due at
-            # one instant that comes first which was asked for first.
-            return
+    def _turn(self, planned_at: float) -> None:
+        if planned_at != self._planned_at:
+            return  # another one was planned since
         now = self.scheduler.time
         if self.disturber.is_deep:
             self._plan(now + FULL_EVERY_S)

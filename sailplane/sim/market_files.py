@@ -146,7 +146,10 @@ def _json(file: Path, missing: Missing) -> _Trace:
         where = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise Invalid(f"{file}{where}: not JSON ({error}). Get the file again.") from error
     if not isinstance(document, dict) or not isinstance(document.get("metadata"), dict):
-        raise Invalid(f"{file}: no trace of a zone: an object with `metadata` and `data` is wanted. Take it away.")
+        raise Invalid(
+            f"{file}: no trace of a zone: an object with `metadata` and `data` is wanted. "
+            "Name a directory that holds nothing but traces."
+        )
     about = document["metadata"]
     capacity = tuple(int(value) for value in _numbers(file, document, "data"))
     spot = _numbers(file, document, "prices") if document.get("prices") is not None else None

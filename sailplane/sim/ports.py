@@ -212,7 +212,8 @@ class AgentProber:
         """Who answers at the replica's address."""
         cloud = self.clouds[replica.offer.location.provider]
         here = (machine for machine in cloud.shown.values() if machine.url == replica.url)
-        return next((one for one in here if one.is_alive and one.agent_up and not one.hung), None)
+        answering = (one for one in here if one.is_alive and one.agent_up and not one.hung)
+        return next(answering, None) or cloud.strangers.get(replica.url)
 
     def _ask(self, replica: Replica) -> ProbeResult:
         machine, now = self._at(replica), self.scheduler.time

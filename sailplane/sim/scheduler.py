@@ -18,21 +18,24 @@ def to_ticks(seconds: float) -> float:
 
 
 class Scheduler:
-    """`ports.Clock`, and what moves it. What is due at one instant happens in the order in which it was asked for."""
+    """`ports.Clock`, and what moves it. What is due at one instant happens in the order in which it was asked for.
+
+    Passes come last: when one was asked for depends on how many before it were skipped.
+    """
 
     def __init__(self, start: float) -> None:
         self.time = start
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._due: list[tuple[float, bool, int, Callable[[], None]]] = []
         self._order = count()
         self.is_over = False
 
     def now(self) -> float:
         return self.time
 
-    def at(self, instant: float, happen: Callable[[], None]) -> None:
-        """Let something happen at an instant; one that has passed means now."""
+    def at(self, instant: float, happen: Callable[[], None], *, last: bool = False) -> None:
+        """Let something happen at an instant; one that has passed means now. `last`: after all else that is due then."""
         if not self.is_over:
-            heappush(self._due, (max(self.time, to_ticks(instant)), next(self._order), happen))
+            heappush(self._due, (max(self.time, to_ticks(instant)), last, next(self._order), happen))
 
     def after(self, seconds: float, happen: Callable[[], None]) -> None:
         """Let something happen in a while."""
@@ -51,7 +54,7 @@ class Scheduler:
     def run_until(self, instant: float) -> None:
         """Let everything up to an instant happen. May be called by what happens: a call that takes its time."""
         while self._due and self._due[0][0] <= instant:
-            at, _, happen = heappop(self._due)
+            at, _, _, happen = heappop(self._due)
             self.time = max(self.time, at)
             happen()
         self.time = max(self.time, instant)

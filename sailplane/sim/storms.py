@@ -33,7 +33,7 @@ from sailplane.sim.world import Simulation
 
 BROKEN = "broken"
 _STORM_S = 1200.0
-_SEASON_S = 4 * 86_400.0
+_SEASON_S = 9 * 86_400.0
 _STEP_S = 600.0
 # In fair weather: settling (which may wait for a shutdown to end first), a minute of rest, and the shutdown.
 _REST_S = 120.0
@@ -94,10 +94,10 @@ def _storm(draw: Random) -> Scenario:
 def _season(draw: Random) -> Scenario:
     faults = Faults(
         disturbance=draw.choice((0.0, 0.3, 1.0)),
-        strikes_per_hour=draw.choice((0.1, 1.0)),
-        misfortunes_per_hour=draw.choice((0.0, 0.03)),
-        outages_per_hour=draw.choice((0.0, 0.1)),
-        owner_acts_per_hour=draw.choice((0.0, 0.05)),
+        strikes_per_hour=draw.choice((0.05, 0.5)),
+        misfortunes_per_hour=draw.choice((0.0, 0.015)),
+        outages_per_hour=draw.choice((0.0, 0.05)),
+        owner_acts_per_hour=draw.choice((0.0, 0.02)),
         stillborn_share=0.02,
         unannounced_share=draw.choice((0.0, 0.3)),
         until_s=_SEASON_S,
@@ -110,7 +110,7 @@ def _season(draw: Random) -> Scenario:
         engine=EngineSpec(port=8080, run="serve"),
         fingerprint="v1",
     )
-    return Scenario(spec=spec, market=_market(draw, _SEASON_S, odds=0.01), faults=faults, broken=frozenset({BROKEN}))
+    return Scenario(spec=spec, market=_market(draw, _SEASON_S, odds=0.005), faults=faults, broken=frozenset({BROKEN}))
 
 
 def draw_spec(draw: Random, *, use_spot: bool) -> ServiceSpec:

@@ -46,6 +46,7 @@ def test_each_engines_queue_is_found_by_its_name(engine: str, waiting: float) ->
         ("m NaN", None),
         ("m +Inf", None),
         ("m 1e999", None),
+        ('m{a="b"} 1.7e308\nm{a="c"} 1.7e308', None),
         ("m -1", None),
         ('m{a="b} 1', None),
         ('m{a="b"', None),

@@ -313,6 +313,28 @@ def test_routers_never_wait_for_a_cloud_or_an_agent() -> None:
     assert "launch" in {name for name, _ in routed_then}
 
 
+def test_what_the_lease_brings_to_light_is_news_to_every_pass() -> None:
+    """The owner drains a replica while a pass waits for the lease to publish: its drain begins with that pass, no earlier."""
+    w = world()
+    w.create(wanted=spec(min_replicas=1, max_replicas=1, drain_timeout_s=30.0))
+    w.tick(4)
+    (one,) = w.replicas()
+    w.cloud.machines[one.id].in_flight = 1  # worth a new table, and nothing else
+
+    def drain_and_wait(call: str) -> None:
+        if call == "before acquire_lease":
+            draining = moved(one, ReplicaStatus.DRAINING, w.clock.now(), reason=Reason.USER)
+            w.store.commit("svc", None, Commit(replicas=(draining,)))
+            w.clock.advance(40)
+
+    plain, w.runtime = w.runtime, replace(w.runtime, store=Interposed(w.store, drain_and_wait))
+    w.tick()
+    w.runtime = plain
+    assert w.routed() == []
+    w.tick()
+    assert [replica.status for replica in w.replicas() if replica.id == one.id] == [ReplicaStatus.DRAINING]
+
+
 def test_every_report_is_told_as_well_as_returned() -> None:
     """Each service's, the deployment's, and that the store is away: the laptop's loop lives on what it is told."""
     w = world()

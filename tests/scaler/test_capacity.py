@@ -49,6 +49,14 @@ def test_existing_replicas_count_for_what_they_are(qps: float, capacities: tuple
     assert replicas_for(qps, SPEC, capacities) == needed
 
 
+@pytest.mark.parametrize("by_accelerator", [(), (("L4", 1e-308),)])
+def test_a_load_beyond_all_bounds_is_a_number_of_replicas(by_accelerator: tuple[tuple[str, float], ...]) -> None:
+    """A quotient that no float can hold wants as many as a service may have, and is no exception in every pass to come."""
+    subject = service(1, target_qps_per_replica=1e-308, target_qps_by_accelerator=by_accelerator, upscale_delay_s=0.0)
+    (scaled,) = follow(subject, [LoadSample(1e6, valid=True)])
+    assert scaled.scaler.target == 10
+
+
 def test_a_mixed_service_is_scaled_by_what_its_machines_can_do() -> None:
     """SkyServe's defects: it counts dead rows and cannot wake from zero. Ours wakes, and gives one big machine its due."""
     asleep = service(0, **BY_ACCELERATOR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -9,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.model import Metric, ReplicaLoad, ReplicaStatus, RouterLoad
+from chalicelib.model import (
+    CapacityType,
+    Metric,
+    Replica,
+    ReplicaLoad,
+    ReplicaStatus,
+    Requirement,
+    ResourceRequest,
+    RouterLoad,
+    Service,
+    SpotSpec,
+)
+from chalicelib.scaler import decide
 from tests.fakes import START
 from tests.scaler.worlds import replica, router, seen, service, steady
 
@@ -82,9 +95,23 @@ def test_a_ready_replica_without_a_sample_leaves_the_load_partly_known() -> None
     assert seen(subject, NOW, routers=heard, loads=[full]).valid
 
 
-def test_only_live_replicas_of_the_current_version_carry() -> None:
-    """What is leaving, and the old version in a roll-out, has no capacity; what is on its way has that of its machine."""
-    subject = service(target_qps_by_accelerator=(("A100-80GB", 4.0), ("L4", 1.0)))
+MIXED: dict[str, Any] = {"target_qps_by_accelerator": (("A100-80GB", 4.0), ("L4", 1.0)), "upscale_delay_s": 0.0}
+
+
+def asking_for(subject: Service, *names: str, use_spot: bool = False, **spot: Any) -> Service:
+    """The service with one each of these accelerators acceptable."""
+    wanted = Requirement(accelerators=tuple((name, 1) for name in names), use_spot=use_spot)
+    spec = replace(subject.spec, resources=ResourceRequest(((wanted,),)), spot=SpotSpec(**spot))
+    return replace(subject, spec=spec)
+
+
+def on_spot(one: Replica) -> Replica:
+    return replace(one, offer=replace(one.offer, capacity_type=CapacityType.SPOT))
+
+
+def test_only_live_replicas_whose_machines_stay_carry() -> None:
+    """What is leaving, and an old version's machine that the new one refuses, has no capacity; what is on its way has its own."""
+    subject = asking_for(service(**MIXED), "L4")
     loads = [
         (replica(1, "L4", ReplicaStatus.PENDING), None),
         (replica(2, "A100-80GB"), None),
@@ -94,6 +121,31 @@ def test_only_live_replicas_of_the_current_version_carry() -> None:
     ]
     assert seen(subject, NOW, loads=loads).capacities == (4.0, 1.0)
     assert seen(service(), NOW, loads=loads).capacities == ()
+
+
+def test_a_roll_out_buys_no_more_machines_than_it_replaces() -> None:
+    """Two A100s carry 8 requests a second before, during and after an update of what runs on them, panic or not."""
+    subject = asking_for(service(2, panic_window_s=6.0, **MIXED), "L4", "A100-80GB")
+    old = [replica(number, "A100-80GB", fingerprint="old") for number in (1, 2)]
+    new = [replica(3, "A100-80GB", ReplicaStatus.STARTING), replica(4, "A100-80GB")]
+    for replicas in (old, [*old, new[0]], [old[0], new[1]], [old[0], *new], new):
+        load = seen(subject, NOW, routers=[router(steady(8, NOW), NOW)], loads=[(one, None) for one in replicas])
+        assert decide(subject, load, NOW).state.target == 2
+    always = asking_for(subject, "L4", "A100-80GB", use_spot=True, base_ondemand_fallback_replicas=2)
+    assert seen(always, NOW, loads=[(one, None) for one in old]).capacities == (4.0, 4.0)
+
+
+def test_who_goes_when_another_is_ready_is_counted_last() -> None:
+    """Four L4s on spot are what stays of them and the two A100s that stand in: the load is not shown to these alone."""
+    spot = [on_spot(replica(number, "L4")) for number in range(4)]
+    stand_ins = [replica(number, "A100-80GB") for number in (4, 5)]
+    subject = asking_for(service(**MIXED), "L4", "A100-80GB", use_spot=True, dynamic_ondemand_fallback=True)
+    loads = [(one, None) for one in (*stand_ins, *spot)]
+    assert seen(subject, NOW, loads=loads).capacities == (1.0, 1.0, 1.0, 1.0, 4.0, 4.0)
+    based = asking_for(subject, "L4", "A100-80GB", use_spot=True, base_ondemand_fallback_replicas=1)
+    assert seen(based, NOW, loads=loads).capacities == (4.0, 1.0, 1.0, 1.0, 1.0, 4.0)
+    at_risk = replace(on_spot(replica(9, "A100-80GB")), is_at_risk=True)
+    assert seen(subject, NOW, loads=[(at_risk, None), (spot[0], None)]).capacities == (1.0, 4.0)
 
 
 COUNTS = st.lists(st.tuples(st.integers(SECOND - 90, SECOND), st.integers(0, 50)), max_size=20)

@@ -74,6 +74,22 @@ def test_more_load_never_decides_for_fewer(subject: Service, load: LoadSample, m
     assert decide(subject, raised, START).state.target >= decide(subject, load, START).state.target
 
 
+@pytest.mark.parametrize(
+    ("switches", "load", "why"),
+    [
+        ({}, LoadSample(1 / 600, valid=True, asked=True), "0.002 requests/s at 1 per replica want 1: waking from zero"),
+        (
+            REPORTED,
+            LoadSample(0.0, valid=False, asked=True),
+            "0.00 requests waiting that are known, yet requests come in, at 1 per replica want 1: waking from zero",
+        ),
+    ],
+)
+def test_the_reason_names_what_woke_the_service(switches: dict[str, Any], load: LoadSample, why: str) -> None:
+    """No load that reads as none, and the request that counted where the metric has nothing to say."""
+    assert decide(service(0, **switches), load, START).why == why
+
+
 @given(SERVICES.filter(lambda one: not one.spec.scaling.schedule), st.lists(LOADS, max_size=30))
 def test_what_is_not_known_never_lowers(subject: Service, loads: list[LoadSample]) -> None:
     """A stretch of invalid samples ends with as many replicas at least; the known part may scale up."""

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from chalicelib.errors import NoCapacity, Unreachable
-from chalicelib.model import CapacityType, Instance, LaunchRequest, Lease, State
+from chalicelib.model import CapacityType, Instance, LaunchRequest, State
 from chalicelib.ports import Runtime
 from tests.sim.mutants.instead import Instead, with_providers
 
@@ -161,10 +161,9 @@ def lists_after_state_without_grace(runtime: Runtime) -> Runtime:
             self.work = work
 
         def done(self) -> bool:
-            if self.work is not None:
-                work, self.work = self.work, None
+            if not super().done():
                 try:
-                    self.set_result(work())
+                    self.set_result(self.work())
                 except Unreachable as error:
                     self.set_exception(error)
             return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -209,22 +210,21 @@ def publishes_after_it_removes(runtime: Runtime) -> Runtime:
     class Store(Instead):
         def __init__(self, port: Any) -> None:
             super().__init__(port)
-            self.kept: list[tuple[str, Lease | None, Commit]] = []
+            self.kept: list[Commit] = []
 
         def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
             if commit.table is not None:
-                self.kept.append((name, lease, Commit(table=commit.table)))
+                self.kept.append(Commit(table=commit.table))
                 commit = replace(commit, table=None)
             self.port.commit(name, lease, commit)
 
         def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Any:
-            for name_, _, commit in self.kept:
-                try:
-                    self.port.commit(name_, None, commit)
-                except Conflict:
-                    continue
+            lease = self.port.acquire_lease(name, owner, ttl_s, now)
+            for kept in self.kept:
+                with suppress(Conflict):
+                    self.port.commit(name, lease, kept)
             self.kept.clear()
-            return self.port.acquire_lease(name, owner, ttl_s, now)
+            return lease
 
     return with_store(Store)(runtime)
 

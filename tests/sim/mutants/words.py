@@ -27,6 +27,19 @@ def takes_an_address_for_an_identity(runtime: Runtime) -> Runtime:
     return with_prober(planted)(runtime)
 
 
+def ignores_the_boot_nonce(runtime: Runtime) -> Runtime:
+    """Whoever goes by the replica's name is the replica."""
+
+    class Prober(AgentProber):
+        def is_replica(self, machine: Machine, replica: Replica) -> bool:
+            return machine.replica.id == replica.id
+
+    def planted(port: Any) -> Prober:
+        return Prober(port.clouds, port.scheduler, port.in_flight, port.drained)
+
+    return with_prober(planted)(runtime)
+
+
 def ignores_notices(runtime: Runtime) -> Runtime:
     """A machine is there until it is not."""
 
@@ -36,8 +49,8 @@ def ignores_notices(runtime: Runtime) -> Runtime:
 
     class Store(Instead):
         def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
-            deaf = tuple(replace(one, interruption_at=None) for one in commit.replicas)
-            self.port.commit(name, lease, replace(commit, replicas=deaf))
+            if lease is not None or not commit.replicas:
+                self.port.commit(name, lease, commit)
 
     return replace(runtime, prober=Prober(runtime.prober), store=Store(runtime.store))
 
@@ -66,6 +79,7 @@ def never_tires_of_waiting(runtime: Runtime) -> Runtime:
 
 MUTANTS: Sequence[Any] = (
     takes_an_address_for_an_identity,
+    ignores_the_boot_nonce,
     ignores_notices,
     awaits_no_drain,
     gives_routers_no_time,
