@@ -33,18 +33,17 @@ class Catalog:
 
     def offers(self, providers: Sequence[str], accelerators: frozenset[str] | None = None) -> tuple[Offer, ...]:
         """The offers of the named clouds, of certain accelerators only if wanted (`""`: machines without any)."""
-        tables = self._tables(providers)
-        return tuple(offer for table in tables for offer in table.offers(accelerators))
+        return tuple(offer for table in self.tables(providers) for offer in table.offers(accelerators))
 
     def accelerators(self) -> tuple[str, ...]:
         """Canonical names of all known accelerators, e.g. `A100-80GB`, sorted."""
         packaged = (_packaged(name).accelerators for name in _names())
-        known = (table.accelerators for table in self._tables(_names()))
+        known = (table.accelerators for table in self.tables(_names()))
         return tuple(sorted(_WITHOUT_PRICE.union(*packaged, *known)))
 
     def as_of(self, providers: Sequence[str]) -> str:
         """When (ISO 8601) the oldest prices among the named clouds held; empty when none of them is known."""
-        return min((table.as_of for table in self._tables(providers)), default="")
+        return min((table.as_of for table in self.tables(providers)), default="")
 
     def directory(self, provider: str) -> Path:
         """Where the cloud's snapshot lies that is in use."""
@@ -55,7 +54,8 @@ class Catalog:
         """What is wrong with refreshed files, and that they are not used."""
         return tuple(str(found) for name in _names() if isinstance(found := self._refreshed(name), snapshot.Corrupt))
 
-    def _tables(self, providers: Sequence[str]) -> list[snapshot.Table]:
+    def tables(self, providers: Sequence[str]) -> list[snapshot.Table]:
+        """Those in use, the same objects until a file is replaced."""
         known = [name for name in providers if name in _names()]
         return [
             table if isinstance(table := self._refreshed(name), snapshot.Table) else _packaged(name) for name in known
@@ -104,13 +104,23 @@ class CatalogMarket:
     regions: Mapping[str, frozenset[str]] = field(default_factory=dict)  # of a provider that may use some only
 
     def offers(self, providers: Sequence[str]) -> Sequence[Offer]:
-        """Every offer of the named providers."""
-        own = [offer for provider in providers if provider in self.own for offer in self.own[provider]()]
-        listed = self.catalog.offers([provider for provider in providers if provider not in self.own])
-        return (*own, *(offer for offer in listed if self._is_allowed(offer.location)))
+        """Every offer of the named providers: the same tuple until a price changes, so that it is looked through once."""
+        own = tuple(offer for provider in providers if provider in self.own for offer in self.own[provider]())
+        tables = self.catalog.tables([provider for provider in providers if provider not in self.own])
+        return _joined(own, tuple(tables), tuple(sorted(self.regions.items())))
 
-    def _is_allowed(self, place: Location) -> bool:
-        return place.provider not in self.regions or place.region in self.regions[place.provider]
+
+@lru_cache(maxsize=4)  # of the clouds together and, now and then, of the new prices
+def _joined(
+    own: tuple[Offer, ...], tables: tuple[snapshot.Table, ...], regions: tuple[tuple[str, frozenset[str]], ...]
+) -> tuple[Offer, ...]:
+    allowed = dict(regions)
+    listed = (offer for table in tables for offer in table.offers())
+    return (*own, *(offer for offer in listed if _is_allowed(offer.location, allowed)))
+
+
+def _is_allowed(place: Location, allowed: Mapping[str, frozenset[str]]) -> bool:
+    return place.provider not in allowed or place.region in allowed[place.provider]
 
 
 @cache

@@ -90,9 +90,12 @@ class Snapshot:
         return sum((price.on_demand is not None) + (price.spot is not None) for price in self.prices)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """The first line of a snapshot as read, from which offers are made only as far as they are wanted."""
+    """The first line of a snapshot as read, from which offers are made only as far as they are wanted.
+
+    Told from others by identity: whoever reads a file once has one.
+    """
 
     provider: str
     document: Mapping[str, Any]

@@ -31,6 +31,8 @@ LOSSES_FADE_S = 24 * 3600.0
 _BEYOND_SLACK = 0.15
 # A second replica in a zone is worth this much less than one in a zone of its own.
 _CROWDING = 0.15
+# Risks change over hours: a plan is made anew when something happens, and at whole five minutes.
+PLANNED_EVERY_S = 300.0
 _SHORT = 1_000.0  # a fleet below the target is taken only when no other can be had
 
 
@@ -64,22 +66,23 @@ def plan(
         service: its spot policy bounds the plan, what it remembers of zones says what they are worth.
         replicas: the active ones, all of its version.
         offers: spot offers that may be bought now, in zones that have not just refused.
-        stand_ins: the same on demand, the cheapest first.
+        stand_ins: the same on demand.
         now: epoch seconds.
     """
+    now -= now % PLANNED_EVERY_S
     spot, target = service.spec.spot, service.scaler.target
     own = [replica for replica in replicas if replica.offer.capacity_type is CapacityType.SPOT]
     unit = _unit(stand_ins, [*offers, *(replica.offer for replica in own)])
-    zones = [*_zones(own, offers, {one.place: one for one in service.zones}, unit, now)]
+    room = target + max(MOST_EXTRA, spot.num_overprovision)
+    zones = _best(_zones(own, offers, {one.place: one for one in service.zones}, unit, now), room)
     least = min(target, spot.base_ondemand_fallback_replicas)
     most = target if spot.dynamic_ondemand_fallback and stand_ins else least
     worth_s = _WORTH_S * (1 - _AVAILABILITY) / (1 - (spot.availability_target or _AVAILABILITY))
     terms = Terms(target, spot.num_overprovision, (least, most), worth_s)
     present = Mix(len(own), len(replicas) - len(own))
-    room = target + max(MOST_EXTRA, spot.num_overprovision) - least
     candidates = [
         (round(cost(terms, fleet, mix.fallback), 9), mix != present, mix.own, mix.fallback, fleet)
-        for fleet in _fleets(zones, room)
+        for fleet in _fleets(zones, room - least)
         for mix in _mixes(terms, sum(zone.hosted for zone in fleet))
     ]
     *_, spot_replicas, standing_in, fleet = min(candidates, key=lambda one: one[:-1])
@@ -137,17 +140,28 @@ def _changed(fleet: Sequence[ZoneNow], zone: ZoneNow, by: int) -> Sequence[ZoneN
     return [replace(one, hosted=one.hosted + by) if one is zone else one for one in fleet]
 
 
+def _best(zones: Iterable[ZoneNow], count: int) -> list[ZoneNow]:
+    """Those that host, and the `count` best of those that do not: never are more of them entered."""
+    known = sorted(zones, key=_burden)
+    empty = [zone for zone in known if not zone.hosted][:count]
+    return sorted((*(zone for zone in known if zone.hosted), *empty), key=lambda zone: zone.place)
+
+
 def _zones(
     own: Sequence[Replica], offers: Sequence[Offer], known: dict[Location, ZoneMemory], unit: float, now: float
 ) -> Iterable[ZoneNow]:
-    here = [replica.offer.location for replica in own]
-    for place in sorted({*here, *(offer.location for offer in offers)}):
-        on_offer = [offer.price_usd_per_hour for offer in offers if offer.location == place]
-        booked = [replica.offer.price_usd_per_hour for replica in own if replica.offer.location == place]
-        oldest = min((replica.created_at for replica in own if replica.offer.location == place), default=now)
-        memory = known.get(place)
-        risk = _risk(memory, oldest, now) if memory else 1 / (_FIRST_S + now - oldest)
-        yield ZoneNow(place, min(on_offer or booked) / unit, here.count(place), risk, bool(on_offer))
+    hosting: dict[Location, list[Replica]] = {}
+    for replica in own:
+        hosting.setdefault(replica.offer.location, []).append(replica)
+    prices: dict[Location, float] = {}
+    for offer in offers:
+        prices[offer.location] = min(offer.price_usd_per_hour, prices.get(offer.location, math.inf))
+    for place in {*hosting, *prices}:
+        here = hosting.get(place, [])
+        booked = min((replica.offer.price_usd_per_hour for replica in here), default=0.0)
+        oldest = min((replica.created_at for replica in here), default=now)
+        risk = _risk(known[place], oldest, now) if place in known else 1 / (_FIRST_S + max(0.0, now - oldest))
+        yield ZoneNow(place, prices.get(place, booked) / unit, len(here), risk, place in prices)
 
 
 def _risk(memory: ZoneMemory, oldest: float, now: float) -> float:
@@ -159,5 +173,5 @@ def _risk(memory: ZoneMemory, oldest: float, now: float) -> float:
 def _unit(stand_ins: Sequence[Offer], spot: Sequence[Offer]) -> float:
     """The price that others are shares of: the cheapest on-demand one, or where there is none the dearest spot one."""
     if stand_ins:
-        return stand_ins[0].price_usd_per_hour or 1.0
+        return min(offer.price_usd_per_hour for offer in stand_ins) or 1.0
     return max((offer.price_usd_per_hour for offer in spot), default=0.0) or 1.0

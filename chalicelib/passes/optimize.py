@@ -23,6 +23,7 @@ from chalicelib.model import (
     ReplicaStatus,
     Service,
     State,
+    Unavailable,
 )
 from chalicelib.optimizer import Request, zones
 from chalicelib.ports import Runtime
@@ -56,7 +57,7 @@ def _plan(market: _Market, state: State, now: float) -> Plan | None:
     if state.service.deleting or not is_planned(state.service, state.replicas):
         return None
     staying = [replica for replica in _active(state) if not replica.is_at_risk]
-    return optimizer.plan(state.service, staying, market.ranked(market.own()), market.stand_ins, now)
+    return optimizer.plan(state.service, staying, market.to_be_had(market.own()), market.stand_ins, now)
 
 
 def _changed(service: Service, plan: Plan | None) -> Iterator[SaveService]:
@@ -105,18 +106,22 @@ class _Market:
         return replace(request, resources=optimizer.on_demand(request.resources))
 
     def _request(self, hosting: Iterable[Replica]) -> Request:
-        spec = self._state.service.spec
-        unavailable = self._runtime.store.unavailable(self._now)
         return Request(
-            resources=spec.resources,
+            resources=self._state.service.spec.resources,
             providers=self._providers,
-            unavailable=tuple(one for one in unavailable if one.fingerprint in ("", spec.fingerprint)),
+            unavailable=self._unavailable,
             hosting=tuple(replica.offer.location for replica in hosting),
         )
 
-    def ranked(self, request: Request) -> Sequence[Offer]:
-        """Offers to be had, best first."""
-        return optimizer.decide(request, self._offers, self._now).ranked
+    def to_be_had(self, request: Request) -> Sequence[Offer]:
+        """Offers that nobody has refused lately."""
+        return optimizer.open_offers(request, self._offers, self._now)
+
+    @cached_property
+    def _unavailable(self) -> tuple[Unavailable, ...]:
+        fingerprints = ("", self._state.service.spec.fingerprint)
+        known = self._runtime.store.unavailable(self._now)
+        return tuple(one for one in known if one.fingerprint in fingerprints)
 
     @cached_property
     def _offers(self) -> Sequence[Offer]:
@@ -129,8 +134,8 @@ class _Market:
 
     @cached_property
     def stand_ins(self) -> Sequence[Offer]:
-        """On-demand offers to be had, the cheapest first."""
-        return self.ranked(self.on_demand())
+        """The same on demand."""
+        return self.to_be_had(self.on_demand())
 
     def launches(self, request: Request, slots: Iterable[int], why: list[str]) -> list[Launch]:
         """One for each slot, up to the first for which there is no place; `why` then says so."""

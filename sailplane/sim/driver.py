@@ -9,7 +9,9 @@ from functools import partial
 
 from chalicelib import passes
 from chalicelib.errors import Conflict, Unreachable
-from chalicelib.model import InterruptionNotice, ServiceSpec
+from chalicelib.model import InterruptionNotice, Service, ServiceSpec
+from chalicelib.optimizer import zones
+from chalicelib.optimizer.fleet import PLANNED_EVERY_S
 from chalicelib.ports import Runtime
 from chalicelib.store.documents import HISTORY_KEPT_S, LOAD_HEARTBEAT_S, LOAD_KEPT_S, REFUSALS_KEPT_S
 from sailplane.sim.cloud import Cloud
@@ -157,16 +159,24 @@ class Driver:
             return math.inf
         service = state.service
         instances = (instance for cloud in self.clouds.values() for instance in cloud.seen())
-        read = (service, *state.replicas, *state.load, *instances, *self.store.refusals(now))
+        read = (service, *state.replicas, *state.load, *instances, *self.store.refusals(now), *_held(service))
         waited_s = frozenset((service.scaler.up_s, service.scaler.down_s))
         known = self._horizon.after(now, read, self._durations_s(service.spec), waited_s)
-        return min(known, self.prices.next_change_at()) if self.prices.were_read else known
+        if not self.prices.were_read:
+            return known
+        return min(known, self.prices.next_change_at(), (now // PLANNED_EVERY_S + 1) * PLANNED_EVERY_S)
 
     def _durations_s(self, spec: ServiceSpec) -> frozenset[float]:
         if self._durations[0] is not spec:
             settings = (spec, self.runtime.settings.limits)
             self._durations = spec, frozenset((*_KEPT_S, *(one for one in figures(settings) if 0 < one < _LONGEST_S)))
         return self._durations[1]
+
+
+def _held(service: Service) -> tuple[object, ...]:
+    """Until when the service itself leaves zones alone, which its record does not say in so many instants."""
+    spot = service.spec.spot
+    return *zones.refusals(service.zones, spot), zones.paused_until(service.zones, spot)
 
 
 def _did_something(report: passes.Report) -> bool:

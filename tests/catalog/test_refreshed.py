@@ -83,6 +83,19 @@ def test_a_control_plane_sees_a_refresh_while_it_runs(tmp_path: Path) -> None:
     assert len({before, halved, used.offers(["azure"])}) == 3
 
 
+def test_a_market_is_one_object_until_a_price_changes(tmp_path: Path) -> None:
+    """Passes look a market up by identity, so a new one comes with a refresh, for every cloud's set and never before."""
+    market = CatalogMarket({}, Catalog(tmp_path), {"azure": frozenset({"eastus"})})
+    before = [market.offers(names) for names in (["azure"], ["azure", "gcp"])]
+    assert [
+        market.offers(names) is known for names, known in zip((["azure"], ["azure", "gcp"]), before, strict=True)
+    ] == [True, True]
+    assert {offer.location.region for offer in before[0]} == {"eastus"}
+    refreshed(tmp_path)
+    assert market.offers(["azure"]) != before[0]
+    assert market.offers(["azure", "gcp"]) != before[1]
+
+
 def spoilt(change: dict[str, Any]) -> bytes:
     document = dict(snapshot.table(PACKAGED, "azure").document) | {"as_of": "2026-11-20"} | change
     return gzip.compress(f"{json.dumps(document)}\n[]\n[]\n".encode(), mtime=0)

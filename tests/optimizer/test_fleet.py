@@ -109,6 +109,16 @@ def test_examples_worked_out_by_hand(
     assert found == Plan(3, Mix(len(present) + added - len(left)), tuple(PLACES[zone] for zone in left))
 
 
+def test_a_plan_changes_at_whole_five_minutes() -> None:
+    """A fleet whose insurance is just about to go keeps it until then, however many passes look."""
+    market, present = offers(0.3, 0.3, 0.3, 0.4), quiet(40.5, 0, 1, 2, 3)
+    plans = [plan(service(), present, market, [ON_DEMAND], NOW - 3600.0 + at).mix.own for at in range(0, 7200, 10)]
+    changes = [10 * at for at in range(1, len(plans)) if plans[at] != plans[at - 1]]
+    assert (plans[0], plans[-1]) == (4, 3)
+    assert len(changes) == 1
+    assert changes[0] % 300 == 0
+
+
 @pytest.mark.parametrize(("hours", "standing_in", "wanted"), [(2, 0, 1), (10.5, 1, 1), (12, 1, 0)])
 def test_on_demand_insures_where_no_zone_may_be_asked(hours: float, standing_in: int, wanted: int) -> None:
     """Three spot replicas and no open zone: an on-demand one beside them until they have been quiet for about 11 hours."""

@@ -21,7 +21,7 @@ from chalicelib.model import (
     ResourceRequest,
     Unavailable,
 )
-from chalicelib.optimizer import Request, decide, explain, matching
+from chalicelib.optimizer import Request, decide, explain, matching, open_offers
 from chalicelib.optimizer.placement import PRICE_TOLERANCE
 
 CLOUDS = ("aws", "azure", "gcp")
@@ -304,6 +304,18 @@ def test_every_offer_is_ranked_or_accounted_for(request: Request, market: list[O
     refused = sum("not asked again" in item.why for item in placement.rejected)
     assert len(placement.ranked) + counted + refused == len(enabled)
     assert placement.why
+
+
+@given(requests, markets)
+def test_open_offers_are_those_that_would_be_ranked(request: Request, market: list[Offer]) -> None:
+    """In no order; and a market that has changed in place is looked at anew."""
+    for shown in (market, market[1:]):
+        market[:] = shown
+        found = open_offers(request, market, NOW)
+        assert sorted(found, key=str) == sorted(decide(request, market, NOW).ranked, key=str)
+        assert {(one.location, one.price_usd_per_hour) for one in found} <= {
+            (one.location, one.price_usd_per_hour) for one in market
+        }
 
 
 def brute_force(request: Request, market: list[Offer]) -> Offer | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from chalicelib.model import (
+    RISK_AWARE,
+    SPOTHEDGE,
     CapacityType,
     EngineSpec,
     Location,
@@ -17,6 +20,7 @@ from chalicelib.model import (
     RoutingSpec,
     ScalingSpec,
     ServiceSpec,
+    SpotSpec,
 )
 from sailplane.sim import storms
 from sailplane.sim.market import Market, Zone
@@ -70,6 +74,27 @@ def test_skipping_changes_nothing_at_rest(capacities: tuple[tuple[int, ...], ...
     skipping, thorough = (Simulation(scenario).run(3 * HOUR_S) for scenario in scenarios)
     assert skipping == thorough
     assert skipping.passes_run * 2 < skipping.passes_skipped
+    assert skipping.passes_run + skipping.passes_skipped == thorough.passes_run
+
+
+@pytest.mark.parametrize(
+    ("policy", "capacities", "hours"),
+    [
+        (SpotSpec(1, dynamic_ondemand_fallback=True, placer=SPOTHEDGE), ((4, 1, 4), (0, 4, 2)), 3),
+        (SpotSpec(dynamic_ondemand_fallback=True, placer=RISK_AWARE), ((4, 1, 4), (0, 4, 2)), 3),
+        (SpotSpec(dynamic_ondemand_fallback=True, placer=RISK_AWARE), ((0, 1, 0), (0, 0, 3)), 1.5),
+        (SpotSpec(placer=RISK_AWARE, availability_target=0.9), ((4,), (4,), (4,), (4,)), 5),
+    ],
+)
+def test_skipping_changes_nothing_of_what_time_does_to_a_mix(
+    policy: SpotSpec, capacities: tuple[tuple[int, ...], ...], hours: float
+) -> None:
+    """Zones are asked again after a while, and in the last market only the time that it was quiet lets a replica go."""
+    wanted = replace(spec(), spot=policy)
+    scenarios = (Scenario(wanted, market(*capacities), skips_idle_passes=skips) for skips in (True, False))
+    skipping, thorough = (Simulation(scenario).run(hours * HOUR_S) for scenario in scenarios)
+    assert skipping == thorough
+    assert skipping.passes_run < 2 * skipping.passes_skipped
     assert skipping.passes_run + skipping.passes_skipped == thorough.passes_run
 
 
