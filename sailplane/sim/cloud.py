@@ -290,9 +290,8 @@ class Cloud:
         """Another deployment's machine, or one made of this one's image: it serves, and is not ours."""
         name = self.random.choice((machine.replica.id, "other-u001-0-1"))
         replica = replace(machine.replica, id=name, boot_nonce="another")
-        born = {"died_at": None, "agent_up": True, "engine_up": True, "hung": False, "engine_fails": False}
-        return replace(
-            machine, id="i-another", replica=replica, exit_code=None, interruption_at=None, notices=0, **born
+        return Machine(
+            "i-another", "", replica, machine.offer, machine.url, machine.started_at, 0.0, agent_up=True, engine_up=True
         )
 
     def _forget(self, machine: Machine) -> None:
