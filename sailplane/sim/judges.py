@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chalicelib.model import Lease, Reason, Replica, ReplicaStatus, ServiceSpec, ServiceStatus, State
+from chalicelib.model import BudgetSpec, Lease, Reason, Replica, ReplicaStatus, ServiceSpec, ServiceStatus, State
 from chalicelib.ports import Commit
 
 if TYPE_CHECKING:
@@ -145,8 +145,19 @@ class Judges:
     def _judge_readiness(self, state: State | None) -> None:
         wanted = state is not None and not state.service.deleting and state.service.spec.scaling.min_replicas > 0
         works = state is not None and state.service.spec.fingerprint not in self.world.scenario.broken
-        bad = wanted and works and not self.world.ready() and (self.is_calm or not self.world.scenario.faults.is_storm)
+        bad = (
+            wanted
+            and works
+            and not self._has_limit()
+            and not self.world.ready()
+            and (self.is_calm or not self.world.scenario.faults.is_storm)
+        )
         self._watch_readiness(bad=bad)
+
+    def _has_limit(self) -> bool:
+        """Whether the file may rightly forbid to buy what could be had."""
+        spec = self.world.scenario.spec
+        return spec.budget != BudgetSpec() or spec.spot.max_spot_price_ratio is not None
 
     def _watch_readiness(self, *, bad: bool) -> None:
         key = ("unready", "")
