@@ -92,7 +92,7 @@ def test_a_recorded_market_and_its_picture(service: Path, tmp_path: Path) -> Non
     picture = tmp_path / "out.png"
     result = sim(*("run", service, "--market", traces, "--spot-usd", "1", "--on-demand-usd", "3", "--plot", picture))
     assert result.exit_code == 0, result.stderr
-    assert "v100: 0.1 days, 1 zones" in result.stdout
+    assert "v100: 0.0833 days, 1 zones, seed 0, p3.2xlarge at $3/h on demand" in result.stdout
     assert "Spot price in us-east-1a: $1/h all the time, as told" in result.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
 
