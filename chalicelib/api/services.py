@@ -185,7 +185,8 @@ def _parse(runtime: Runtime, body: schemas.UpdateService) -> spec.Parsed:
     known = sorted({*catalog.accelerators(), *(offer.accelerator for offer in market if offer.accelerator)})
     parsed = spec.parse(body.yaml, env_overrides=body.envs, known_accelerators=known)
     resources = parsed.spec.resources
-    placement = optimizer.decide(optimizer.Request(resources, enabled), market, runtime.clock.now())
+    request = optimizer.Request(resources, enabled, spot=parsed.spec.spot)
+    placement = optimizer.decide(request, market, runtime.clock.now())
     spec.require_reachable_workdir(parsed.spec, {offer.location.provider for offer in placement.ranked})
     if placement.chosen is None:
         reason = optimizer.explain(resources, market, enabled)

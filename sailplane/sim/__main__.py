@@ -17,7 +17,13 @@ _YEAR_S = 365 * 86_400.0
 
 
 @click.command(help=__doc__)
-@click.option("--years", type=float, default=1.0, show_default=True, help="How long all worlds together last.")
+@click.option(
+    "--years",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How long all worlds together last.",
+)
 @click.option("--seed", type=int, help="Run this world only, and tell its story.")
 @click.option("--jobs", type=int, default=os.cpu_count(), show_default=True, help="Processes.")
 def main(years: float, seed: int | None, jobs: int) -> None:
