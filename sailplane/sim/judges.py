@@ -229,7 +229,7 @@ class Judges:
             self.verdict(f"{_named(machine)} is billed as {billed} and booked as {booked}")
         if replica.fingerprint in self.world.scenario.broken:
             self._judge_broken(replica)
-        self._judge_launch_paid()
+        self._judge_launch_paid(replica)
 
     def _judge_broken(self, replica: Replica) -> None:
         launches = self._broken_launches[f"{replica.id.rsplit('-', 2)[0]} {replica.spec_version}"]
@@ -237,12 +237,17 @@ class Judges:
         if sum(self.world.t - at < 60 for at in launches) > BROKEN_LAUNCHES_PER_MINUTE:
             self.verdict("a broken version is launched again and again")
 
-    def _judge_launch_paid(self) -> None:
-        """docs/service-yaml.md: nothing is launched beyond the hour's limit, or when the month's money is spent."""
-        if (state := self.world.state()) is None:
+    def _judge_launch_paid(self, launched: Replica) -> None:
+        """docs/service-yaml.md: nothing is launched beyond the hour's limit, or when the month's money is spent.
+
+        What a pass launches that was held up for minutes, and what nobody knows any more, is an orphan and goes as one.
+        """
+        state = self.world.state()
+        known = {replica.id for replica in state.replicas} if state else set()
+        if state is None or launched.id not in known:
             return
-        limit = state.service.spec.budget
-        usd_per_hour = sum(machine.offer.price_usd_per_hour for machine in self.world.machines if machine.is_billed)
+        limit, billed = state.service.spec.budget, [one for one in self.world.machines if one.is_billed]
+        usd_per_hour = sum(one.offer.price_usd_per_hour for one in billed if one.replica.id in known)
         if limit.max_usd_per_hour is not None and usd_per_hour > limit.max_usd_per_hour + _CENT:
             self.verdict(f"${usd_per_hour:.2f} an hour, of ${limit.max_usd_per_hour:.2f}")
         if limit.max_usd_per_month is not None and (spent := self._usd_this_month()) > limit.max_usd_per_month:
