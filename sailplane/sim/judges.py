@@ -106,10 +106,18 @@ class Judges:
             self._must_end("unknown", machine.id, UNKNOWN_MAX_S, f"nobody knows {_named(machine)}", bad=bad)
             if bad:
                 self._judge_unknown(machine)
+            self._judge_boot(machine)
         self._judge_table(routed)
         self._judge_number(state)
         self._judge_target(state)
         self._judge_readiness(state)
+
+    def _judge_boot(self, machine: Machine) -> None:
+        """Every state has a deadline: a machine whose agent never answers is not waited for."""
+        limits = self.world.scenario.limits
+        within_s = limits.pending_s + limits.provisioning_s + UNKNOWN_MAX_S
+        bad = machine.is_alive and not machine.agent_up
+        self._must_end("silent", machine.id, within_s, f"{_named(machine)} has never answered", bad=bad)
 
     def _judge_unknown(self, machine: Machine) -> None:
         """A replica is over only when its machine is."""
