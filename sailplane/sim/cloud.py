@@ -6,6 +6,7 @@ a machine that was just started may not be found by a call about it, one on its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -243,11 +244,13 @@ class Cloud:
         self.scheduler.after(self.random.choice((0.0, 3.0)), partial(self._addressed, machine))
         boot_s = self.random.uniform(*self.cold_start.boot_s)
         if now < self.start + self.faults.until_s and self.random.random() < self.faults.stillborn_share:
-            boot_s, machine.is_hurt = boot_s + _STILLBORN_S, True
-        self.scheduler.after(boot_s, partial(self._booted, machine))
-        self.scheduler.after(boot_s + self.random.uniform(*self.cold_start.setup_s), partial(self._set_up, machine))
+            boot_s, machine.is_hurt = boot_s + self.random.choice((_STILLBORN_S, math.inf)), True
+        setup_s = self.random.uniform(*self.cold_start.setup_s)
+        if boot_s < math.inf:
+            self.scheduler.after(boot_s, partial(self._booted, machine))
+            self.scheduler.after(boot_s + setup_s, partial(self._set_up, machine))
         self._tell(machine, Happening.STARTED)
-        if replica.fingerprint in self.broken:
+        if replica.fingerprint in self.broken and boot_s < math.inf:
             self.scheduler.after(boot_s, partial(self._end_engine, machine))
         return machine
 

@@ -106,10 +106,18 @@ class Judges:
             self._must_end("unknown", machine.id, UNKNOWN_MAX_S, f"nobody knows {_named(machine)}", bad=bad)
             if bad:
                 self._judge_unknown(machine)
+            self._judge_boot(machine)
         self._judge_table(routed)
         self._judge_number(state)
         self._judge_target(state)
         self._judge_readiness(state)
+
+    def _judge_boot(self, machine: Machine) -> None:
+        """Every state has a deadline: a machine whose agent never answers is not waited for."""
+        limits = self.world.scenario.limits
+        within_s = limits.pending_s + limits.provisioning_s + UNKNOWN_MAX_S
+        bad = machine.is_alive and not machine.agent_up
+        self._must_end("silent", machine.id, within_s, f"{_named(machine)} has never answered", bad=bad)
 
     def _judge_unknown(self, machine: Machine) -> None:
         """A replica is over only when its machine is."""
@@ -235,7 +243,7 @@ class Judges:
             self.verdict(f"{_named(machine)} is billed as {billed} and booked as {booked}")
         if replica.fingerprint in self.world.scenario.broken:
             self._judge_broken(replica)
-        self._judge_launch_paid()
+        self._judge_launch_paid(replica)
 
     def _judge_broken(self, replica: Replica) -> None:
         launches = self._broken_launches[f"{replica.id.rsplit('-', 2)[0]} {replica.spec_version}"]
@@ -243,12 +251,17 @@ class Judges:
         if sum(self.world.t - at < 60 for at in launches) > BROKEN_LAUNCHES_PER_MINUTE:
             self.verdict("a broken version is launched again and again")
 
-    def _judge_launch_paid(self) -> None:
-        """docs/service-yaml.md: nothing is launched beyond the hour's limit, or when the month's money is spent."""
-        if (state := self.world.state()) is None:
+    def _judge_launch_paid(self, launched: Replica) -> None:
+        """docs/service-yaml.md: nothing is launched beyond the hour's limit, or when the month's money is spent.
+
+        What a pass launches that was held up for minutes, and what nobody knows any more, is an orphan and goes as one.
+        """
+        state = self.world.state()
+        known = {replica.id for replica in state.replicas} if state else set()
+        if state is None or launched.id not in known:
             return
-        limit = state.service.spec.budget
-        usd_per_hour = sum(machine.offer.price_usd_per_hour for machine in self.world.machines if machine.is_billed)
+        limit, billed = state.service.spec.budget, [one for one in self.world.machines if one.is_billed]
+        usd_per_hour = sum(one.offer.price_usd_per_hour for one in billed if one.replica.id in known)
         if limit.max_usd_per_hour is not None and usd_per_hour > limit.max_usd_per_hour + _CENT:
             self.verdict(f"${usd_per_hour:.2f} an hour, of ${limit.max_usd_per_hour:.2f}")
         if limit.max_usd_per_month is not None and (spent := self._usd_this_month()) > limit.max_usd_per_month:

@@ -70,17 +70,19 @@ def run(
     *,
     around: Callable[[Runtime], Runtime] = lambda runtime: runtime,
     skips_idle_passes: bool = True,
+    days: float | None = None,
 ) -> tuple[History, Simulation]:
-    """Run the seed's world to its end."""
+    """Run the seed's world to its end; a season may be given so many days."""
     draw = Random(seed)
-    drawn = _season(draw, _changing_s(seed)) if seed % 2 else _storm(draw)
+    changing_s = _changing_s(seed) if days is None else days * 86_400
+    drawn = _season(draw, changing_s) if seed % 2 else _storm(draw)
     scenario = replace(drawn, seed=seed, skips_idle_passes=skips_idle_passes, ends_at_verdict=True)
     clients = Clients(Random(f"{seed} clients"), scenario.faults)
     simulation = Simulation(scenario, clients, around)
     owner = Owner(simulation, Random(f"{seed} owner"))
     simulation.owner_acts = owner.act
     simulation.at(scenario.faults.until_s, owner.say_last_word)
-    return simulation.run(duration_s(seed)), simulation
+    return simulation.run(scenario.faults.until_s + _ENDING_S), simulation
 
 
 def _storm(draw: Random) -> Scenario:
@@ -114,7 +116,7 @@ def _season(draw: Random, changing_s: float) -> Scenario:
         misfortunes_per_hour=draw.choice((0.0, 0.015)) * hurry,
         outages_per_hour=draw.choice((0.0, 0.05)) * hurry,
         owner_acts_per_hour=draw.choice((0.0, 0.02)) * hurry,
-        stillborn_share=0.02,
+        stillborn_share=0.05,
         unannounced_share=draw.choice((0.0, 0.3)),
         until_s=changing_s,
     )
