@@ -200,7 +200,7 @@ def test_a_plan_that_is_carried_out_is_kept(target: int, prices: Sequence[float]
             own.remove(next(offer for offer in own if offer.location == place))
         while len(own) < mix.own:
             hosting = tuple(offer.location for offer in own)
-            request = Request(ON_SPOT, ("aws",), hosting=hosting, spot=service().spec.spot, crowding_usd=1.5)
+            request = Request(ON_SPOT, ("aws",), hosting=hosting, spot=service().spec.spot, crowding_usd=1.0)
             own.append(decide(request, market, NOW).ranked[0])
         standing_in = mix.fallback
     assert plans[-1] == plans[-2] == plans[-3]
