@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from chalicelib import passes
 from chalicelib.catalog import CatalogMarket
@@ -29,9 +30,9 @@ AT_MOST_MS = 2.0
 
 def services(replicas: int) -> Mapping[str, ServiceSpec]:
     """By name."""
-    bounds = {"min_replicas": replicas, "max_replicas": replicas}
-    scaled = {"min_replicas": replicas, "max_replicas": 2 * replicas, "target_qps_per_replica": 5.0}
-    fallback = {"dynamic_ondemand_fallback": True}
+    bounds: dict[str, Any] = {"min_replicas": replicas, "max_replicas": replicas}
+    scaled: dict[str, Any] = {"min_replicas": replicas, "max_replicas": 2 * replicas, "target_qps_per_replica": 5.0}
+    fallback: dict[str, Any] = {"dynamic_ondemand_fallback": True}
     wanted = {
         "fixed": spec(**bounds),
         "scaled": spec(**scaled),

@@ -5,19 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib import lifecycle
 from chalicelib.actions import Action, DeleteService, Drain, Launch, Save, SaveService, Terminate, TerminateOrphan
 from chalicelib.model import (
+    RISK_AWARE,
     Backoff,
     CapacityType,
     EnginePhase,
     Instance,
     InstanceStatus,
     Limits,
+    Mix,
     Observed,
+    Plan,
     ProbeResult,
     Reason,
     Replica,
@@ -27,10 +31,11 @@ from chalicelib.model import (
     Service,
     State,
 )
-from tests.fakes import START, offer, spec
+from tests.fakes import START, offer, on_spot, spec
 
 LIMITS = Limits()
 NOW = START + 10_000
+READY, STARTING = ReplicaStatus.READY, ReplicaStatus.STARTING
 
 
 def service(target: int = 1, **changes: Any) -> Service:
@@ -442,3 +447,31 @@ def test_a_machine_that_goes_with_notice_while_it_boots_is_nobodys_fault() -> No
     one = replica(ReplicaStatus.PROVISIONING, age_s=30, interruption_at=NOW + 20)
     (drained,) = decide(service(), [one], [instance(one)])
     assert isinstance(drained, Drain)
+
+
+@pytest.mark.parametrize(
+    ("own", "standing_in", "planned", "leaving"),
+    [
+        ([READY, READY, READY], [STARTING], 3, 1),  # all that is planned is ready: who was on the way is not needed
+        ([READY, READY, STARTING], [STARTING], 3, 0),  # nor would it be, were the third spot replica sure to come
+        ([READY, READY, READY, STARTING], [READY], 4, 0),  # more are ready than the target, but not yet the insurance
+        ([READY, READY, READY, READY], [READY], 4, 1),
+        ([READY, READY, STARTING], [READY, READY], 3, 1),  # one of two can go: the other one stands in
+    ],
+)
+def test_a_risk_aware_plan_takes_nobody_away_before_it_is_fulfilled(
+    own: list[ReplicaStatus], standing_in: list[ReplicaStatus], planned: int, leaving: int
+) -> None:
+    """Ready and on the way alike: replicas beyond the plan go only when those left, ready ones, are as many as planned."""
+    wanted = on_spot(spec(max_replicas=9), placer=RISK_AWARE, dynamic_ondemand_fallback=True)
+    of = service(3, spec=wanted, plan=Plan(3, Mix(planned)))
+    replicas = [
+        replace(replica(status, number, fingerprint=wanted.fingerprint), offer=replace(offer(), capacity_type=kind))
+        for number, (status, kind) in enumerate(
+            [*((one, CapacityType.SPOT) for one in own), *((one, CapacityType.ON_DEMAND) for one in standing_in)]
+        )
+    ]
+    actions = decide(of, replicas, [instance(one) for one in replicas], [answer(one) for one in replicas])
+    gone = [action.replica for action in actions if isinstance(action, Drain | Terminate)]
+    assert len(gone) == leaving
+    assert {one.offer.capacity_type for one in gone} <= {CapacityType.ON_DEMAND}

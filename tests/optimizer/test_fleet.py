@@ -112,7 +112,7 @@ def test_examples_worked_out_by_hand(
 def test_a_plan_changes_at_whole_five_minutes() -> None:
     """A fleet whose insurance is just about to go keeps it until then, however many passes look."""
     market, present = offers(0.3, 0.3, 0.3, 0.4), quiet(40.5, 0, 1, 2, 3)
-    plans = [plan(service(), present, market, [ON_DEMAND], NOW - 3600.0 + at).mix.own for at in range(0, 7200, 10)]
+    plans = [plan(service(), present, market, [ON_DEMAND], NOW - 43_200 + at).mix.own for at in range(0, 3600, 10)]
     changes = [10 * at for at in range(1, len(plans)) if plans[at] != plans[at - 1]]
     assert (plans[0], plans[-1]) == (4, 3)
     assert len(changes) == 1

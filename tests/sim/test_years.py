@@ -13,7 +13,7 @@ from sailplane.sim.__main__ import seeds
 YEARS = 1.0
 
 
-@pytest.mark.parametrize("seed", seeds(YEARS))
+@pytest.mark.parametrize("seed", list(seeds(YEARS)))
 def test_nothing_is_lost_doubled_or_leaked(seed: int) -> None:
     """Whatever happened: what is wanted comes to be, stays as it is, and goes when it is told to; see the judges."""
     history, simulation = storms.run(seed)
