@@ -191,6 +191,7 @@ def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
         "min_replicas": scaling.min_replicas,
         "max_replicas": scaling.max_replicas,
         "target_qps_per_replica": scaling.target_qps_per_replica,
+        "spot_policy": spot_policy(plan.spec),
         "load_balancing_policy": plan.spec.routing.policy,
         "candidates": [
             {
@@ -219,6 +220,20 @@ def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
         "budget": plan.budget,
         "prices_as_of": plan.prices_as_of,
     }
+
+
+def spot_policy(spec: ServiceSpec) -> str:
+    """What is bought beside one machine for each replica that is wanted, and where; empty when nothing is said of it."""
+    spot, told = spec.spot, []
+    if spot.num_overprovision:
+        told.append(f"{spot.num_overprovision} beyond the target")
+    if spot.base_ondemand_fallback_replicas:
+        told.append(f"{spot.base_ondemand_fallback_replicas} always on demand")
+    if spot.dynamic_ondemand_fallback:
+        told.append("on-demand ones while spot ones are not ready")
+    if spot.placer:
+        told.append(f"placed by {spot.placer}")
+    return ", ".join(told)
 
 
 def policy(scaling: ScalingSpec) -> str:

@@ -61,13 +61,18 @@ def make(parsed: spec.Parsed, providers: Sequence[str], used: Catalog) -> planni
 def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -> None:
     """Print a plan for people."""
     probe, scaling = plan.spec.probe, plan.spec.scaling
+    spot = planning.spot_policy(plan.spec)
     facts = [
         ("Readiness probe method:", f"{probe.method} {planning.shown_path(probe.path)}"),
         ("Readiness initial delay seconds:", f"{probe.initial_delay_s:g}"),
         ("Replica autoscaling policy:", planning.policy(scaling)),
+        *([("Spot policy:", spot)] if spot else []),
         ("Load balancing policy:", plan.spec.routing.policy),
     ] + [
-        (f"Cost of {replicas} replica{'s' * (replicas != 1)}:", _cost(plan.usd_per_hour(replicas)))
+        (
+            f"Cost at a target of {replicas}:" if spot else f"Cost of {replicas} replica{'s' * (replicas != 1)}:",
+            _cost(plan.usd_per_hour(replicas)),
+        )
         for replicas in sorted({scaling.fewest_replicas, scaling.most_replicas})
     ]
     if plan.worst_usd_per_hour > plan.usd_per_hour(scaling.most_replicas):

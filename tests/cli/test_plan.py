@@ -152,6 +152,7 @@ def test_the_worst_case_knows_of_stand_ins_and_of_what_is_beyond_the_target() ->
     on_demand = [one["price_usd_per_hour"] for one in planned(MIXTRAL, "--all")["candidates"]]
     found = planned(text.replace("min_replicas: 0", f"{policy}, min_replicas: 0"))
     assert found["max_usd_per_hour"] == pytest.approx(11 * spot["candidates"][0]["price_usd_per_hour"])
+    assert found["spot_policy"] == "1 beyond the target, on-demand ones while spot ones are not ready"
     dearest = max(one["price_usd_per_hour"] for one in spot["candidates"])
     assert found["worst_case_usd_per_hour"] == pytest.approx(11 * dearest + 10 * max(on_demand))
     bounded = text.replace("min_replicas: 0", f"{policy}, min_replicas: 0").replace(
