@@ -546,8 +546,9 @@ class LoadSample:
     expected: float | None = None  # when a replica launched now would be ready; None = no trend, or not asked for
     asked: bool = False  # a router has counted a request within the stable window
     ready: int = 0  # replicas
-    # What each live replica of the current version can take, in the order in which they stay; only where targets differ.
+    # What each live replica can take, or its successor, in the order in which they stay; only where targets differ.
     capacities: tuple[float, ...] = ()
+    missing: str = "not all of it is known"  # what makes it not valid, for people
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
-    "sailplane.sim": {"sailplane.sim", "chalicelib", "edge_router", "click", "rich", "numpy", "scipy", "matplotlib"},
+    "sailplane.sim": {
+        "sailplane.sim",
+        "chalicelib",
+        "edge_router",
+        "click",
+        "cronsim",
+        "rich",
+        "numpy",
+        "scipy",
+        "matplotlib",
+    },
     "sailplane": {
         "sailplane",
         "chalicelib",

@@ -103,7 +103,7 @@ def described(state: State, now: float) -> str:
     if budget.max_usd_per_month is not None:
         spent = usd_this_month(state.service, state.replicas, now)
         parts.append(f"${spent:.2f} of ${budget.max_usd_per_month:.2f} this month")
-    held = ", which holds launches back" if state.service.held_by_budget else ""
+    held = ", which held the last launch back" if state.service.held_by_budget else ""
     return f"budget: {' and '.join(parts)}{held}" if parts else ""
 
 

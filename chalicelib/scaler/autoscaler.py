@@ -60,7 +60,7 @@ def _needed(spec: ScalingSpec, load: LoadSample, urgent: int) -> int:
 
 def _why_not_down(service: Service, load: LoadSample, state: ScalerState) -> str:
     if not load.valid:
-        return "because not all of the load is known"
+        return f"because {load.missing}"
     if state.panicking:
         return "because a burst has just been"
     if not service.was_ready and not service.backoff.failures:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from chalicelib.model import (
     Limits,
@@ -15,6 +15,7 @@ from chalicelib.model import (
     ReplicaLoad,
     ReplicaStatus,
     RouterLoad,
+    ScalingSpec,
     State,
 )
 from chalicelib.optimizer import is_fallback, matching, on_demand
@@ -32,19 +33,39 @@ def sample(state: State, observed: Observed, limits: Limits, now: float) -> Load
     spec = state.service.spec.scaling
     heard = [router for router in state.load if now - router.reported_at <= limits.load_stale_after_s]
     silent = [router for router in state.load if now - router.reported_at > limits.load_stale_after_s]
-    is_heard = bool(heard) and not _qps(silent, spec.qps_window_s)
+    busy = [router for router in silent if _qps([router], spec.qps_window_s)]
     ready = [replica for replica in state.replicas if replica.status is ReplicaStatus.READY]
     loads = _loads(ready, observed)
     by_routers = spec.metric is Metric.QPS
+    unheard = _unheard(heard, busy, limits)
+    missing = unheard or ("" if by_routers else _untold(ready, loads, spec))
     return LoadSample(
-        stable=_qps(heard, spec.qps_window_s) if by_routers else math.fsum(load.stable for load in loads),
-        panic=_qps(heard, spec.panic_window_s) if by_routers else math.fsum(load.panic for load in loads),
-        valid=is_heard and (by_routers or 0 < len(ready) == len(loads)),
-        expected=_expected(state, heard, now) if spec.look_ahead and is_heard and by_routers else None,
+        stable=_qps(heard, spec.qps_window_s) if by_routers else math.fsum(load.stable for load in loads.values()),
+        panic=_qps(heard, spec.panic_window_s) if by_routers else math.fsum(load.panic for load in loads.values()),
+        valid=not missing,
+        expected=_expected(state, heard, now) if spec.look_ahead and not missing and by_routers else None,
         asked=any(count for one in state.load for _, count in _since(one, math.floor(now - spec.qps_window_s) + 1)),
         ready=len(ready),
         capacities=_capacities(state) if spec.target_qps_by_accelerator else (),
+        missing=missing,
     )
+
+
+def _unheard(heard: Sequence[RouterLoad], busy: Sequence[RouterLoad], limits: Limits) -> str:
+    if not heard:
+        return f"no router has reported for {limits.load_stale_after_s:g} s"
+    if busy:
+        names = ", ".join(sorted(router.router_id for router in busy))
+        return f"a router that had requests has been silent for {limits.load_stale_after_s:g} s ({names})"
+    return ""
+
+
+def _untold(ready: Sequence[Replica], loads: Mapping[str, ReplicaLoad], spec: ScalingSpec) -> str:
+    if not ready:
+        return "no replica is ready to tell it"
+    silent = sorted(replica.id for replica in ready if replica.id not in loads)
+    others = f" (nor do {len(silent) - 1} more)" if silent[1:] else ""
+    return f"{silent[0]} does not tell its {spec.unit}{others}" if silent else ""
 
 
 def _qps(routers: Sequence[RouterLoad], window_s: float) -> float:
@@ -69,9 +90,10 @@ def _since(router: RouterLoad, second: int) -> Sequence[tuple[int, int]]:
     return router.counts[bisect_left(router.counts, (second,)) :]
 
 
-def _loads(ready: Sequence[Replica], observed: Observed) -> list[ReplicaLoad]:
-    probes = [observed.probes.get(replica.id) for replica in ready]
-    return [probe.load for probe in probes if probe and probe.identified and probe.load is not None]
+def _loads(ready: Sequence[Replica], observed: Observed) -> Mapping[str, ReplicaLoad]:
+    """By replica id, of those that told it."""
+    probes = {replica.id: observed.probes.get(replica.id) for replica in ready}
+    return {id_: probe.load for id_, probe in probes.items() if probe and probe.identified and probe.load is not None}
 
 
 def _expected(state: State, heard: Sequence[RouterLoad], now: float) -> float | None:

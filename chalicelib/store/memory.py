@@ -127,7 +127,13 @@ class MemoryStore:
     def history(self, name: str) -> tuple[Replica, ...]:
         with self._lock:
             self._forget_the_past(name)
-            return newest_first([*self._replicas[name].values(), *self._past[name].values()])
+            now = self._clock.now()
+            return newest_first(
+                [
+                    *self._replicas[name].values(),
+                    *(one for one in self._past[name].values() if history_expires_at(one) > now),
+                ]
+            )
 
     def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
         with self._lock:
@@ -150,10 +156,12 @@ class MemoryStore:
             if commit.service is not None:
                 self._check_service(commit.service)
             self._forget_the_past(name)
+            now = self._clock.now()
             for replica in commit.replicas:
                 stored = self._replicas[name].get(replica.id)
                 _check_version(replica.id, stored.version if stored else 0, replica.version)
-                if replica.id in self._past[name]:
+                past = self._past[name].get(replica.id)
+                if past is not None and history_expires_at(past) > now:
                     raise Conflict(f"{replica.id} is TERMINATED. Load the service again. Nothing was written.")
             if commit.table is not None and name in self._tables:
                 _check_version(f"the route table of {name}", self._tables[name].version, commit.table.version - 1)
@@ -178,8 +186,13 @@ class MemoryStore:
         self._events[name].update({event_key(event, commit, index): event for index, event in enumerate(events)})
 
     def _forget_the_past(self, name: str) -> None:
+        """From the front up to the first that is still kept: rows lie in the order of their ends, save for late writers'.
+
+        A look at each of them at each commit took half of the time of a simulation in which 10,000 launches a day are refused.
+        """
         now, past = self._clock.now(), self._past[name]
-        self._past[name] = {key: replica for key, replica in past.items() if history_expires_at(replica) > now}
+        while past and history_expires_at(next(iter(past.values()))) <= now:
+            del past[next(iter(past))]
 
     def _check_lease(self, lease: Lease) -> None:
         row = self._leases[lease.service]

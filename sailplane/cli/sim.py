@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -44,12 +45,21 @@ _GENERATED = "generated"
 _DAYS = 7.0
 _BAR = 20  # characters of a progress bar, each of them a twentieth
 _ABOVE_0 = click.FloatRange(0, min_open=True)
+# Ten years: a generated market is held in memory, 4 million steps then, which take 3 s to draw.
+_LONGEST_DAYS = 3653
 _POLICIES = "\n".join(f"  {name.ljust(20)}  {what}" for name, (what, _) in policies.POLICIES.items())
 
 
 @click.group("sim")
 def command() -> None:
     """Simulate a service: what Sailplane would decide, what that would cost, and what its requests would meet."""
+
+
+def _not_nan(_ctx: click.Context, _parameter: click.Parameter, days: float | None) -> float | None:
+    """Every comparison with it is False, so it lies within any range."""
+    if days is not None and math.isnan(days):
+        raise click.BadParameter("nan is no number of days")
+    return days
 
 
 def _market_options(wrapped: Callable[..., _R]) -> Callable[..., _R]:
@@ -59,7 +69,12 @@ def _market_options(wrapped: Callable[..., _R]) -> Callable[..., _R]:
     @click.option("--machine", metavar="CLOUD/ZONE/TYPE", help="What the traces are of, where they do not say it.")
     @click.option("--on-demand-usd", type=_ABOVE_0, help="Price per hour, where the traces hold none.")
     @click.option("--spot-usd", type=_ABOVE_0, help="Price per hour, where the traces hold none.")
-    @click.option("--days", type=_ABOVE_0, help=f"How long. [default: the traces' length, {_DAYS:g} if generated]")
+    @click.option(
+        "--days",
+        type=click.FloatRange(0, _LONGEST_DAYS, min_open=True),
+        callback=_not_nan,
+        help=f"How long. [default: the traces' length, {_DAYS:g} if generated]",
+    )
     @click.option("--seed", type=int, default=0, show_default=True, help="The same seed has the same history.")
     @prices.needed
     @functools.wraps(wrapped)
@@ -87,9 +102,10 @@ def _market_options(wrapped: Callable[..., _R]) -> Callable[..., _R]:
 
 
 @command.command(
+    short_help="Run a service on a market, once with each policy.",
     epilog=f"\b\nPolicies:\n{_POLICIES}\n\n"
     "\b\nExample, three days on a market of our own making:\n"
-    "  sailplane sim run service.yaml --days 3 --policy spothedge --policy round_robin_fallback --bound"
+    "  sailplane sim run service.yaml --days 3 --policy spothedge --policy round_robin_fallback --bound",
 )
 @inputs.service_file
 @_market_options
@@ -131,6 +147,7 @@ def run(
         extra.check("scipy", "A comparison")
     if picture:
         extra.check("matplotlib", "A plot")
+        plot.check(picture)
     market = loaded.market
     written = policies.on(market, spec.parse(text, env_overrides=envs, known_accelerators=_accelerators()).spec)
     wanted = {name: policies.POLICIES[name][1](written) for name in names}
@@ -143,7 +160,10 @@ def run(
         for policy, outcome in outcomes.items()
     ]
     differences = tables.differences(outcomes)
-    title = f"{market.name}: {until_s / generated.DAY_S:.1f} days, {len(market.zones)} zones, seed {seed}"
+    title = (
+        f"{market.name}: {until_s / generated.DAY_S:.3g} days, {len(market.zones)} zones, seed {seed}, "
+        f"{market.instance_type} at ${market.on_demand_usd_per_hour:g}/h on demand"
+    )
     out.data("\n".join([title, *(f"  {note}" for note in loaded.notes), ""]))
     heading = tables.HEADING + (tables.HEADING_OF_REQUESTS if requests else ())
     out.table(heading, [tables.row(one) for one in reports], tables.FLUSH_RIGHT)
@@ -183,7 +203,7 @@ def _simulated(
         return compare.run_all(scenario, wanted, until_s, processes=os.cpu_count() or 1, progress=progress)
 
 
-@command.command()
+@command.command(short_help="Make a service's recorded decisions again.")
 @click.argument("events_file", metavar="EVENTS", type=click.File(encoding="utf-8"))
 @inputs.service_file
 @click.option("--on-demand-usd", type=_ABOVE_0, help="Price per hour, where no machine was bought on demand.")
@@ -248,6 +268,8 @@ def _events(file: IO[str]) -> list[Event]:
             Event(datetime.fromisoformat(one["at"]).timestamp(), one["kind"], one["message"], one["replica"])
             for one in entries
         ]
+    except UnicodeDecodeError as error:  # of which the repr holds the whole file
+        raise Invalid(f"{file.name}: not text ({error}). Export the events again.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise Invalid(
             f"{file.name}: not what `sailplane events NAME --json` prints ({error!r}). Export the events again."

@@ -6,6 +6,7 @@ a machine that was just started may not be found by a call about it, one on its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -243,11 +244,13 @@ class Cloud:
         self.scheduler.after(self.random.choice((0.0, 3.0)), partial(self._addressed, machine))
         boot_s = self.random.uniform(*self.cold_start.boot_s)
         if now < self.start + self.faults.until_s and self.random.random() < self.faults.stillborn_share:
-            boot_s, machine.is_hurt = boot_s + _STILLBORN_S, True
-        self.scheduler.after(boot_s, partial(self._booted, machine))
-        self.scheduler.after(boot_s + self.random.uniform(*self.cold_start.setup_s), partial(self._set_up, machine))
+            boot_s, machine.is_hurt = boot_s + self.random.choice((_STILLBORN_S, math.inf)), True
+        setup_s = self.random.uniform(*self.cold_start.setup_s)
+        if boot_s < math.inf:
+            self.scheduler.after(boot_s, partial(self._booted, machine))
+            self.scheduler.after(boot_s + setup_s, partial(self._set_up, machine))
         self._tell(machine, Happening.STARTED)
-        if replica.fingerprint in self.broken:
+        if replica.fingerprint in self.broken and boot_s < math.inf:
             self.scheduler.after(boot_s, partial(self._end_engine, machine))
         return machine
 
@@ -290,9 +293,8 @@ class Cloud:
         """Another deployment's machine, or one made of this one's image: it serves, and is not ours."""
         name = self.random.choice((machine.replica.id, "other-u001-0-1"))
         replica = replace(machine.replica, id=name, boot_nonce="another")
-        born = {"died_at": None, "agent_up": True, "engine_up": True, "hung": False, "engine_fails": False}
-        return replace(
-            machine, id="i-another", replica=replica, exit_code=None, interruption_at=None, notices=0, **born
+        return Machine(
+            "i-another", "", replica, machine.offer, machine.url, machine.started_at, 0.0, agent_up=True, engine_up=True
         )
 
     def _forget(self, machine: Machine) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
+from itertools import islice
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim
 
 from chalicelib import passes
 from chalicelib.errors import Conflict, Unreachable
-from chalicelib.model import InterruptionNotice, Service, ServiceSpec
+from chalicelib.lifecycle import budget
+from chalicelib.model import InterruptionNotice, ScalingSpec, Service, ServiceSpec, State
 from chalicelib.optimizer import zones
 from chalicelib.optimizer.fleet import PLANNED_EVERY_S
 from chalicelib.ports import Runtime
@@ -161,7 +167,8 @@ class Driver:
         instances = (instance for cloud in self.clouds.values() for instance in cloud.seen())
         read = (service, *state.replicas, *state.load, *instances, *self.store.refusals(now), *_held(service))
         waited_s = frozenset((service.scaler.up_s, service.scaler.down_s))
-        known = self._horizon.after(now, read, self._durations_s(service.spec), waited_s)
+        known = self._horizon.after(now, (*read, *_asked(state)), self._durations_s(service.spec), waited_s)
+        known = min(known, *_scheduled(service.spec.scaling, now), _paid_until(state, now))
         if not self.prices.were_read:
             return known
         return min(known, self.prices.next_change_at(), (now // PLANNED_EVERY_S + 1) * PLANNED_EVERY_S)
@@ -177,6 +184,28 @@ def _held(service: Service) -> tuple[object, ...]:
     """Until when the service itself leaves zones alone, which its record does not say in so many instants."""
     spot = service.spec.spot
     return *zones.refusals(service.zones, spot), zones.paused_until(service.zones, spot)
+
+
+def _asked(state: State) -> Iterator[float]:
+    """When each router had its last request: counts go by whole seconds, which are no floats."""
+    for router in state.load:
+        yield from islice((float(second) for second, count in reversed(router.counts) if count), 1)
+
+
+def _scheduled(scaling: ScalingSpec, now: float) -> Iterator[float]:
+    """The next instant of each of the schedule's expressions. A trend, if one is followed, is another at every moment."""
+    for entry in scaling.schedule:
+        yield next(CronSim(entry.cron, datetime.fromtimestamp(now, ZoneInfo(entry.timezone)))).timestamp()
+    yield now if scaling.look_ahead else math.inf
+
+
+def _paid_until(state: State, now: float) -> float:
+    """When the month's money comes to its end, which is no instant plus a duration: from an hour before, every pass counts."""
+    limit, usd_per_hour = state.service.spec.budget, budget.usd_per_hour(state.replicas)
+    if limit.max_usd_per_month is None or not limit.shut_down or not usd_per_hour:
+        return math.inf
+    left = limit.max_usd_per_month - budget.usd_this_month(state.service, state.replicas, now)
+    return max(now, now + (left / usd_per_hour - 1) * 3600)
 
 
 def _did_something(report: passes.Report) -> bool:

@@ -10,10 +10,22 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from chalicelib.model import Lease, Reason, Replica, ReplicaStatus, ServiceSpec, ServiceStatus, State
+from chalicelib.model import (
+    RISK_AWARE,
+    BudgetSpec,
+    Lease,
+    Reason,
+    Replica,
+    ReplicaStatus,
+    ServiceSpec,
+    ServiceStatus,
+    State,
+)
 from chalicelib.ports import Commit
 
 if TYPE_CHECKING:
@@ -42,6 +54,12 @@ NOTICE_TAKEN_S = 20.0
 BROKEN_LAUNCHES_PER_MINUTE = 6
 # A launch without an answer is asked for again by the next pass, a second later.
 PENDING_MAX_S = 5.0
+# From the moment at which a pass looks at the load to the one at which it writes what follows from it.
+SILENT_S = 5.0
+# A pass that died before it shut a service down for its budget: its lease, and the next one's time.
+LATE_S = 300.0
+_CENT = 0.01
+SILENT_IN_A_STORM_S = 300.0
 _FAULTS = (Reason.UNHEALTHY, Reason.ENGINE_EXITED, Reason.INITIAL_DELAY_EXCEEDED, Reason.PREEMPTED, Reason.LOST)
 
 
@@ -59,6 +77,8 @@ class Judges:
     _last_routed: dict[str, float] = field(default_factory=dict)
     _broken_launches: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     _accused: set[str] = field(default_factory=set)
+    _is_auditing: bool = False
+    _target: tuple[str, int, int] | None = None  # what the scaler wanted last: of which service, which version
 
     def verdict(self, text: str) -> None:
         """Say what is wrong, once."""
@@ -86,9 +106,18 @@ class Judges:
             self._must_end("unknown", machine.id, UNKNOWN_MAX_S, f"nobody knows {_named(machine)}", bad=bad)
             if bad:
                 self._judge_unknown(machine)
+            self._judge_boot(machine)
         self._judge_table(routed)
         self._judge_number(state)
+        self._judge_target(state)
         self._judge_readiness(state)
+
+    def _judge_boot(self, machine: Machine) -> None:
+        """Every state has a deadline: a machine whose agent never answers is not waited for."""
+        limits = self.world.scenario.limits
+        within_s = limits.pending_s + limits.provisioning_s + UNKNOWN_MAX_S
+        bad = machine.is_alive and not machine.agent_up
+        self._must_end("silent", machine.id, within_s, f"{_named(machine)} has never answered", bad=bad)
 
     def _judge_unknown(self, machine: Machine) -> None:
         """A replica is over only when its machine is."""
@@ -142,11 +171,35 @@ class Judges:
         """The limit is about to change."""
         self._ceiling = max(self._ceiling, len(state.replicas))
 
+    def _judge_target(self, state: State | None) -> None:
+        """Nobody reports, nobody knows: that is no reason to scale down, unless the bounds are others by now."""
+        world, before = self.world, self._target
+        service = state.service if state else None
+        self._target = (service.uid, service.spec_version, service.scaler.target) if service else None
+        if not (state and before and self._target and before[:2] == self._target[:2] and before[2] > self._target[2]):
+            return
+        silent_s = world.scheduler.time - world.reported_at
+        patience_s = SILENT_S if world.disturber.quiet_s > SILENT_S else SILENT_IN_A_STORM_S
+        if before[2] <= world.bounds(state)[1] and silent_s > world.scenario.limits.load_stale_after_s + patience_s:
+            self.verdict(
+                f"scaled down from {before[2]} to {self._target[2]}, routers being silent for {silent_s:.0f} s"
+            )
+
     def _judge_readiness(self, state: State | None) -> None:
-        wanted = state is not None and not state.service.deleting and state.service.spec.scaling.min_replicas > 0
-        works = state is not None and state.service.spec.fingerprint not in self.world.scenario.broken
+        wanted = state is not None and not state.service.deleting and self.world.bounds(state)[0] > 0
+        works = (
+            state is not None
+            and state.service.spec.fingerprint not in self.world.scenario.broken
+            and not self._may_forbid(state.service.spec)
+        )
         bad = wanted and works and not self.world.ready() and (self.is_calm or not self.world.scenario.faults.is_storm)
         self._watch_readiness(bad=bad)
+
+    def _may_forbid(self, spec: ServiceSpec) -> bool:
+        """Whether the file itself may forbid to buy what could be had."""
+        per_hour = spec.budget.max_usd_per_hour
+        too_little = per_hour is not None and per_hour < self.world.scenario.market.on_demand_usd_per_hour
+        return too_little or spec.budget.max_usd_per_month is not None or spec.spot.max_spot_price_ratio is not None
 
     def _watch_readiness(self, *, bad: bool) -> None:
         key = ("unready", "")
@@ -167,7 +220,8 @@ class Judges:
             self.world.at(now + 600, partial(self._still_unready, since))
 
     def _could_have(self, since: float, now: float, enough_s: float) -> bool:
-        if not _is_spot(self.world.scenario.spec):
+        spec = self.world.scenario.spec
+        if not _is_spot(spec) or spec.spot.dynamic_ondemand_fallback or spec.spot.base_ondemand_fallback_replicas:
             return True
         longest = max(
             (_room_s(zone.capacity, zone.step_s, since, now) for zone in self.world.scenario.market.zones), default=0.0
@@ -189,12 +243,53 @@ class Judges:
             self.verdict(f"{_named(machine)} is billed as {billed} and booked as {booked}")
         if replica.fingerprint in self.world.scenario.broken:
             self._judge_broken(replica)
+        self._judge_launch_paid(replica)
 
     def _judge_broken(self, replica: Replica) -> None:
         launches = self._broken_launches[f"{replica.id.rsplit('-', 2)[0]} {replica.spec_version}"]
         launches.append(self.world.t)
         if sum(self.world.t - at < 60 for at in launches) > BROKEN_LAUNCHES_PER_MINUTE:
             self.verdict("a broken version is launched again and again")
+
+    def _judge_launch_paid(self, launched: Replica) -> None:
+        """docs/service-yaml.md: nothing is launched beyond the hour's limit, or when the month's money is spent.
+
+        What a pass launches that was held up for minutes, and what nobody knows any more, is an orphan and goes as one.
+        """
+        state = self.world.state()
+        known = {replica.id for replica in state.replicas} if state else set()
+        if state is None or launched.id not in known:
+            return
+        limit, billed = state.service.spec.budget, [one for one in self.world.machines if one.is_billed]
+        usd_per_hour = sum(one.offer.price_usd_per_hour for one in billed if one.replica.id in known)
+        if limit.max_usd_per_hour is not None and usd_per_hour > limit.max_usd_per_hour + _CENT:
+            self.verdict(f"${usd_per_hour:.2f} an hour, of ${limit.max_usd_per_hour:.2f}")
+        if limit.max_usd_per_month is not None and (spent := self._usd_this_month()) > limit.max_usd_per_month:
+            self.verdict(f"a launch when ${spent:.2f} were spent, of ${limit.max_usd_per_month:.2f} a month")
+        if limit.max_usd_per_month is not None and limit.shut_down and not self._is_auditing:
+            self._is_auditing = True
+            self._judge_month()
+
+    def _judge_month(self) -> None:
+        """Again every hour: a budget that shuts down is kept, but for what a disturbed plane takes to notice."""
+        state = self.world.state()
+        limit = state.service.spec.budget.max_usd_per_month if state else None
+        late_usd = LATE_S / 3600 * sum(one.offer.price_usd_per_hour for one in self.world.machines if one.is_billed)
+        if limit is not None and (spent := self._usd_this_month()) > limit + late_usd + _CENT:
+            self.verdict(f"${spent:.2f} spent, of ${limit:.2f} a month")
+        self.world.at(self.world.t + 3600, self._judge_month)
+
+    def _usd_this_month(self) -> float:
+        """All machines', at the price that each was started at."""
+        now = self.world.scheduler.time
+        month = datetime.fromtimestamp(now, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()
+        return sum(
+            machine.offer.price_usd_per_hour
+            * max(0.0, (machine.ended_at or now) - max(machine.started_at, month))
+            / 3600
+            for cloud in self.world.clouds.values()
+            for machine in cloud.machines.values()
+        )
 
     def _record(self, replica_id: str) -> Replica | None:
         history = self.world.store.history(replica_id.rsplit("-", 3)[0])
@@ -229,18 +324,18 @@ class Judges:
     def judged(self, look: Callable[[], None]) -> None:
         """Run a pass and compare what it found with what it leaves."""
         world = self.world
-        before, acts, disturbances = world.state(), world.acts, world.disturber.disturbances
+        began, before, acts, disturbances = world.t, world.state(), world.acts, world.disturber.disturbances
         changes = world.driver.changes
         look()
         if world.driver.changes == changes:
             return
         after = world.state()
         if before and after and world.acts == acts:
-            self._judge_roll_out(before, after)
+            self._judge_roll_out(before, after, began)
         if after and world.disturber.disturbances == disturbances and not world.disturber.depth:
             self._judge_undisturbed(after)
 
-    def _judge_roll_out(self, before: State, after: State) -> None:
+    def _judge_roll_out(self, before: State, after: State, began: float) -> None:
         """Whoever was READY and has to make room for a newer version leaves as many READY as are wanted, or as there were."""
         now_as = {replica.id: replica for replica in after.replicas}
         served = [now_as.get(replica.id) for replica in before.replicas if replica.status is ReplicaStatus.READY]
@@ -248,7 +343,11 @@ class Judges:
         hurt = {machine.replica.id for machine in self.world.machines if machine.is_hurt or machine.interruption_at}
         replaced = sum(one is not None and one.reason is Reason.REPLACED and one.id not in hurt for one in served)
         gone = len(served) - replaced - sum(one is not None and one.status is ReplicaStatus.READY for one in served)
-        enough = min(len(served), before.service.scaler.target, after.service.scaler.target)
+        # Another pass in the middle of this one may have scaled down, and up again.
+        meanwhile = (
+            step.target for step in takewhile(lambda step: step.t >= began, reversed(self.world.history.steps))
+        )
+        enough = min(len(served), before.service.scaler.target, *meanwhile)
         if replaced and ready + gone < enough:
             self.verdict(f"a roll-out leaves {ready} of {enough} ready")
 
@@ -326,7 +425,9 @@ class Judges:
         self.world.at(self.world.t + 60, partial(self._judge_rest, sorted(self._alive())))
 
     def _judge_rest(self, machines: list[str]) -> None:
-        if sorted(self._alive()) != machines:
+        state = self.world.state()
+        follows_the_market = state is not None and state.service.spec.spot.placer == RISK_AWARE
+        if not follows_the_market and sorted(self._alive()) != machines:
             self.verdict(f"no rest: machines were {machines} and are {sorted(self._alive())}")
         if (trouble := self._unsettled()) != "":
             self.verdict(f"not as wanted any more: {trouble}")
@@ -338,22 +439,26 @@ class Judges:
         state = self.world.state()
         if state is None or state.service.deleting:
             return ""
+        spec, target = state.service.spec, self.world.wanted_replicas(state)
+        fewest, most = _mix(spec, target)
         ready = {machine.replica.id: machine.replica.fingerprint for machine in self.world.ready()}
-        wanted = self.world.wanted_replicas(state)
-        if len(ready) != wanted or set(ready.values()) - {state.service.spec.fingerprint}:
-            return f"{wanted} wanted, ready are {ready}, {[f'{one.id} {one.status}' for one in state.replicas]}"
-        if len(state.replicas) != wanted or len(self._alive()) != wanted:
-            return f"{wanted} wanted, {len(state.replicas)} recorded, {len(self._alive())} billed"
+        alive, known = len(self._alive()), len(state.replicas)
+        if spec.budget != BudgetSpec():  # it may have room for nobody, or for no second one beside an old version
+            return f"{most} wanted at most, {alive} billed" if alive > most else ""
+        if not fewest <= len(ready) <= most or set(ready.values()) - {spec.fingerprint}:
+            return f"{fewest} to {most} wanted, ready {ready}, {[f'{one.id} {one.status}' for one in state.replicas]}"
+        if fewest == most and not known == alive == most:
+            return f"{most} wanted, {known} recorded, {alive} billed"
         told = self.world.table.status if self.world.table else None
-        if told is not (ServiceStatus.READY if wanted else ServiceStatus.IDLE):
-            return f"{wanted} wanted and ready, and routers are told {told}"
+        if told is not (ServiceStatus.READY if target else ServiceStatus.IDLE):
+            return f"{target} wanted and ready, and routers are told {told}"
         return ""
 
 
 def _is_notice(commit: Commit) -> bool:
     """What a cloud says of a machine is written down by whoever hears it."""
     of_service = commit.service is not None or commit.table is not None or bool(commit.unavailable)
-    return not of_service and all(replica.interruption_at is not None for replica in commit.replicas)
+    return not of_service and all(one.interruption_at is not None or one.is_at_risk for one in commit.replicas)
 
 
 def settled_within_s(spec: ServiceSpec) -> float:
@@ -369,11 +474,34 @@ def _named(machine: Machine) -> str:
     return f"machine {machine.id} of {machine.replica.id}"
 
 
+def _mix(spec: ServiceSpec, target: int) -> tuple[int, int]:
+    """The fewest and the most replicas when all that is spot is ready: the table of docs/spot.md.
+
+    `risk_aware` has up to three beyond the target and, with the fallback, up to the target on demand.
+    """
+    spot = spec.spot
+    if target == 0:
+        return 0, 0
+    if not _is_spot(spec):
+        return target + spot.num_overprovision, target + spot.num_overprovision
+    base = spot.base_ondemand_fallback_replicas
+    fewest = max(0, target + spot.num_overprovision - base) + min(target, base)
+    if spot.placer != RISK_AWARE:
+        return fewest, fewest
+    beyond = max(3, spot.num_overprovision) - spot.num_overprovision
+    return target + spot.num_overprovision, fewest + beyond + (target if spot.dynamic_ondemand_fallback else 0)
+
+
 def _limit(spec: ServiceSpec) -> int:
-    scaling, spot = spec.scaling, spec.spot
-    fallback = scaling.max_replicas if spot.dynamic_ondemand_fallback else spot.base_ondemand_fallback_replicas
-    extra = max(spot.num_overprovision, 3 if spot.placer == "risk_aware" else 0)  # docs/spot.md: up to three
-    return scaling.max_replicas + spec.max_surge + extra + fallback
+    """The most machines that we may pay for: the table of docs/spot.md with nobody ready at the largest target, and the surge."""
+    spot, scaling = spec.spot, spec.scaling
+    target = max([scaling.max_replicas, *(entry.max_replicas or 0 for entry in scaling.schedule)])
+    if not _is_spot(spec):
+        return target + spot.num_overprovision + spec.max_surge
+    base = spot.base_ondemand_fallback_replicas
+    extra = max(3, spot.num_overprovision) if spot.placer == RISK_AWARE else spot.num_overprovision
+    own = max(0, target + extra - base)
+    return own + min(target, base + (own if spot.dynamic_ondemand_fallback else 0)) + spec.max_surge
 
 
 def _room_s(capacity: tuple[int, ...], step_s: float, since: float, now: float) -> float:

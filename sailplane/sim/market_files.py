@@ -101,10 +101,13 @@ def load(path: Path, prices: Prices, missing: Missing = Missing()) -> Loaded:
 
 
 def directories(path: Path) -> tuple[Path, ...]:
-    """Every directory at or below `path` that holds `*.json` traces of zones, sorted."""
+    """Every directory at or below `path` that holds `*.json` traces of zones, sorted; one at the least, or `Invalid`."""
     if not path.is_dir():
         raise Invalid(f"{path}: not a directory. Name one that holds markets, each a directory of traces.")
-    return tuple(sorted({file.parent for file in path.rglob("*.json") if _is_trace(file)}))
+    found = tuple(sorted({file.parent for file in path.rglob("*.json") if _is_trace(file)}))
+    if not found:
+        raise Invalid(f"{path}: no traces of a market in it or below. Links are not followed: name what they point to.")
+    return found
 
 
 def _is_trace(file: Path) -> bool:

@@ -17,8 +17,20 @@ if TYPE_CHECKING:  # the extra `sim` may not be installed
 _DAY_S = 86400.0
 
 
+def check(path: Path) -> None:
+    """Before a long run: raise `Invalid` where `save` could not draw into `path`, `MissingExtra` without matplotlib."""
+    with extra.wanted_for("A plot"):
+        from matplotlib.backend_bases import FigureCanvasBase  # noqa: PLC0415 - belongs to the extra
+    if path.suffix.removeprefix(".").lower() not in FigureCanvasBase.get_supported_filetypes():
+        raise Invalid(f"{path}: no format of pictures. Name a file that ends in .png, .svg or .pdf.")
+    if path.is_dir():
+        raise Invalid(f"{path}: is a directory. Name a file in it.")
+    if not path.parent.is_dir():
+        raise Invalid(f"{path}: there is no directory {path.parent}. Make it, or name a file in another.")
+
+
 def save(path: Path, market: Market, histories: Mapping[str, History]) -> None:
-    """Draw into `path`, of which the ending chooses the format. Raises `MissingExtra`, and `Invalid` for the ending."""
+    """Draw into `path`, of which the ending chooses the format. Raises `MissingExtra`, and `Invalid` when it cannot be written."""
     with extra.wanted_for("A plot"):
         from matplotlib.figure import Figure  # noqa: PLC0415 - belongs to the extra
 
@@ -34,8 +46,8 @@ def save(path: Path, market: Market, histories: Mapping[str, History]) -> None:
     availability.legend(loc="lower left", fontsize="small")
     try:
         figure.savefig(path)
-    except ValueError as error:
-        raise Invalid(f"{path}: {error}. Name a file that ends in .png, .svg or .pdf.") from error
+    except OSError as error:
+        raise Invalid(f"{path}: cannot be written ({error.strerror}). Name another file.") from error
 
 
 def _draw_prices(axes: Axes, market: Market, until_s: float) -> None:

@@ -34,7 +34,7 @@ class Faults:
     misfortunes_per_hour: float = 0.0  # of each machine: it dies, hangs, fails, ends, is taken
     outages_per_hour: float = 0.0  # of each cloud: it does not answer, refuses, loses its answers
     owner_acts_per_hour: float = 0.0
-    stillborn_share: float = 0.0  # of machines: they need minutes more to boot than anybody waits
+    stillborn_share: float = 0.0  # of machines: they boot minutes later than anybody waits for, or never
     unannounced_share: float = 0.0  # of preemptions: no notice is given, or it is lost
     until_s: float = math.inf
 

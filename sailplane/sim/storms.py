@@ -1,17 +1,21 @@
 """Worlds drawn from a seed, to find what no test thought of: services, markets, owners and clients, and everything that goes wrong.
 
-Even seeds are storms: an hour in which something happens every few seconds, then fair weather. Odd ones are seasons: days in which
-machines are taken as markets take them and a fault comes now and then. Both end with the service shut down.
+Even seeds are storms: minutes in which something happens every few seconds, then fair weather. Odd ones are seasons: days in which
+machines are taken as markets take them and a fault comes now and then; of these, every fourth is a day with clients instead.
+All end with the service shut down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
 from chalicelib.model import (
+    RISK_AWARE,
+    SPOTHEDGE,
+    BudgetSpec,
     EngineSpec,
     Limits,
     Location,
@@ -21,8 +25,11 @@ from chalicelib.model import (
     RouteTable,
     RoutingSpec,
     ScalingSpec,
+    ScheduledBounds,
     ServiceSpec,
+    SpotSpec,
 )
+from chalicelib.optimizer.placers import EVEN_SPREAD, ROUND_ROBIN
 from chalicelib.ports import Runtime
 from sailplane.sim.cloud import Happening, Machine
 from sailplane.sim.history import History
@@ -34,6 +41,9 @@ from sailplane.sim.world import Simulation
 BROKEN = "broken"
 _STORM_S = 1200.0
 _SEASON_S = 9 * 86_400.0
+_DAY_S = 6 * 3600.0
+# When schedules have their instants, not to change what is wanted at the end: worlds begin at 8 o'clock (UTC).
+_STORM_HOURS, _DAY_HOURS, _SEASON_HOURS = (8,), (9, 11, 13), (2, 14, 20)
 _STEP_S = 600.0
 # In fair weather: settling (which may wait for a shutdown to end first), a minute of rest, and the shutdown.
 _REST_S = 120.0
@@ -43,7 +53,11 @@ _PLACES = (("aws", "us-east-1", "a"), ("aws", "us-east-1", "b"), ("gcp", "us-cen
 
 def duration_s(seed: int) -> float:
     """How long the seed's world lasts."""
-    return (_SEASON_S if seed % 2 else _STORM_S) + _ENDING_S
+    return (_changing_s(seed) if seed % 2 else _STORM_S) + _ENDING_S
+
+
+def _changing_s(seed: int) -> float:
+    return _DAY_S if seed % 8 == 7 else _SEASON_S
 
 
 def replay(seed: int) -> str:
@@ -56,17 +70,19 @@ def run(
     *,
     around: Callable[[Runtime], Runtime] = lambda runtime: runtime,
     skips_idle_passes: bool = True,
+    days: float | None = None,
 ) -> tuple[History, Simulation]:
-    """Run the seed's world to its end."""
+    """Run the seed's world to its end; a season may be given so many days."""
     draw = Random(seed)
-    drawn = _season(draw) if seed % 2 else _storm(draw)
+    changing_s = _changing_s(seed) if days is None else days * 86_400
+    drawn = _season(draw, changing_s) if seed % 2 else _storm(draw)
     scenario = replace(drawn, seed=seed, skips_idle_passes=skips_idle_passes, ends_at_verdict=True)
     clients = Clients(Random(f"{seed} clients"), scenario.faults)
     simulation = Simulation(scenario, clients, around)
     owner = Owner(simulation, Random(f"{seed} owner"))
     simulation.owner_acts = owner.act
     simulation.at(scenario.faults.until_s, owner.say_last_word)
-    return simulation.run(duration_s(seed)), simulation
+    return simulation.run(scenario.faults.until_s + _ENDING_S), simulation
 
 
 def _storm(draw: Random) -> Scenario:
@@ -79,9 +95,9 @@ def _storm(draw: Random) -> Scenario:
         stillborn_share=0.15,
         until_s=_STORM_S,
     )
-    use_spot = draw.random() < 0.3
+    spec = draw_spec(draw, use_spot=draw.random() < 0.5)
     return Scenario(
-        spec=draw_spec(draw, use_spot=use_spot),
+        spec=replace(spec, budget=BudgetSpec(max_usd_per_hour=draw.choice((None, None, None, 7.0)))),
         market=_market(draw, _STORM_S, odds=0.1),
         faults=faults,
         cold_start=ColdStart((0.0, 20.0), (0.0, 10.0)),
@@ -91,26 +107,77 @@ def _storm(draw: Random) -> Scenario:
     )
 
 
-def _season(draw: Random) -> Scenario:
+def _season(draw: Random, changing_s: float) -> Scenario:
+    is_day = changing_s == _DAY_S
+    hurry = 10.0 if is_day else 1.0  # a day has as much in it
     faults = Faults(
         disturbance=draw.choice((0.0, 0.3, 1.0)),
-        strikes_per_hour=draw.choice((0.05, 0.5)),
-        misfortunes_per_hour=draw.choice((0.0, 0.015)),
-        outages_per_hour=draw.choice((0.0, 0.05)),
-        owner_acts_per_hour=draw.choice((0.0, 0.02)),
-        stillborn_share=0.02,
+        strikes_per_hour=draw.choice((0.05, 0.5)) * hurry,
+        misfortunes_per_hour=draw.choice((0.0, 0.015)) * hurry,
+        outages_per_hour=draw.choice((0.0, 0.05)) * hurry,
+        owner_acts_per_hour=draw.choice((0.0, 0.02)) * hurry,
+        stillborn_share=0.05,
         unannounced_share=draw.choice((0.0, 0.3)),
-        until_s=_SEASON_S,
+        until_s=changing_s,
     )
+    use_spot = draw.random() < 0.8
+    scaling = ScalingSpec(min_replicas=draw.choice((0, 1)), max_replicas=4, target_qps_per_replica=2.0)
+    if is_day:
+        scaling = replace(
+            scaling, upscale_delay_s=60.0, downscale_delay_s=300.0, panic_window_s=draw.choice((0.0, 10.0))
+        )
+    else:
+        scaling = ScalingSpec(min_replicas=3, max_replicas=3)
+    hours = _DAY_HOURS if is_day else _SEASON_HOURS
     spec = ServiceSpec(
         probe=ProbeSpec(path="/health", initial_delay_s=600.0),
-        scaling=ScalingSpec(min_replicas=3, max_replicas=3),
+        scaling=replace(scaling, schedule=_schedule(draw, hours)),
         routing=RoutingSpec(),
-        resources=_resources(use_spot=draw.random() < 0.7),
+        resources=_resources(use_spot=use_spot),
         engine=EngineSpec(port=8080, run="serve"),
+        spot=_spot(draw, use_spot=use_spot),
+        budget=_budget(draw),
         fingerprint="v1",
     )
-    return Scenario(spec=spec, market=_market(draw, _SEASON_S, odds=0.005), faults=faults, broken=frozenset({BROKEN}))
+    odds = 0.005 * hurry
+    return Scenario(spec=spec, market=_market(draw, changing_s, odds), faults=faults, broken=frozenset({BROKEN}))
+
+
+def _schedule(draw: Random, hours: Sequence[int]) -> tuple[ScheduledBounds, ...]:
+    """Twice a day, or not at all."""
+    if draw.random() < 0.75:
+        return ()
+    fewest = draw.choice((0, 1, 2))
+    other = ScheduledBounds(f"{draw.randint(5, 11)} {draw.choice(hours)} * * *", "UTC", fewest, fewest + 1)
+    return other, ScheduledBounds(f"{draw.randint(12, 18)} {draw.choice(hours)} * * *")
+
+
+def _spot(draw: Random, *, use_spot: bool) -> SpotSpec:
+    """Any of the policies, half of the time."""
+    if draw.random() < 0.5:
+        return SpotSpec()
+    extra = draw.choice((0, 0, 1))
+    if not use_spot:
+        return SpotSpec(extra)
+    return SpotSpec(
+        num_overprovision=extra,
+        dynamic_ondemand_fallback=draw.random() < 0.5,
+        base_ondemand_fallback_replicas=draw.choice((0, 0, 1)),
+        placer=draw.choice(("", SPOTHEDGE, EVEN_SPREAD, ROUND_ROBIN, RISK_AWARE, RISK_AWARE)),
+        spread=draw.random() < 0.3,
+        zone_memory_s=draw.choice((0.0, 0.0, 600.0)),
+        zone_backoff=draw.random() < 0.3,
+        replace_on_rebalance=draw.random() < 0.5,
+    )
+
+
+def _budget(draw: Random) -> BudgetSpec:
+    """Mostly none. Three replicas cost 3 to 9 USD an hour, and 500 to 2,000 a season."""
+    return BudgetSpec(
+        max_usd_per_hour=draw.choice((None, None, None, None, None, 7.0)),
+        max_usd_per_month=draw.choice((None, None, None, None, None, 300.0)),
+        shut_down=draw.random() < 0.5,
+    )
 
 
 def draw_spec(draw: Random, *, use_spot: bool) -> ServiceSpec:
@@ -121,12 +188,14 @@ def draw_spec(draw: Random, *, use_spot: bool) -> ServiceSpec:
         scaling = replace(
             scaling, target_qps_per_replica=2.0, qps_window_s=5.0, upscale_delay_s=5.0, downscale_delay_s=10.0
         )
+        scaling = replace(scaling, panic_window_s=draw.choice((0.0, 2.0)), schedule=_schedule(draw, _STORM_HOURS))
     return ServiceSpec(
         probe=ProbeSpec(path="/health", initial_delay_s=60.0, failure_threshold_s=20.0, interval_s=2.0),
         scaling=scaling,
         routing=RoutingSpec(),
         resources=_resources(use_spot=use_spot),
         engine=EngineSpec(port=8080, run="serve"),
+        spot=_spot(draw, use_spot=use_spot),
         max_surge=draw.choice((1, 1, 2)),
         drain_timeout_s=30.0,
         fingerprint=draw.choice(("v1", "v2", "v3", BROKEN)),
@@ -191,10 +260,10 @@ class Owner:
 
     def _draw_spec(self) -> ServiceSpec:
         first = self.simulation.scenario.spec
-        spec = draw_spec(self.draw, use_spot=False)
+        spec = draw_spec(self.draw, use_spot=first.resources.groups[0][0].use_spot)
         if first.probe.interval_s > 2:  # a season's service changes in its machines only
             return replace(first, fingerprint=spec.fingerprint)
-        return replace(spec, resources=first.resources)
+        return replace(spec, resources=first.resources, budget=first.budget)
 
 
 @dataclass
@@ -244,7 +313,8 @@ class Clients:
             seconds = range(int(self._reported_until) + 1, int(now) + 1)
             self._reported_until = now
             simulation.report_load("edge", self._seq, [(second, int(self.qps)) for second in seconds])
-        simulation.scheduler.after(1 if self.qps else 20, partial(self._report, simulation))
+        pause_s = (1 if self.qps else 20) if self.faults.is_storm else 10
+        simulation.scheduler.after(pause_s, partial(self._report, simulation))
 
     def _come_and_go(self, simulation: Simulation) -> None:
         """Routers use a new table within 3 s; what was begun elsewhere ends by itself."""

@@ -46,6 +46,13 @@ def load(path: Path, *, seed: int, scale: float, until_s: float) -> Traffic:
     """
     if not path.is_file():
         raise Invalid(f"{path}: there is no such file of traffic. Or did you mean `--traffic generated`?")
+    try:
+        return _loaded(path, seed, scale, until_s)
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{path}: not text ({error}). Get the file again.") from error
+
+
+def _loaded(path: Path, seed: int, scale: float, until_s: float) -> Traffic:
     draw = random.Random(f"traffic {seed}")
     with path.open(encoding="utf-8") as text:
         heading = text.readline().strip().split(",")

@@ -26,6 +26,7 @@ class Weather:
     clouds: Mapping[str, Cloud]
     disturber: Disturber
     owner_acts: Callable[[], None]
+    warn: Callable[[Machine], None]  # the cloud says that a machine is at risk
     note: Callable[[str], None]
 
     def begin(self) -> None:
@@ -72,10 +73,12 @@ class Weather:
     def _misfortune(self, cloud: Cloud, machine: Machine) -> bool:
         if not machine.is_alive:
             return False
-        fault = self.random.choice(("die", "notice", "exit", "hang", "fail"))
+        fault = self.random.choice(("die", "notice", "exit", "hang", "fail", "warn"))
         self.note(f"{fault} {machine.replica.id}")
-        machine.is_hurt = True
+        machine.is_hurt = machine.is_hurt or fault != "warn"
         match fault:
+            case "warn":
+                self.warn(machine)
             case "die":
                 cloud.take(machine)
             case "notice":

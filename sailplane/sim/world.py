@@ -101,6 +101,7 @@ class Simulation:
         # What the owner does when the faults let them act; a scenario's author may give them more to do.
         self.owner_acts: Callable[[], None] = lambda: None
         self.acts = 0  # of the owner's, so far
+        self.reported_at = START  # when a router handed over its counts last
         self.store = WatchedStore(self.scheduler, self._on_write, self._on_lease)
         names = sorted({zone.location.provider for zone in scenario.market.zones})
         self.clouds = {name: self._cloud(name) for name in names}
@@ -137,6 +138,7 @@ class Simulation:
             self.clouds,
             self.disturber,
             self._let_owner_act,
+            self._warn,
             self.note,
         )
         self.table: RouteTable | None = None
@@ -253,11 +255,25 @@ class Simulation:
 
     def wanted_replicas(self, state: State) -> int:
         """How many the owner's word and the clients come to."""
-        scaling = state.service.spec.scaling
-        wanted = scaling.min_replicas
+        scaling, (fewest, most) = state.service.spec.scaling, self.bounds(state)
         if scaling.target_qps_per_replica is not None:
-            wanted = max(wanted, math.ceil(self.edge.qps / scaling.target_qps_per_replica))
-        return min(wanted, scaling.max_replicas)
+            fewest = max(fewest, math.ceil(self.edge.qps / scaling.target_qps_per_replica))
+        return min(fewest, most)
+
+    def bounds(self, state: State) -> tuple[int, int]:
+        """The fewest and the most replicas that are allowed now. Of schedules, expressions for once a day (UTC) are understood."""
+        scaling = state.service.spec.scaling
+        if not scaling.schedule:
+            return scaling.min_replicas, scaling.max_replicas
+        _, latest = min((self._since(entry.cron), -place) for place, entry in enumerate(scaling.schedule))
+        entry = scaling.schedule[-latest]
+        fewest, most = entry.min_replicas, entry.max_replicas
+        return scaling.min_replicas if fewest is None else fewest, scaling.max_replicas if most is None else most
+
+    def _since(self, daily: str) -> float:
+        """Seconds since the expression, `minute hour * * *`, came last."""
+        minute, hour, *_ = daily.split()
+        return (self.scheduler.time - 3600 * int(hour) - 60 * int(minute)) % 86_400
 
     def state(self) -> State | None:
         """The service as it is stored."""
@@ -272,6 +288,7 @@ class Simulation:
 
     def report_load(self, router_id: str, seq: int, counts: Sequence[tuple[int, int]]) -> None:
         """Hand over what a router has counted, as its exchange with the control plane does."""
+        self.reported_at = self.scheduler.time
         self.store.record_load(SERVICE, router_id, seq, counts, self.scheduler.time)
 
     def all_in_flight(self) -> Mapping[str, int]:
@@ -329,6 +346,12 @@ class Simulation:
             self.scheduler.after(1.0 + number, partial(self.driver.tell, notice))
         if machine.notices:
             self.judges.on_told(machine)
+
+    def _warn(self, machine: Machine) -> None:
+        """A rebalance recommendation. Nothing need come of it."""
+        now, provider = self.scheduler.time, machine.offer.location.provider
+        notice = InterruptionNotice(provider, NoticeKind.REBALANCE, now, instance_id=machine.id)
+        self.scheduler.after(1.0, partial(self.driver.tell, notice))
 
     def _on_removal(self, machine: Machine) -> None:
         self.judges.on_removal(machine)

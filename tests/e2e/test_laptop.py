@@ -327,7 +327,9 @@ def test_a_taken_port_is_named_and_nothing_is_left(laptop: Laptop, option: str, 
         other = {"--api-port": "--edge-port", "--edge-port": "--api-port"}[option]
         result = laptop.run("local", "start", *["--detach", "--json"] * detach, f"{option}={port}", f"{other}=0")
     assert result.returncode == 3
-    told = json.loads(result.stderr.splitlines()[-1]) if detach else {"error": result.stderr, "exit_code": 3}
+    told: dict[str, Any] = (
+        json.loads(result.stderr.splitlines()[-1]) if detach else {"error": result.stderr, "exit_code": 3}
+    )
     assert told["exit_code"] == 3
     assert str(port) in told["error"]
     assert option in told["error"]

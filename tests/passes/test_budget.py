@@ -71,6 +71,14 @@ def test_a_month_that_is_spent_shuts_down_and_the_next_begins_anew() -> None:
     assert len(w.cloud.machines) == 2
 
 
+def test_a_service_that_is_held_back_is_looked_at_as_one_at_rest() -> None:
+    """Nothing but its probes is due while the money is spent: every 2 s here and not every second for the rest of the month."""
+    w = world(3, max_usd_per_hour=2.5)
+    w.tick(20)
+    (report,) = w.tick()
+    assert report.next_at - w.clock.now() == w.state().service.spec.probe.interval_s
+
+
 def test_stop_scaling_takes_nothing_away() -> None:
     """What runs goes on and is billed beyond the budget; what is lost then is not replaced before the month ends."""
     w = world(2, max_usd_per_month=10.0)

@@ -148,6 +148,20 @@ def test_who_goes_when_another_is_ready_is_counted_last() -> None:
     assert seen(subject, NOW, loads=[(at_risk, None), (spot[0], None)]).capacities == (1.0, 4.0)
 
 
+def test_what_is_not_known_of_the_load_is_named() -> None:
+    """So that a wrong metric's name, or a router that is gone, can be told from `sailplane why`: it keeps replicas for ever."""
+    heard, subject = [router((), NOW)], service(2, **CONCURRENCY)
+    told = (replica(1), ReplicaLoad(3.0, 3.0))
+    partly = seen(subject, NOW, routers=heard, loads=[told, (replica(2), None)])
+    reason = "3.00 requests at once that are known at 4 per replica want 1: keeping 2, because svc-u1d0-2-2 does not tell its "
+    assert decide(subject, partly, NOW).why == f"{reason}requests at once"
+    assert seen(subject, NOW, routers=heard).missing == "no replica is ready to tell it"
+    assert seen(subject, NOW, loads=[told]).missing == "no router has reported for 60 s"
+    gone = router(steady(9, NOW - 61), NOW - 61, "edge-b")
+    assert seen(subject, NOW, routers=[*heard, gone], loads=[told]).missing.endswith("silent for 60 s (edge-b)")
+    assert seen(subject, NOW, routers=heard, loads=[told]).missing == ""
+
+
 COUNTS = st.lists(st.tuples(st.integers(SECOND - 90, SECOND), st.integers(0, 50)), max_size=20)
 ROUTERS = st.lists(
     st.builds(

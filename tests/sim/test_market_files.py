@@ -196,3 +196,10 @@ def test_a_directory_of_directories_names_them(tmp_path: Path) -> None:
     assert [path.name for path in market_files.directories(tmp_path)] == ["h100", "v100"]
     with pytest.raises(Invalid, match="generated"):
         market_files.load(tmp_path / "nowhere", none)
+
+
+def test_a_directory_without_markets_is_refused(tmp_path: Path) -> None:
+    """A comparison on no market would end well and say nothing; links, which are not followed, look like that."""
+    (tmp_path / "notes.json").write_text("{}")
+    with pytest.raises(Invalid, match="no traces of a market"):
+        market_files.directories(tmp_path)

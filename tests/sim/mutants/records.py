@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from chalicelib.errors import Conflict, LeaseHeld
-from chalicelib.model import Backoff, Lease, Replica, ReplicaStatus, State, Unavailable
+from chalicelib.model import Backoff, BudgetSpec, Lease, Replica, ReplicaStatus, State, Unavailable
 from chalicelib.ports import Commit, Runtime
 from tests.sim.mutants.instead import Instead, with_store
 
@@ -240,6 +240,38 @@ def deletes_the_service_first(runtime: Runtime) -> Runtime:
     return with_store(Store)(runtime)
 
 
+def takes_silence_for_no_load(runtime: Runtime) -> Runtime:
+    """Routers that report nothing have nothing to report."""
+
+    class Store(Instead):
+        def load(self, name: str) -> State | None:
+            state: State | None = self.port.load(name)
+            now = runtime.clock.now()
+            return state and replace(state, load=tuple(replace(one, reported_at=now) for one in state.load))
+
+    return with_store(Store)(runtime)
+
+
+def ignores_the_budget(runtime: Runtime) -> Runtime:
+    """Money is no object."""
+
+    class Store(Instead):
+        def load(self, name: str) -> State | None:
+            state: State | None = self.port.load(name)
+            if state is None:
+                return None
+            return replace(state, service=replace(state.service, spec=replace(state.service.spec, budget=BudgetSpec())))
+
+        def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
+            state = self.port.load(name)
+            service = commit.service
+            if service is not None and state is not None:
+                service = replace(service, spec=state.service.spec)
+            self.port.commit(name, lease, replace(commit, service=service))
+
+    return with_store(Store)(runtime)
+
+
 MUTANTS: Sequence[Any] = (
     writes_no_intent,
     saves_at_the_end_only,
@@ -256,4 +288,6 @@ MUTANTS: Sequence[Any] = (
     leaves_the_dead_in_the_table,
     publishes_after_it_removes,
     deletes_the_service_first,
+    takes_silence_for_no_load,
+    ignores_the_budget,
 )

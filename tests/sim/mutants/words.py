@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.model import Lease, ProbeResult, ProbeSpec, Replica
+from chalicelib.model import Lease, ProbeResult, ProbeSpec, Replica, ScalingSpec
 from chalicelib.ports import Commit, Runtime
 from sailplane.sim.cloud import Machine
 from sailplane.sim.ports import AgentProber
@@ -44,8 +44,11 @@ def ignores_notices(runtime: Runtime) -> Runtime:
     """A machine is there until it is not."""
 
     class Prober(Instead):
-        def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
-            return {name: replace(one, interruption_at=None) for name, one in self.port.probe(targets).items()}
+        def probe(
+            self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec
+        ) -> Mapping[str, ProbeResult]:
+            found = self.port.probe(targets, scaling)
+            return {name: replace(one, interruption_at=None) for name, one in found.items()}
 
     class Store(Instead):
         def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
@@ -59,8 +62,10 @@ def awaits_no_drain(runtime: Runtime) -> Runtime:
     """Nobody is ever inside."""
 
     class Prober(Instead):
-        def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]]) -> Mapping[str, ProbeResult]:
-            return {name: replace(one, in_flight=0) for name, one in self.port.probe(targets).items()}
+        def probe(
+            self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec
+        ) -> Mapping[str, ProbeResult]:
+            return {name: replace(one, in_flight=0) for name, one in self.port.probe(targets, scaling).items()}
 
     return with_prober(Prober)(runtime)
 
