@@ -102,9 +102,10 @@ def make(parsed: Parsed, market: Sequence[Offer], providers: Sequence[str], pric
         Invalid: one machine alone would be above the service's hourly budget.
     """
     resources, spot = parsed.spec.resources, parsed.spec.spot
-    placement = optimizer.decide(optimizer.Request(resources, tuple(providers), spot=spot), market, now)
+    request = optimizer.Request(resources, tuple(providers), spot=spot)
+    placement = optimizer.decide(request, market, now)
     if not placement.ranked:
-        infeasible = optimizer.explain(resources, market, providers)
+        infeasible = optimizer.nothing_to_buy(request, market)
         raise NoFeasibleOffer(infeasible.message, infeasible.suggestions)
     if refused := budget.too_dear(parsed.spec.budget, placement.ranked[0]):
         raise Invalid(refused)

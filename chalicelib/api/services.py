@@ -184,11 +184,11 @@ def _parse(runtime: Runtime, body: schemas.UpdateService) -> spec.Parsed:
     market = runtime.market.offers(enabled)
     known = sorted({*catalog.accelerators(), *(offer.accelerator for offer in market if offer.accelerator)})
     parsed = spec.parse(body.yaml, env_overrides=body.envs, known_accelerators=known)
-    resources = parsed.spec.resources
-    placement = optimizer.decide(optimizer.Request(resources, enabled), market, runtime.clock.now())
+    request = optimizer.Request(parsed.spec.resources, enabled, spot=parsed.spec.spot)
+    placement = optimizer.decide(request, market, runtime.clock.now())
     spec.require_reachable_workdir(parsed.spec, {offer.location.provider for offer in placement.ranked})
     if placement.chosen is None:
-        reason = optimizer.explain(resources, market, enabled)
+        reason = optimizer.nothing_to_buy(request, market)
         raise NoFeasibleOffer(reason.message, reason.suggestions)
     if refused := lifecycle.budget.too_dear(parsed.spec.budget, placement.chosen):
         raise Invalid(refused)

@@ -11,7 +11,7 @@ from chalicelib.optimizer.constraints import matching
 from chalicelib.optimizer.fleet import crowding_usd, plan
 from chalicelib.optimizer.infeasible import Infeasible, explain
 from chalicelib.optimizer.mix import ceiling, is_fallback, largest_mix, mix, on_demand
-from chalicelib.optimizer.placement import NOTHING_LEFT, Request, decide, open_offers, spot_zones
+from chalicelib.optimizer.placement import NOTHING_LEFT, Request, decide, nothing_to_buy, open_offers, spot_zones
 
 __all__ = [
     "NOTHING_LEFT",
@@ -25,6 +25,7 @@ __all__ = [
     "largest_mix",
     "matching",
     "mix",
+    "nothing_to_buy",
     "on_demand",
     "open_offers",
     "plan",

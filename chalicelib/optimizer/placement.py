@@ -22,7 +22,7 @@ from chalicelib.model import (
     ZoneMemory,
 )
 from chalicelib.optimizer import constraints, placers, zones
-from chalicelib.optimizer.infeasible import explain
+from chalicelib.optimizer.infeasible import Infeasible, explain
 
 # Clouds list the same machine at prices that differ in the sixth digit (AWS p4d: 2e-6 between regions). That is no reason
 # to put every replica into one region.
@@ -79,10 +79,21 @@ def decide(request: Request, market: Sequence[Offer], now: float) -> Placement:
     elif refused:
         why = f"{NOTHING_LEFT}: {len(refused)} feasible offers were refused by their clouds a short while ago"
     elif fitting.are_dear:
-        why = f"no spot offer is below {_cap(request.spot):g} of the on-demand price"
+        why = _none_below_cap(request.spot)
     else:
         why = explain(request.resources, market, request.providers).message
     return Placement(ranked, (*_refused(refused, now), *fitting.rejected), why)
+
+
+def nothing_to_buy(request: Request, market: Sequence[Offer]) -> Infeasible:
+    """Why no offer is feasible, refusals aside: the cap on spot prices, or the wish that none meets, with the nearest."""
+    if _fitting(request, market).are_dear:
+        return Infeasible(f"{_none_below_cap(request.spot)}. Raise service.replica_policy.max_spot_price_ratio.", ())
+    return explain(request.resources, market, request.providers)
+
+
+def _none_below_cap(spot: SpotSpec) -> str:
+    return f"no spot offer is below {_cap(spot):g} of the on-demand price"
 
 
 def open_offers(request: Request, market: Sequence[Offer], now: float) -> tuple[Offer, ...]:

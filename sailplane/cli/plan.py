@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
-from chalicelib import catalog, optimizer, spec
+from chalicelib import catalog, spec
 from chalicelib.catalog import Catalog
 from chalicelib.errors import NoFeasibleOffer
 from chalicelib.model import CapacityType, Offer, ServiceSpec
@@ -53,10 +53,9 @@ def make(parsed: spec.Parsed, providers: Sequence[str], used: Catalog) -> planni
     try:
         narrow = market(planning.accelerators(resources))
         return planning.make(parsed, narrow, providers, used.as_of(providers), time.time())
-    except NoFeasibleOffer as refusal:
+    except NoFeasibleOffer:
         # Only to name the nearest that would do is the whole market wanted, at 30 ms more.
-        nearest = optimizer.explain(resources, market(None), providers)
-        raise NoFeasibleOffer(nearest.message, nearest.suggestions) from refusal
+        return planning.make(parsed, market(None), providers, used.as_of(providers), time.time())
 
 
 def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -> None:

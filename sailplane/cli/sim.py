@@ -102,9 +102,10 @@ def _market_options(wrapped: Callable[..., _R]) -> Callable[..., _R]:
 
 
 @command.command(
+    short_help="Run a service on a market, once with each policy.",
     epilog=f"\b\nPolicies:\n{_POLICIES}\n\n"
     "\b\nExample, three days on a market of our own making:\n"
-    "  sailplane sim run service.yaml --days 3 --policy spothedge --policy round_robin_fallback --bound"
+    "  sailplane sim run service.yaml --days 3 --policy spothedge --policy round_robin_fallback --bound",
 )
 @inputs.service_file
 @_market_options
@@ -159,7 +160,10 @@ def run(
         for policy, outcome in outcomes.items()
     ]
     differences = tables.differences(outcomes)
-    title = f"{market.name}: {until_s / generated.DAY_S:.1f} days, {len(market.zones)} zones, seed {seed}"
+    title = (
+        f"{market.name}: {until_s / generated.DAY_S:.3g} days, {len(market.zones)} zones, seed {seed}, "
+        f"{market.instance_type} at ${market.on_demand_usd_per_hour:g}/h on demand"
+    )
     out.data("\n".join([title, *(f"  {note}" for note in loaded.notes), ""]))
     heading = tables.HEADING + (tables.HEADING_OF_REQUESTS if requests else ())
     out.table(heading, [tables.row(one) for one in reports], tables.FLUSH_RIGHT)
@@ -199,7 +203,7 @@ def _simulated(
         return compare.run_all(scenario, wanted, until_s, processes=os.cpu_count() or 1, progress=progress)
 
 
-@command.command()
+@command.command(short_help="Make a service's recorded decisions again.")
 @click.argument("events_file", metavar="EVENTS", type=click.File(encoding="utf-8"))
 @inputs.service_file
 @click.option("--on-demand-usd", type=_ABOVE_0, help="Price per hour, where no machine was bought on demand.")

@@ -20,7 +20,13 @@ _YEAR_S = 365 * 86_400.0
 
 
 @click.command(help=__doc__)
-@click.option("--years", type=float, default=1.0, show_default=True, help="How long all worlds together last.")
+@click.option(
+    "--years",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="How long all worlds together last.",
+)
 @click.option("--seed", type=int, help="Run this world only, and tell its story.")
 @click.option("--days", type=float, help="With --seed, an odd one: how long the season lasts, instead of nine days.")
 @click.option("--first", type=int, default=0, show_default=True, help="The first seed of --years.")

@@ -197,10 +197,16 @@ class Judges:
         works = (
             state is not None
             and state.service.spec.fingerprint not in self.world.scenario.broken
-            and state.service.spec.budget.max_usd_per_month is None
+            and not self._may_forbid(state.service.spec)
         )
         bad = wanted and works and not self.world.ready() and (self.is_calm or not self.world.scenario.faults.is_storm)
         self._watch_readiness(bad=bad)
+
+    def _may_forbid(self, spec: ServiceSpec) -> bool:
+        """Whether the file itself may forbid to buy what could be had."""
+        per_hour = spec.budget.max_usd_per_hour
+        too_little = per_hour is not None and per_hour < self.world.scenario.market.on_demand_usd_per_hour
+        return too_little or spec.budget.max_usd_per_month is not None or spec.spot.max_spot_price_ratio is not None
 
     def _watch_readiness(self, *, bad: bool) -> None:
         key = ("unready", "")

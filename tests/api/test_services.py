@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from chalicelib.errors import NoCapacity
-from chalicelib.model import Event, Reason, Service, SpecVersion, Unavailable
+from chalicelib.model import CapacityType, Event, Reason, Service, SpecVersion, Unavailable
 from chalicelib.ports import Commit
 from chalicelib.store.memory import MemoryStore
 from tests.api.conftest import YAML, Api, assert_problem
 from tests.fakes import START, FakeMarket, World, offer
 
 NEW = {"name": "hello", "yaml": YAML}
+CAPPED = "replica_policy: {min_replicas: 2, max_spot_price_ratio: 0.5}"
 
 
 def _interfering(world: World, times: int) -> None:
@@ -152,6 +153,16 @@ def test_what_nobody_offers_is_refused_with_what_is_offered(api: Api) -> None:
     document = assert_problem(api.post("/v1/services", {**NEW, "yaml": yaml}), 422)
     assert document["type"] == "urn:sailplane:problem:no-feasible-offer"
     assert document["suggestions"]
+    assert api.world.store.service_names() == ()
+
+
+def test_a_cap_on_spot_prices_that_nothing_meets_is_refused_as_by_plan(api: Api) -> None:
+    """The control plane says the same of a file as `plan` does: which field keeps every offer out."""
+    prices = (replace(offer(), capacity_type=CapacityType.SPOT, price_usd_per_hour=0.9), offer())
+    api.world.runtime = replace(api.world.runtime, market=FakeMarket(prices))
+    capped = YAML.replace("cpus: 2+", "use_spot: true\n  cpus: 2+").replace("replicas: 2", CAPPED)
+    document = assert_problem(api.post("/v1/services", {**NEW, "yaml": capped}), 422)
+    assert "max_spot_price_ratio" in document["detail"]
     assert api.world.store.service_names() == ()
 
 

@@ -217,6 +217,17 @@ def test_no_feasible_accelerator_ends_with_suggestions() -> None:
     assert json.loads(plan(text, "--json").stderr)["suggestions"][0] == "accelerators: L4:2"
 
 
+def test_a_price_ratio_that_leaves_nothing_is_named() -> None:
+    """The field that leaves out all spot offers is what to change; the machines exist."""
+    text = MIXTRAL.replace("ports: 8080", "ports: 8080\n  use_spot: true")
+    text = text.replace("target_qps", "max_spot_price_ratio: 0.01, target_qps")
+    result = plan(text)
+    assert result.exit_code == Exit.INVALID
+    assert "no spot offer is below 0.01 of the on-demand price. Raise service.replica_policy.max_spot_price_ratio" in (
+        result.stderr
+    )
+
+
 def test_suggestions_look_beyond_the_accelerator_asked_for() -> None:
     """Where nothing of the wanted kind is in reach, machines with other accelerators are suggested too."""
     text = MIXTRAL.replace("{L4:8, a10g:8, A10:8, A100-80GB:2}", "A10:1").replace("ports", "infra: aws\n  ports")

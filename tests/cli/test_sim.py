@@ -92,7 +92,7 @@ def test_a_recorded_market_and_its_picture(service: Path, tmp_path: Path) -> Non
     picture = tmp_path / "out.png"
     result = sim(*("run", service, "--market", traces, "--spot-usd", "1", "--on-demand-usd", "3", "--plot", picture))
     assert result.exit_code == 0, result.stderr
-    assert "v100: 0.1 days, 1 zones" in result.stdout
+    assert "v100: 0.0833 days, 1 zones, seed 0, p3.2xlarge at $3/h on demand" in result.stdout
     assert "Spot price in us-east-1a: $1/h all the time, as told" in result.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -127,6 +127,17 @@ def test_what_is_not_text_is_told_in_a_line(service: Path, tmp_path: Path, endin
         assert result.exit_code == Exit.INVALID
         assert f"{picture}: not text" in result.stderr
         assert len(result.stderr) < 400
+
+
+@pytest.mark.parametrize("limit", ["budget: {max_usd_per_hour: 0.01}", "replica_policy: {RATIO}"])
+def test_who_may_buy_nothing_has_nothing_and_that_is_no_defect(service: Path, limit: str) -> None:
+    """A limit of the file's own that no machine of the market is within: the table says so, the judges are silent."""
+    limit = limit.replace("RATIO", "min_replicas: 2, max_spot_price_ratio: 0.001")
+    text = YAML if "budget" in limit else YAML.replace("  replicas: 2\n", "")
+    service.write_text(text.replace("  ports", f"  {limit}\n  ports"))
+    result = sim("run", service, "--days", "0.1")
+    assert (result.exit_code, "defect" in result.stderr) == (0, False), result.stderr
+    assert result.stdout.splitlines()[-2].split()[:2] == ["as_written", "0.000%"]
 
 
 def test_a_service_is_replayed_from_its_events(service: Path, tmp_path: Path) -> None:

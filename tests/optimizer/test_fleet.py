@@ -132,6 +132,15 @@ def test_dear_spot_is_left_for_on_demand() -> None:
     assert plan(service(), [], offers(0.2, 0.2), [ON_DEMAND], NOW).mix.own >= 3
 
 
+@pytest.mark.parametrize("price", [0.05, 0.13, 0.25])
+def test_cheap_spot_is_insured_for_as_long_as_dear_spot(price: float) -> None:
+    """About two days: that a replica costs little is no reason to keep two where one would do."""
+    market = offers(price, price, price, price)
+    for hours, wanted in ((42, 4), (50, 3)):
+        present = replicas(*market, age_s=3600.0 * hours)
+        assert plan(service(), present, market, [ON_DEMAND], NOW).mix == Mix(wanted)
+
+
 def test_no_zone_that_may_be_asked_is_on_demand() -> None:
     """With every zone held back, the fallback serves all; without the fallback what there is stays."""
     assert plan(service(), [], [], [ON_DEMAND], NOW).mix == Mix(0, 3)
@@ -191,7 +200,7 @@ def test_a_plan_that_is_carried_out_is_kept(target: int, prices: Sequence[float]
             own.remove(next(offer for offer in own if offer.location == place))
         while len(own) < mix.own:
             hosting = tuple(offer.location for offer in own)
-            request = Request(ON_SPOT, ("aws",), hosting=hosting, spot=service().spec.spot, crowding_usd=1.5)
+            request = Request(ON_SPOT, ("aws",), hosting=hosting, spot=service().spec.spot, crowding_usd=1.0)
             own.append(decide(request, market, NOW).ranked[0])
         standing_in = mix.fallback
     assert plans[-1] == plans[-2] == plans[-3]

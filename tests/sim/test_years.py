@@ -6,9 +6,10 @@ They are named in `sailplane.sim.judges`. `make sim YEARS=N` runs as many more a
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
 from sailplane.sim import storms
-from sailplane.sim.__main__ import seeds
+from sailplane.sim.__main__ import main, seeds
 
 YEARS = 1.0
 
@@ -24,3 +25,10 @@ def test_nothing_is_lost_doubled_or_leaked(seed: int) -> None:
 def test_it_is_a_year() -> None:
     """All of these worlds together."""
     assert sum(storms.duration_s(seed) for seed in seeds(YEARS)) >= YEARS * 365 * 86_400
+
+
+@pytest.mark.parametrize("years", ["-1", "0"])
+def test_no_time_at_all_proves_nothing(years: str) -> None:
+    """Refused, instead of "0 with a violation" for no world."""
+    result = CliRunner().invoke(main, ["--years", years])
+    assert (result.exit_code, "--years" in result.stderr) == (2, True)
