@@ -78,6 +78,7 @@ class Judges:
     _broken_launches: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     _accused: set[str] = field(default_factory=set)
     _is_auditing: bool = False
+    _told: tuple[str, int] = ("", 0)  # uid and version of the service that the owner gave last
     _target: tuple[str, int, int] | None = None  # what the scaler wanted last: of which service, which version
 
     def verdict(self, text: str) -> None:
@@ -110,6 +111,8 @@ class Judges:
         self._judge_table(routed)
         self._judge_number(state)
         self._judge_target(state)
+        if state and (state.service.uid, state.service.spec_version) < self._told:
+            self.verdict(f"the owner's version {self._told[1]} is lost, there is {state.service.spec_version}")
         self._judge_readiness(state)
 
     def _judge_boot(self, machine: Machine) -> None:
@@ -170,6 +173,10 @@ class Judges:
     def on_update(self, state: State) -> None:
         """The limit is about to change."""
         self._ceiling = max(self._ceiling, len(state.replicas))
+
+    def on_version(self, uid: str, number: int) -> None:
+        """The owner was told that this version of the service is stored."""
+        self._told = uid, number
 
     def _judge_target(self, state: State | None) -> None:
         """Nobody reports, nobody knows: that is no reason to scale down, unless the bounds are others by now."""

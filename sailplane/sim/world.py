@@ -225,6 +225,7 @@ class Simulation:
         wanted, now = spec or self.scenario.spec, self.scheduler.time
         service = lifecycle.new_service(SERVICE, f"u{self._created:03d}", wanted, now)
         self.store.create_service(service, SpecVersion(SERVICE, 1, wanted, "", now))
+        self.judges.on_version(service.uid, 1)
         self._acted(f"creates it: {wanted.fingerprint} {wanted.scaling}")
 
     def update(self, spec: ServiceSpec) -> None:
@@ -237,6 +238,7 @@ class Simulation:
                 self.store.add_version(changed, SpecVersion(SERVICE, number, spec, "", now))
             except Conflict as error:  # between reading and writing nothing can have happened
                 self.judges.verdict(f"the owner's new version is refused: {error}")
+            self.judges.on_version(state.service.uid, number)
             self._acted(f"updates it: {spec.fingerprint} {spec.scaling}")
 
     def delete(self) -> None:

@@ -161,12 +161,13 @@ def lists_after_state_without_grace(runtime: Runtime) -> Runtime:
             self.work = work
 
         def done(self) -> bool:
-            if not super().done():
+            if self.work is not None:
+                work, self.work = self.work, None
                 try:
-                    self.set_result(self.work())
+                    self.set_result(work())
                 except Unreachable as error:
                     self.set_exception(error)
-            return True
+            return super().done()
 
     def spawn(lane: str, work: Any) -> Future[Any]:
         if lane not in runtime.providers or getattr(work, "func", None) is None or work.func.__name__ != "_list":
