@@ -12,7 +12,7 @@ export SAILPLANE_CACHE ?= $(CURDIR)/.cache
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 
-.PHONY: help setup demo test strict sim check fmt bench clean
+.PHONY: help setup demo test strict sim mutants check fmt bench clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +42,10 @@ strict: setup ## Run the store's tests on Amazon's DynamoDB Local (needs Java 17
 	$(BIN)/pytest -m strict_store tests/store
 
 YEARS ?= 5
-sim: setup ## Run YEARS=5 simulated years of drawn worlds on all cores, and show that the judges catch planted bugs
+sim: setup ## Run YEARS=5 simulated years of drawn worlds on all cores: nothing lost, doubled or left behind
 	$(BIN)/python -m sailplane.sim --years $(YEARS)
+
+mutants: setup ## Plant bugs into the simulated worlds and show that the judges catch each (up to half an hour)
 	$(BIN)/python -m tests.sim.mutants
 
 check: setup ## Lint, types and tests: what must pass before anything lands

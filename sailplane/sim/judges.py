@@ -344,6 +344,8 @@ class Judges:
 
     def _judge_roll_out(self, before: State, after: State, began: float) -> None:
         """Whoever was READY and has to make room for a newer version leaves as many READY as are wanted, or as there were."""
+        if after.service.held_by_budget and after.service.spec.budget.shut_down:
+            return  # the month's money is spent, and everybody goes
         now_as = {replica.id: replica for replica in after.replicas}
         served = [now_as.get(replica.id) for replica in before.replicas if replica.status is ReplicaStatus.READY]
         ready = sum(replica.status is ReplicaStatus.READY for replica in after.replicas)

@@ -128,15 +128,21 @@ def _season(draw: Random, changing_s: float) -> Scenario:
         )
     else:
         scaling = ScalingSpec(min_replicas=3, max_replicas=3)
-    hours = _DAY_HOURS if is_day else _SEASON_HOURS
+    schedule = _schedule(draw, _DAY_HOURS if is_day else _SEASON_HOURS)
+    spot, budget = _spot(draw, use_spot=use_spot), _budget(draw)
+    if not is_day:
+        # Nothing moves a service without a target within its bounds. And one that can pay two of three machines is looked at
+        # every second for nine days: such limits are kept in storms and days.
+        schedule = tuple(replace(entry, min_replicas=entry.max_replicas) for entry in schedule)
+        budget = replace(budget, max_usd_per_hour=None)
     spec = ServiceSpec(
         probe=ProbeSpec(path="/health", initial_delay_s=600.0),
-        scaling=replace(scaling, schedule=_schedule(draw, hours)),
+        scaling=replace(scaling, schedule=schedule),
         routing=RoutingSpec(),
         resources=_resources(use_spot=use_spot),
         engine=EngineSpec(port=8080, run="serve"),
-        spot=_spot(draw, use_spot=use_spot),
-        budget=_budget(draw),
+        spot=spot,
+        budget=budget,
         fingerprint="v1",
     )
     odds = 0.005 * hurry

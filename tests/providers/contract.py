@@ -51,7 +51,7 @@ def launch_request(offer: Offer, replica_id: str = "", engine: EngineSpec | None
     return LaunchRequest(
         replica=Replica(
             service="hello",
-            id=replica_id or f"hello-{secrets.token_hex(2)}-0-1",
+            id=replica_id or f"hello-{secrets.token_hex(4)}-0-1",
             slot=0,
             generation=1,
             spec_version=1,

@@ -12,9 +12,12 @@ from sailplane.sim import storms
 from sailplane.sim.__main__ import main, seeds
 
 YEARS = 1.0
+# Nine days each of looking for machines that nobody has, at 18 to 115 s of CPU: `make sim` runs them.
+SLOW = (43, 49, 51, 81, 85, 93, 105, 113)
+SEEDS = [seed for seed in seeds(YEARS * 1.17) if seed not in SLOW]
 
 
-@pytest.mark.parametrize("seed", list(seeds(YEARS)))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_lost_doubled_or_leaked(seed: int) -> None:
     """Whatever happened: what is wanted comes to be, stays as it is, and goes when it is told to; see the judges."""
     history, simulation = storms.run(seed)
@@ -24,7 +27,7 @@ def test_nothing_is_lost_doubled_or_leaked(seed: int) -> None:
 
 def test_it_is_a_year() -> None:
     """All of these worlds together."""
-    assert sum(storms.duration_s(seed) for seed in seeds(YEARS)) >= YEARS * 365 * 86_400
+    assert sum(storms.duration_s(seed) for seed in SEEDS) >= YEARS * 365 * 86_400
 
 
 @pytest.mark.parametrize("years", ["-1", "0"])
