@@ -93,7 +93,7 @@ def test_a_process_that_dies_is_told(capfd: pytest.CaptureFixture[str]) -> None:
     """An error in a simulation ends the comparison with its policy's name; the traceback has been printed."""
     impossible = replace(SPEC, scaling=replace(SPEC.scaling, min_replicas="many"))  # type: ignore[arg-type]  # on purpose
     scenario = Scenario(SPEC, MARKET, None, 3)
-    with pytest.raises(SailplaneError, match="(impossible|other) ended early"):
+    with pytest.raises(SailplaneError, match=r"(impossible|other) ended early"):
         compare.run_all(
             scenario,
             {"impossible": impossible, "other": impossible},
