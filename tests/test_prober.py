@@ -22,6 +22,7 @@ from tests.fakes import START, FakeClock, offer
 
 KEY = "agent-key"
 SPEC = ProbeSpec(path="/health", timeout_s=0.2)
+PATIENT = ProbeSpec(path="/health", timeout_s=10)  # where an answer comes for certain
 BY_RATE = ScalingSpec()  # routers count: agents are asked nothing about their load
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -157,7 +158,7 @@ def test_the_agent_is_asked_for_the_metric_that_the_service_follows(
     """Its name and both windows travel with the probe, and the answer's averages come back."""
     replica = agents.answering(_json(_answer(load={"stable": 2.5, "panic": 4})))
     scaling = ScalingSpec(metric=metric, metric_name="x:y", qps_window_s=60, panic_window_s=6)
-    result = prober.probe([(replica, SPEC)], scaling)[replica.id]
+    result = prober.probe([(replica, PATIENT)], scaling)[replica.id]
     assert agents.seen[0][3]["load"] == {"metric": metric, "name": "x:y", "stable_s": 60, "panic_s": 6}
     assert result.load == ReplicaLoad(stable=2.5, panic=4.0)
 
@@ -165,7 +166,7 @@ def test_the_agent_is_asked_for_the_metric_that_the_service_follows(
 def test_a_service_that_follows_the_rate_of_requests_asks_for_no_load(agents: Agents, prober: HttpProber) -> None:
     """Routers count requests; agents need not know."""
     replica = agents.answering(_json(_answer()))
-    assert prober.probe([(replica, SPEC)], BY_RATE)[replica.id].load is None
+    assert prober.probe([(replica, PATIENT)], BY_RATE)[replica.id].load is None
     assert "load" not in agents.seen[0][3]
 
 
