@@ -1,4 +1,4 @@
-"""The judges notice planted bugs. All of them, within 50 seeds each: `python -m tests.sim.mutants` (part of `make sim`)."""
+"""The judges notice planted bugs. All of them, within 50 seeds each: `python -m tests.sim.mutants` (`make mutants`)."""
 
 from __future__ import annotations
 
