@@ -16,8 +16,9 @@ from random import random
 from typing import Any
 
 from edge_router.exchange import ControlPlane
+from edge_router.messages import Request
 from edge_router.refresh import Refresher
-from edge_router.router import Request, Router
+from edge_router.router import Router
 
 # Long enough for an exchange after the gap that `refresh` keeps; short enough that clients do not pile up here while
 # the control plane is gone.
