@@ -69,6 +69,7 @@ class Picker:
         no_turns = dict.fromkeys(self._loads, 0)
         self.memory: Memory = _kept(before.memory, no_turns.keys()) if before else Memory(no_turns, {})
         self._picks = max(self.memory.turns.values(), default=0)
+        self._oldest = min((replica.ready_at for replica in service.replicas), default=0.0)
         self._distance = {replica.id: _distance(location, replica.location) for replica in service.replicas}
 
     def pick(self, wish: Wish, now: float) -> Replica | None:
@@ -108,7 +109,7 @@ class Picker:
         return [replica for replica in free if self._distance[replica.id] == nearest]
 
     def _pick_warm(self, candidates: Sequence[Replica], wish: Wish, now: float) -> Replica:
-        """A new replica stands by its turn with a probability that grows from 0 to 1 over the slow start."""
+        """A new replica takes its turn with a probability that grows over the slow start, and lets it pass otherwise."""
         for _ in range(_LET_OFF):
             replica = self._pick_one(candidates, wish)
             others = [each for each in candidates if each is not replica] if self._is_cold(replica, now) else ()
@@ -118,8 +119,9 @@ class Picker:
         return self._pick_one(candidates, wish)
 
     def _is_cold(self, replica: Replica, now: float) -> bool:
-        slow_start_s = self.service.slow_start_s
-        return slow_start_s > 0 and now - replica.ready_at < slow_start_s * self._random()
+        """By chance, and measured against the oldest: where all are new, nobody is there to take it for them."""
+        warm_s = min(self.service.slow_start_s, now - self._oldest)
+        return warm_s > 0 and now - replica.ready_at < warm_s * self._random()
 
     def _pick_one(self, candidates: Sequence[Replica], wish: Wish) -> Replica:
         if not wish.meet:
