@@ -141,7 +141,7 @@ def _season(draw: Random, changing_s: float) -> Scenario:
         schedule = tuple(replace(entry, min_replicas=entry.max_replicas) for entry in schedule)
         budget = replace(budget, max_usd_per_hour=None)
         # Two zones are often short together, and who does not back off asks them every 20 s, for days.
-        spot = replace(spot, zone_backoff=spot.zone_backoff or len(market.zones) == 2)  # noqa: PLR2004
+        spot = replace(spot, zone_backoff=spot.zone_backoff or len(market.zones) == 2)
     spec = ServiceSpec(
         probe=ProbeSpec(path="/health", initial_delay_s=600.0),
         scaling=replace(scaling, schedule=schedule),
