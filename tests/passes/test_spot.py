@@ -254,6 +254,16 @@ def test_a_replica_at_risk_stays_unless_asked_for() -> None:
 # --- risk_aware -------------------------------------------------------------------------------------------------------
 
 
+def test_a_warning_of_an_on_demand_machine_starts_nothing() -> None:
+    """It was counted as a spot machine to be replaced, and each replacement as one too many: a launch every few seconds."""
+    w = world(hedged(base_ondemand_fallback_replicas=1, replace_on_rebalance=True), ticks=40)
+    rebalance(w, next(r for r in w.replicas() if r.offer.capacity_type is ON_DEMAND))
+    started = w.cloud.started.total()
+    w.tick(60)
+    assert w.cloud.started.total() == started
+    assert kinds(w) == {SPOT: 2, ON_DEMAND: 1}
+
+
 def careful(replicas: int = 3, **policy: Any) -> ServiceSpec:
     return hedged(replicas, placer=RISK_AWARE, **policy)
 
