@@ -17,7 +17,7 @@ from typing import Any
 
 from edge_router.exchange import ControlPlane
 from edge_router.refresh import Refresher
-from edge_router.router import Caller, Router
+from edge_router.router import Request, Router
 
 # Long enough for an exchange after the gap that `refresh` keeps; short enough that clients do not pile up here while
 # the control plane is gone.
@@ -41,19 +41,14 @@ def from_env() -> App:
     """
     router_id = os.environ.get("SAILPLANE_ROUTER_ID") or f"edge-{os.urandom(4).hex()}"
     try:
-        control = ControlPlane(_required("SAILPLANE_CONTROL_URL"), _required("SAILPLANE_ROUTER_TOKEN"), router_id)
+        token = _required("SAILPLANE_ROUTER_TOKEN")
+        control = ControlPlane(_required("SAILPLANE_CONTROL_URL"), token, router_id)
     except ValueError as error:
         raise SystemExit(f"SAILPLANE_CONTROL_URL or SAILPLANE_ROUTER_TOKEN: {error}") from None
     # Milliseconds: a router that restarts under its old id goes on above its last number (1,000 exchanges a second).
-    router = Router(clock=time.time, random=random, first_seq=time.time_ns() // 1_000_000)
+    first_seq = time.time_ns() // 1_000_000
+    router = Router(clock=time.time, random=random, first_seq=first_seq, token=token)
     return App(router, Refresher(lambda: control.exchange(router), _refresh_s(), random))
-
-
-def _caller(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Caller:
-    """Who asks. OpenAI's and Anthropic's clients, and all others that Stainless makes, number their retries from 1."""
-    ip, port = scope.get("client") or ("", 0)
-    is_retry = headers.get(b"x-stainless-retry-count", b"0") != b"0"
-    return Caller(ip, port or 0, headers.get(b"content-length", b""), is_retry)
 
 
 def _required(name: str) -> str:
@@ -96,11 +91,13 @@ class App:
         tell then whether the next bytes are the body or a request. RFC 9110, 10.1.1: say that the connection closes.
         """
         told = dict(scope["headers"])
-        caller = _caller(scope, told)
-        response = self._router.handle(scope["raw_path"], scope["query_string"], caller)
-        if response.knock:
+        ip, port = scope.get("client") or ("", 0)
+        method = scope["method"].encode()
+        request = Request(method, scope["raw_path"], scope["query_string"], told, ip, port or 0)
+        response = self._router.handle(request)
+        if response.hold_s:
             await self._exchanged()
-            response = self._router.handle(scope["raw_path"], scope["query_string"], caller, again=True)
+            response = self._router.handle(request, again=response.counted)
         headers = list(response.headers)
         if b"expect" in told:
             headers.append((b"connection", b"close"))

@@ -22,13 +22,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.edge.fakes import TOKEN, FakeControl, running_replica, table
+from tests.edge.fakes import KEY, TOKEN, FakeControl, running_replica, table
 from tests.waiting import until
 
 UVICORN = [
     *(sys.executable, "-m", "uvicorn", "--factory", "edge_router.platforms.asgi:from_env", "--port", "0"),
     *("--loop", "uvloop", "--http", "httptools", "--lifespan", "on", "--no-access-log", "--no-proxy-headers"),
 ]
+WITH_KEY = {"Authorization": f"Bearer {KEY}"}
 BIG = b"x" * 4_000_000
 
 
@@ -137,7 +138,7 @@ def test_a_connection_survives_a_body_that_nobody_read(stack: Stack, chunked: bo
                 assert str(response.headers["location"]).endswith(f"/{number}")
                 assert response.headers["connection"] is None
                 response.read()
-            connection.request("GET", f"/unknown/{number}")
+            connection.request("GET", f"/unknown/{number}", headers=WITH_KEY)
             with connection.getresponse() as response:
                 assert response.status == 404
                 assert json.loads(response.read())["instance"] == f"/unknown/{number}"
@@ -159,7 +160,7 @@ def test_head_and_options_are_redirected_too(stack: Stack) -> None:
     """Any method; a HEAD request's problem has no body but the length it would have."""
     for method in ("HEAD", "OPTIONS"):
         assert httpx.request(method, f"{stack.router}/hello/x").status_code == 307
-    response = httpx.head(f"{stack.router}/unknown/x")
+    response = httpx.head(f"{stack.router}/unknown/x", headers=WITH_KEY)
     assert (response.status_code, response.content) == (404, b"")
     assert int(response.headers["content-length"]) > 0
     assert httpx.get(f"{stack.router}/healthz").json() == {"status": "ok"}
@@ -173,7 +174,7 @@ def test_odd_targets_get_an_answer(stack: Stack, target: bytes) -> None:
     with socket.create_connection(stack.host, timeout=10) as connection:
         connection.sendall(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n")
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert re.match(rb"HTTP/1\.1 40[04] ", answer)
+    assert re.match(rb"HTTP/1\.1 40[014] ", answer)
     assert httpx.get(f"{stack.router}/healthz").status_code == 200
 
 
@@ -232,7 +233,7 @@ def test_the_first_knock_wakes_a_service_and_a_storm_is_one() -> None:
     """
     with FakeControl().running() as control, running_replica() as replica:
         control.table = table(("idle", "round_robin", "IDLE", []))
-        with running_router(control.url, refresh_s=3600) as (router, _, _), httpx.Client() as client:
+        with running_router(control.url, refresh_s=3600) as (router, _, _), httpx.Client(headers=WITH_KEY) as client:
             until(lambda: len(control.questions) == 1)
             time.sleep(0.3)  # beyond the gap after the first exchange
             started = time.monotonic()
@@ -256,7 +257,7 @@ def test_a_request_is_refused_only_after_a_look_at_the_newest_table() -> None:
     """What became ready since the last refresh is served to its first client: no 503 and no 404 out of old knowledge."""
     with FakeControl().running() as control, running_replica() as replica:
         control.table = table(("slow", "round_robin", "STARTING", []))
-        with running_router(control.url, refresh_s=3600) as (router, _, _), httpx.Client() as client:
+        with running_router(control.url, refresh_s=3600) as (router, _, _), httpx.Client(headers=WITH_KEY) as client:
             until(lambda: len(control.questions) == 1)
             control.table = table(
                 ("slow", "round_robin", "READY", [replica]), ("new", "round_robin", "READY", [replica]), etag="newer"
@@ -274,7 +275,7 @@ def test_the_data_plane_outlives_the_control_plane() -> None:
         control.table = table(("hello", "round_robin", "READY", [replica]))
         with control.running():
             router, _, lines = exits.enter_context(running_router(control.url))
-            client = exits.enter_context(httpx.Client(follow_redirects=True))
+            client = exits.enter_context(httpx.Client(follow_redirects=True, headers=WITH_KEY))
             until(lambda: client.get(f"{router}/hello/x").status_code == 200)
             control.fault = "drop_after"  # the last exchange before the end: recorded, its answer lost
             asked = len(control.questions)
@@ -300,7 +301,10 @@ def test_counts_survive_stop_and_restart() -> None:
     with FakeControl().running() as control, running_replica() as replica:
         control.table = table(("hello", "round_robin", "READY", [replica]))
         for total in (25, 50):
-            with running_router(control.url, refresh_s=3600) as (router, process, _), httpx.Client() as client:
+            with (
+                running_router(control.url, refresh_s=3600) as (router, process, _),
+                httpx.Client(headers=WITH_KEY) as client,
+            ):
                 until(lambda: client.get(f"{router}/hello/").status_code == 307)
                 before = control.recorded["hello"]
                 for _ in range(25):
