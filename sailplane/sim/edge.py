@@ -13,11 +13,11 @@ from array import array
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from heapq import heappop, heappush
 
-from chalicelib.api.views import service_table
+from chalicelib import edge_table
 from chalicelib.errors import Unreachable
 from chalicelib.model import RouteTable
 from edge_router.router import Caller, Response, Router
@@ -185,7 +185,7 @@ class RequestEdge:
             self._simulation.scheduler.after(self._refresh_s, self._exchange)
 
     def on_table(self, table: RouteTable | None, now: float) -> None:
-        services = {table.service: service_table(table).model_dump(mode="json")} if table else {}
+        services = {table.service: edge_table.service(_open(table))} if table else {}
         self._document = {"etag": f"v{table.version if table else 0}", "issued_at": now, "services": services}
         for router in self._routers:
             refreshes_at = now + self._random.random() * self._refresh_s
@@ -279,6 +279,11 @@ class RequestEdge:
             in_time = at - call.began_at <= self._clients.timeout_s
             latency_s = at - self._start - call.request.at + self._clients.round_trip_s
             self.fates.add(call.request.at, latency_s if in_time else math.inf, call.attempt)
+
+
+def _open(table: RouteTable) -> RouteTable:
+    """Whom a service lets in is nothing that a simulation asks."""
+    return replace(table, routing=replace(table.routing, access="open"))
 
 
 def _retry_after_s(response: Response) -> float:
