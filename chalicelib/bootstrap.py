@@ -87,7 +87,7 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         edge_url=config.edge_url,
         control_url=config.control_url,
         agent_key=config.agent_key,
-        router_token=config.router_token,
+        router_tokens=config.router_tokens,
         admin_key=config.admin_key,
     )
     return Runtime(
