@@ -145,6 +145,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chalicelib": set(),
     "app": {"chalicelib.api", "chalicelib.bootstrap"},
     "edge_router": {"edge_router"},
+    "edge_router.platforms.gcp": {"edge_router", "flask", "_typeshed", "werkzeug"},  # what functions-framework speaks
+    "edge_router.platforms.azure": {"edge_router", "azure"},  # what the worker speaks
     "replica_agent": {"replica_agent", "aiohttp", "multidict", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
@@ -187,6 +189,7 @@ CALENDAR = ROOT / "chalicelib/scaler/schedule.py"  # may reckon with dates, as l
 READS_ENVIRONMENT = [
     "chalicelib/config.py",
     "edge_router/platforms/asgi.py",
+    "edge_router/platforms/settings.py",
     "replica_agent/__main__.py",
     "sailplane/cli/__init__.py",
     "sailplane/local/guarded_ministack.py",
