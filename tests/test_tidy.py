@@ -147,6 +147,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "edge_router": {"edge_router"},
     "edge_router.platforms.gcp": {"edge_router", "flask", "_typeshed", "werkzeug"},  # what functions-framework speaks
     "edge_router.platforms.azure": {"edge_router", "azure"},  # what the worker speaks
+    # The one platform that is no function: it is installed, not uploaded.
+    "edge_router.platforms.http1": {"edge_router", "httptools"},
+    "edge_router.platforms.server": {"edge_router", "uvloop"},
     "replica_agent": {"replica_agent", "aiohttp", "multidict", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
@@ -188,7 +191,6 @@ CALENDAR = ROOT / "chalicelib/scaler/schedule.py"  # may reckon with dates, as l
 # One module for each program; click reads the options of the command line.
 READS_ENVIRONMENT = [
     "chalicelib/config.py",
-    "edge_router/platforms/asgi.py",
     "edge_router/platforms/settings.py",
     "replica_agent/__main__.py",
     "sailplane/cli/__init__.py",

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from infra.edge import ENTRIES, build
+from infra.edge import ENTRIES, ROOT, build
 
 
 @pytest.fixture(scope="session")
 def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """For each platform a folder with its zip's content, and nothing else of ours."""
+    """For each function a folder with its zip's content, and nothing else of ours; for the server this checkout."""
     out = tmp_path_factory.mktemp("edge")
     for platform in ENTRIES:
         with zipfile.ZipFile(build(platform, out)) as archive:
             archive.extractall(out / platform)
-    return {platform: out / platform for platform in ENTRIES}
+    return {platform: out / platform for platform in ENTRIES} | {"server": ROOT}

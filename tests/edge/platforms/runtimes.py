@@ -1,4 +1,4 @@
-"""The platforms' own runtimes as processes, which run what a zip holds and see nothing of this checkout."""
+"""The platforms' own runtimes as processes, which run what a zip holds and see nothing else of this checkout."""
 
 from __future__ import annotations
 
@@ -224,6 +224,19 @@ def host_message(method: str, target: str, headers: Headers, body: bytes) -> dic
 
 
 @contextmanager
+def server(folder: Path, env: dict[str, str]) -> Iterator[Call]:
+    """The long-running server, which is installed and not uploaded."""
+    port = free_port()
+    program = (
+        PATHS
+        + f"sys.argv = ['', '--port', '{port}']; import runpy; runpy.run_module('edge_router', run_name='__main__')"
+    )
+    with process(program, folder, env) as running:
+        until(lambda: listens(port) or running.poll() is not None)
+        yield over_http(port)
+
+
+@contextmanager
 def process(program: str, folder: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     """A Python that has the standard library, `folder` and what is installed, in that order."""
     command = [*ISOLATED, program, str(folder), SITE_PACKAGES]
@@ -248,4 +261,4 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-PLATFORMS: Mapping[str, Runtime] = {"aws": aws, "gcp": gcp, "azure": azure}
+PLATFORMS: Mapping[str, Runtime] = {"aws": aws, "gcp": gcp, "azure": azure, "server": server}
