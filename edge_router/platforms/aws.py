@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge_router.platforms.function import Function, from_env
+from edge_router.platforms.function import from_env
 from edge_router.router import Request, Response
 
 # The whole event, in which a binary body is a third longer. Lambda itself refuses what is larger, with a 413 of its own.
@@ -28,14 +28,14 @@ def handler() -> Handler:
     Raises:
         WrongSetting: a variable is missing or makes no sense; the message names it.
     """
-    return handler_of(from_env("aws", max_body_bytes=MAX_BODY_BYTES))
+    return handler_of(from_env("aws", max_body_bytes=MAX_BODY_BYTES).answer)
 
 
-def handler_of(function: Function) -> Handler:
-    """What Lambda calls, of a given function."""
+def handler_of(answer: Callable[[Request], Response]) -> Handler:
+    """What Lambda calls, for whatever answers requests."""
 
     def handle(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
-        return _answer(function.answer(_request(event)))
+        return _translated(answer(_request(event)))
 
     return handle
 
@@ -56,7 +56,7 @@ def _request(event: Mapping[str, Any]) -> Request:
     )
 
 
-def _answer(response: Response) -> dict[str, Any]:
+def _translated(response: Response) -> dict[str, Any]:
     return {
         "statusCode": response.status,
         "headers": {name.decode(): value.decode() for name, value in response.headers},

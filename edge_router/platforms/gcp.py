@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import flask
 
-from edge_router.platforms.function import Function, from_env
+from edge_router.platforms.function import from_env
 from edge_router.router import Request, Response
 
 if TYPE_CHECKING:
@@ -34,16 +34,16 @@ def view() -> View:
     Raises:
         WrongSetting: a variable is missing or makes no sense; the message names it.
     """
-    handle = view_of(from_env("gcp", max_body_bytes=MAX_BODY_BYTES))
+    handle = view_of(from_env("gcp", max_body_bytes=MAX_BODY_BYTES).answer)
     flask.current_app.before_request(lambda: handle(flask.request))
     return handle
 
 
-def view_of(function: Function) -> View:
-    """What functions-framework calls, of a given function."""
+def view_of(answer: Callable[[Request], Response]) -> View:
+    """What functions-framework calls, for whatever answers requests."""
 
     def handle(request: flask.Request) -> flask.Response:
-        return _answer(function.answer(_request(request)))
+        return _translated(answer(_request(request)))
 
     return handle
 
@@ -70,6 +70,6 @@ def _request(request: flask.Request) -> Request:
     )
 
 
-def _answer(response: Response) -> flask.Response:
+def _translated(response: Response) -> flask.Response:
     headers = [(name.decode(), value.decode()) for name, value in response.headers]
     return _Verbatim(response.body, response.status, headers)
