@@ -70,6 +70,7 @@ def everything(**more: dict[str, Any]) -> dict[str, Any]:
     services = {
         "hello": service(REPLICAS, models=["llama", "org/llama:8b"]),
         "other": service(REPLICAS[:1]),
+        "static": service(REPLICAS[:1]),
         "late": service([], wait_for_replica_s=60),
         "never": service([], wait_for_replica_s=4.5),
     }
@@ -173,6 +174,12 @@ def test_a_key_for_another_service_is_refused(call: Call) -> None:
     headers = {"Authorization": f"Bearer {OTHER_KEY}"}
     assert call("GET", "/hello/x", headers, b"").status == 403
     assert call("GET", "/other/x", headers, b"").status == 307
+
+
+def test_no_path_is_the_platforms_own(call: Call) -> None:
+    """A service may be called `static`; what frameworks answer by themselves comes to the router."""
+    assert call("GET", "/static/x", BEARER, b"").status == 307
+    assert [call("GET", target, {}, b"").status for target in ("/robots.txt", "/favicon.ico", "/a//b")] == [401] * 3
 
 
 def test_a_browser_may_ask(call: Call) -> None:

@@ -207,9 +207,42 @@ def test_who_comes_while_a_cold_function_asks_shares_the_answer() -> None:
     bench.on_exchange = lambda: None if release.wait(10) else bench.fail()
     with ThreadPoolExecutor(8) as pool:
         statuses = [pool.submit(bench.status) for _ in range(8)]
-        until(lambda: bench.clock_reads >= 9)  # eight when they came, and one by whoever asks
+        until(lambda: bench.clock_reads == 10)  # when it was made, eight when they came, and one by whoever asks
         release.set()
         assert [status.result(10) for status in statuses] == [307] * 8
+    assert len(bench.exchanges) == 2
+
+
+def test_who_comes_while_a_cold_function_asks_in_vain_does_not_ask_again() -> None:
+    """Or the eighth would wait for eight timeouts."""
+    bench, release = Bench(), Event()
+    bench.on_exchange = lambda: bench.fail() if release.wait(10) else None
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(bench.function._warm_up) for _ in range(8)]
+        until(lambda: bench.clock_reads == 10)
+        release.set()
+        for each in asking:
+            each.result(10)
+    assert len(bench.exchanges) == 1
+
+
+def test_clients_who_knock_together_share_an_exchange() -> None:
+    """One exchange is under way when two more clients come: it may have begun too early for them, one more is enough."""
+    bench, release = Bench(), Event()
+    bench.table = waiting(60)
+    bench.status()
+    bench.now += 1.0
+    bench.exchanges.clear()
+    bench.on_exchange = lambda: None if release.wait(10) else bench.fail()
+    with ThreadPoolExecutor(3) as pool:
+        held = [pool.submit(bench.status)]
+        until(lambda: len(bench.exchanges) == 1)
+        reads = bench.clock_reads
+        held += [pool.submit(bench.status) for _ in range(2)]
+        until(lambda: bench.clock_reads == reads + 2)
+        bench.table = READY | {"issued_at": 1_800_000_000.0}
+        release.set()
+        assert [each.result(10) for each in held] == [307] * 3
     assert len(bench.exchanges) == 2
 
 
