@@ -62,12 +62,13 @@ def create_key(runtime: Runtime, body: schemas.CreateKey) -> schemas.NewKey:
             concurrency=body.concurrency,
         ),
     )
-    return views.new_key(runtime.store.create_key(key), text)
+    return views.new_key(runtime.store.create_key(key), text, now)
 
 
 def list_keys(runtime: Runtime) -> schemas.Keys:
     """Every key that is kept."""
-    return schemas.Keys(keys=tuple(views.key(key) for key in runtime.store.endpoint_keys()))
+    now = runtime.clock.now()
+    return schemas.Keys(keys=tuple(views.key(key, now) for key in runtime.store.endpoint_keys()))
 
 
 def revoke_key(runtime: Runtime, key_id: str) -> schemas.Revoked:
@@ -92,7 +93,7 @@ def _rotate(runtime: Runtime, key_id: str, overlap_s: float) -> schemas.NewKey:
     successor = replace(old, created_at=now, expires_at=expires_at, last_used_at=None, version=0)
     text, new = _made(runtime.ids, successor)
     ends_at = now + overlap_s if old.expires_at is None else min(old.expires_at, now + overlap_s)
-    return views.new_key(runtime.store.replace_key(replace(old, expires_at=ends_at), new), text)
+    return views.new_key(runtime.store.replace_key(replace(old, expires_at=ends_at), new), text, now)
 
 
 def _made(ids: Ids, key: EndpointKey) -> tuple[str, EndpointKey]:
