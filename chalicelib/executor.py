@@ -65,6 +65,7 @@ class Execution:
         self.state = state
         self.failures: list[str] = []
         self.finished = False  # the service is deleted, there is nothing left to decide about
+        self.rerouted = False  # routers have been given other replicas
         self._runtime = runtime
         self.lease = lease
         self._farewells: list[tuple[str, Callable[[], str]]] = []  # whom they wait for, and what there is to say
@@ -114,6 +115,7 @@ class Execution:
             case Publish(table=table):
                 events = self._events("routes", action.why) if action.why else ()
                 self._write(Commit(table=table, events=events))
+                self.rerouted = self.rerouted or bool(events)
             case DeleteService(service=service):
                 self._runtime.store.delete_service(self.lease, service, self._events("service.deleted", action.why))
                 self.finished = True

@@ -28,11 +28,9 @@ def next_table(state: State, observed: Observed, published: RouteTable | None, n
     return None if table == published else replace(table, version=version + 1)
 
 
-def at_rest(table: RouteTable | None) -> RouteTable | None:
-    """A table leaving aside how busy its replicas are, and how often it was published."""
-    if table is None:
-        return None
-    return replace(table, routes=tuple(replace(route, in_flight=0) for route in table.routes), version=0)
+def at_rest(table: RouteTable) -> RouteTable:
+    """A table leaving aside how busy its replicas are."""
+    return replace(table, routes=tuple(replace(route, in_flight=0) for route in table.routes))
 
 
 def members(table: RouteTable | None) -> tuple[tuple[str, str], ...]:

@@ -287,6 +287,7 @@ class Key(_Answer):
     services: tuple[str, ...]
     created_at: AwareDatetime
     expires_at: AwareDatetime | None
+    expired: bool
     last_used_at: AwareDatetime | None
     rate_per_s: float | None
     concurrency: int | None

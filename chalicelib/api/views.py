@@ -87,14 +87,14 @@ def unavailable(refusal: model.Unavailable) -> schemas.Unavailable:
     )
 
 
-def key(known: model.EndpointKey) -> schemas.Key:
+def key(known: model.EndpointKey, now: float) -> schemas.Key:
     """An endpoint key; its hash is for routers only."""
-    return schemas.Key(**_key(known))
+    return schemas.Key(**_key(known, now))
 
 
-def new_key(known: model.EndpointKey, text: str) -> schemas.NewKey:
+def new_key(known: model.EndpointKey, text: str, now: float) -> schemas.NewKey:
     """An endpoint key, and the text that it was made with."""
-    return schemas.NewKey(key=text, **_key(known))
+    return schemas.NewKey(key=text, **_key(known, now))
 
 
 def instant(epoch_s: float) -> datetime:
@@ -124,13 +124,14 @@ def _replica(replica: model.Replica) -> schemas.Replica:
     )
 
 
-def _key(known: model.EndpointKey) -> dict[str, Any]:
+def _key(known: model.EndpointKey, now: float) -> dict[str, Any]:
     return {
         "id": known.id,
         "name": known.name,
         "services": known.services,
         "created_at": instant(known.created_at),
         "expires_at": None if known.expires_at is None else instant(known.expires_at),
+        "expired": not known.is_valid(now),
         "last_used_at": None if known.last_used_at is None else instant(known.last_used_at),
         "rate_per_s": known.rate_per_s,
         "concurrency": known.concurrency,
