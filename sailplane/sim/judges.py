@@ -7,7 +7,7 @@ and why a machine went.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from chalicelib.model import (
     RISK_AWARE,
     BudgetSpec,
     Lease,
+    Location,
     Reason,
     Replica,
     ReplicaStatus,
@@ -52,6 +53,9 @@ SETTLED_WITHIN_S = 1500.0
 NOTICE_TAKEN_S = 20.0
 # A version whose engine ends at once: a first round, one after 10 s, one after 30 s; a crash may lose a failure's count.
 BROKEN_LAUNCHES_PER_MINUTE = 6
+# Calls for a machine that a zone may refuse in ten minutes. Who asks soonest, `dynamic_fallback` without back-off, asks every 20 s.
+REFUSED_WITHIN_S = 600.0
+REFUSALS_MAX = 60
 # A launch without an answer is asked for again by the next pass, a second later.
 PENDING_MAX_S = 5.0
 # From the moment at which a pass looks at the load to the one at which it writes what follows from it.
@@ -76,6 +80,7 @@ class Judges:
     _leases: dict[int, int] = field(default_factory=dict)  # that passes under way have taken, by depth
     _last_routed: dict[str, float] = field(default_factory=dict)
     _broken_launches: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    _refused: defaultdict[Location, deque[float]] = field(default_factory=lambda: defaultdict(deque))
     _accused: set[str] = field(default_factory=set)
     _is_auditing: bool = False
     _told: tuple[str, int] = ("", 0)  # uid and version of the service that the owner gave last
@@ -251,6 +256,15 @@ class Judges:
         if replica.fingerprint in self.world.scenario.broken:
             self._judge_broken(replica)
         self._judge_launch_paid(replica)
+
+    def on_refusal(self, place: Location) -> None:
+        """A zone that has nothing is left alone for a while, or clouds throttle who asks."""
+        refused = self._refused[place]
+        refused.append(self.world.t)
+        while refused[0] <= self.world.t - REFUSED_WITHIN_S:
+            refused.popleft()
+        if len(refused) > REFUSALS_MAX:
+            self.verdict(f"{place} has refused more than {REFUSALS_MAX} launches within {REFUSED_WITHIN_S:g} s")
 
     def _judge_broken(self, replica: Replica) -> None:
         launches = self._broken_launches[f"{replica.id.rsplit('-', 2)[0]} {replica.spec_version}"]
