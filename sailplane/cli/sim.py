@@ -159,7 +159,7 @@ def run(
         report.report(policy, outcome.history, market.on_demand_usd_per_hour, outcome.fates)
         for policy, outcome in outcomes.items()
     ]
-    differences = tables.differences(outcomes)
+    differences = tables.differences(reports)
     title = (
         f"{market.name}: {until_s / generated.DAY_S:.3g} days, {len(market.zones)} zones, seed {seed}, "
         f"{market.instance_type} at ${market.on_demand_usd_per_hour:g}/h on demand"
@@ -171,7 +171,7 @@ def run(
     if least:
         out.data(f"In hindsight nobody could have paid less than ${least.usd:,.2f} and met the target all the time.")
     if picture:
-        plot.save(picture, market, {policy: outcome.history for policy, outcome in outcomes.items()})
+        plot.save(picture, market, {policy: outcome.history.steps for policy, outcome in outcomes.items()}, until_s)
         out.message(f"Drawn into {picture}.")
     out.document(
         {
