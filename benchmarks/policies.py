@@ -226,17 +226,23 @@ def described(results: Compared) -> Iterator[str]:
     reports = [run.report for run in results.runs.values()]
     yield f"\n### {market.name}: {REPLICAS} replicas, {until_s / generated.DAY_S:.1f} days, {len(market.zones)} zone(s)\n"
     yield from (f"{note}\n" for note in results.loaded.notes)
-    heading = tables.HEADING + (tables.HEADING_OF_REQUESTS if any(one.requests for one in reports) else ())
-    yield _line(heading)
-    yield _line(["---"] + ["---:"] * (len(heading) - 1))
-    yield from (_line(tables.row(one)) for one in reports)
+    yield from _table(tables.HEADING, [tables.row(one) for one in reports])
     least, all_on_demand = results.least, REPLICAS * market.on_demand_usd_per_hour * until_s / 3600
     of_bound = ("100 %", f"{least.usd:,.2f}", f"{least.usd / all_on_demand:.1%}", f"{least.spot_share:.0%}")
-    yield _line(["offline bound", *of_bound, *[""] * (len(heading) - 5)])
+    yield _line(["offline bound", *of_bound, *[""] * (len(tables.HEADING) - 5)])
     yield ""
+    if any(one.requests for one in reports):
+        yield from _table(tables.HEADING_OF_REQUESTS, [tables.row_of_requests(one) for one in reports])
+        yield ""
     yield from (f"- {tables.sentence(one)}" for one in results.differences)
     for name, run in results.runs.items():
         yield from (f"- **{name} broke a rule**: {violation}" for violation in run.violations)
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield _line(heading)
+    yield _line(["---"] + ["---:"] * (len(heading) - 1))
+    yield from map(_line, rows)
 
 
 def _line(cells: Sequence[str]) -> str:

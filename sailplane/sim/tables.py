@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sailplane.sim import report
-from sailplane.sim.report import Interval, Report, Requests, Window
+from sailplane.sim.report import Interval, Report, Window
 
-HEADING = ("POLICY", "AVAILABLE", "COST ($)", "OF ON-DEMAND", "SPOT", "LAUNCHES/h", "PREEMPTED", "RECOVERY", "LONGEST")
-HEADING_OF_REQUESTS = ("REQUESTS", "FAILED", "RETRIED", "P50 (s)", "P90 (s)", "P99 (s)")
-FLUSH_RIGHT = (*HEADING[1:], *HEADING_OF_REQUESTS)
+HEADING = ("POLICY", "AVAILABLE", "COST ($)", "OF ON-DEMAND", "SPOT", "LAUNCHES/h", "LOST", "RECOVERY", "LONGEST")
+HEADING_OF_REQUESTS = ("POLICY", "REQUESTS", "FAILED", "RETRIED", "P50 (s)", "P90 (s)", "P99 (s)")
+FLUSH_RIGHT = (*HEADING[1:], *HEADING_OF_REQUESTS[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Difference:
 
 
 def row(one: Report) -> tuple[str, ...]:
-    """Cells under `HEADING`, and under `HEADING_OF_REQUESTS` if there were any."""
-    of_replicas = (
+    """Cells under `HEADING`."""
+    return (
         one.policy,
         f"{one.availability:.3%}",
         f"{one.usd:,.2f}",
@@ -37,7 +37,16 @@ def row(one: Report) -> tuple[str, ...]:
         _duration(one.recovery_median_s),
         _duration(one.recovery_longest_s),
     )
-    return of_replicas if one.requests is None else of_replicas + _of_requests(one.requests)
+
+
+def row_of_requests(one: Report) -> tuple[str, ...]:
+    """Cells under `HEADING_OF_REQUESTS`; the name alone without traffic."""
+    of = one.requests
+    if of is None:
+        return (one.policy,)
+    times_s = (of.p50_s, of.p90_s, of.p99_s)
+    shares = (f"{of.failure_rate:.3%}", f"{of.retried:,}")
+    return (one.policy, f"{of.ended:,}", *shares, *("-" if time_s is None else f"{time_s:.1f}" for time_s in times_s))
 
 
 def differences(reports: Sequence[Report]) -> list[Difference]:
@@ -71,12 +80,6 @@ def sentence(one: Difference) -> str:
 
 def _shown(of: Interval) -> str:
     return f"{of.mean:+.3f} [{of.low:+.3f}, {of.high:+.3f}]"
-
-
-def _of_requests(of: Requests) -> tuple[str, ...]:
-    times_s = (of.p50_s, of.p90_s, of.p99_s)
-    shares = (f"{of.failure_rate:.3%}", f"{of.retried:,}")
-    return (f"{of.ended:,}", *shares, *("-" if one is None else f"{one:.1f}" for one in times_s))
 
 
 def _duration(seconds: float | None) -> str:
