@@ -45,11 +45,16 @@ def save(path: Path, market: Market, runs: Mapping[str, Sequence[Step]], until_s
     for policy, steps in runs.items():
         _draw_availability(availability, policy, steps, until_s)
     availability.set(ylabel="available, %\nof each window", xlabel=f"days on {market.name}")
-    availability.legend(loc="lower left", fontsize="small")
+    _legend(availability)
     try:
         figure.savefig(path)
     except OSError as error:
         raise Invalid(f"{path}: cannot be written ({error.strerror}). Name another file.") from error
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes, where it hides nothing."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.98), fontsize="small", ncols=8, frameon=False)
 
 
 def _draw_prices(axes: Axes, market: Market, until_s: float) -> None:
@@ -60,7 +65,7 @@ def _draw_prices(axes: Axes, market: Market, until_s: float) -> None:
         axes.step([t / _DAY_S for t in times_s], usd, where="post", linewidth=0.8, label=zone.location.zone)
     axes.axhline(market.on_demand_usd_per_hour, color="black", linestyle=":", linewidth=0.8, label="on demand")
     axes.set(ylabel="$ an hour", ylim=(0, None))
-    axes.legend(loc="upper right", fontsize="x-small", ncols=4)
+    _legend(axes)
 
 
 def _draw_replicas(axes: Axes, policy: str, steps: Sequence[Step], until_s: float) -> None:
@@ -75,7 +80,7 @@ def _draw_replicas(axes: Axes, policy: str, steps: Sequence[Step], until_s: floa
     axes.fill_between(days, spot, ready, step="post", linewidth=0, color="tab:blue", alpha=0.7, label="on demand")
     axes.step(days, target, where="post", color="black", linestyle=":", linewidth=0.8, label="target")
     axes.set(ylabel=f"{policy}\nready", ylim=(0, None))
-    axes.legend(loc="upper right", fontsize="x-small", ncols=3)
+    _legend(axes)
 
 
 def _draw_availability(axes: Axes, policy: str, steps: Sequence[Step], until_s: float) -> None:
