@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import TypeAdapter
 
@@ -91,7 +92,7 @@ def main() -> int:
     found = list(markets(args.markets, args.machine))
     for number, loaded in enumerate(found, start=1):
         until_s = min(args.days * generated.DAY_S, loaded.market.duration_s)
-        progress = Progress(f"{number}/{len(found)} {loaded.market.name}", until_s)
+        progress = Lines(f"{number}/{len(found)} {loaded.market.name}", until_s)
         traffic = requests(args.traffic, args.seed, args.traffic_scale, until_s)
         scenario = Scenario(policies.on(loaded.market, SPEC), loaded.market, traffic, args.seed)
         kept = args.out / loaded.market.name if args.out else None
@@ -149,8 +150,18 @@ def requests(source: str | None, seed: int, scale: float, until_s: float) -> Tra
     return traffic_files.load(Path(source), seed=seed, scale=scale, until_s=until_s)
 
 
-class Progress:
-    """Says on stderr how far each policy is, at every tenth."""
+class Progress(Protocol):
+    """Is told how far a policy is, and what else there is to say of it."""
+
+    def __call__(self, policy: str, t: float, /) -> None:
+        """It has come to `t`, in simulated seconds."""
+
+    def say(self, policy: str, what: str, /) -> None:
+        """A line."""
+
+
+class Lines:
+    """On stderr, at every tenth."""
 
     def __init__(self, market: str, until_s: float) -> None:
         self._market, self._until_s = market, until_s
