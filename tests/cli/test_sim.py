@@ -147,6 +147,13 @@ def test_who_may_buy_nothing_has_nothing_and_that_is_no_defect(service: Path, li
     assert (held in result.stdout) == ("budget" in limit)
 
 
+def test_how_long_a_budget_held_is_until_it_had_room_again(service: Path) -> None:
+    """While a machine is dear, not from then on."""
+    service.write_text(YAML.replace("  ports", "  budget: {max_usd_per_hour: 2.8}\n  ports"))
+    result = sim("run", service, "--days", "1")
+    assert "as_written lacked replicas for 2.4 of 24.0 h, held by the budget: one more at $1.12" in result.stdout
+
+
 def test_a_table_fits_a_terminal(service: Path) -> None:
     """With the longest name and requests, which have a table of their own, no line is longer than 100 columns."""
     names = ("--policy", "round_robin_fallback", "--policy", "on_demand")
