@@ -104,7 +104,7 @@ def pin(pids: Iterable[int], cores: Sequence[int]) -> None:
 
 def median(runs: Sequence[Run], figure: str) -> float:
     """Of one figure."""
-    return statistics.median(getattr(run, figure) for run in runs)
+    return float(statistics.median(getattr(run, figure) for run in runs))
 
 
 def spread(runs: Sequence[Run], figure: str) -> str:
