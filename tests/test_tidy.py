@@ -145,7 +145,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chalicelib": set(),
     "app": {"chalicelib.api", "chalicelib.bootstrap"},
     "edge_router": {"edge_router"},
-    "replica_agent": {"replica_agent", "aiohttp", "multidict", "yarl"},
+    "replica_agent": {"replica_agent", "aiohttp", "httptools", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
