@@ -12,7 +12,7 @@ export SAILPLANE_CACHE ?= $(CURDIR)/.cache
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 
-.PHONY: help setup demo test strict sim mutants check fmt bench clean
+.PHONY: help setup demo test strict clients sim mutants check fmt bench clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: setup ## Run the tests
 
 strict: setup ## Run the store's tests on Amazon's DynamoDB Local (needs Java 17 and npm)
 	$(BIN)/pytest -m strict_store tests/store
+
+clients: setup ## Ask a service with nine stock clients: plain, streaming and cold (needs npm)
+	$(BIN)/pytest -m clients tests/clients
 
 YEARS ?= 5
 sim: setup ## Run YEARS=5 simulated years of drawn worlds on all cores: nothing lost, doubled or left behind

@@ -36,9 +36,9 @@ from replica_agent.upstream import Connection, Upstream
 CONTROL = b"/_sailplane/"
 _MAX_HELD_BYTES = 2**20  # of a command, or of what a client sends before the engine speaks its protocol
 _KEEPALIVE_S = 75.0  # longer than a load balancer's 60 s; for ever, idle clients would take all sockets
-_LINGER_S = (
-    10.0  # for the rest of a request that is answered already: a client that still sends does not see the answer
-)
+# For the rest of a request that is answered already, since a client that still sends does not see the answer; and for a client
+# to take what it was sent last.
+_LINGER_S = 10.0
 _LAST_BYTES_S = 5.0  # for answers that are still on their way when the agent ends
 _SWEEP_S = 1.0
 # How long an answer's headers wait for its first byte. A client that sees its event stream open does not mind half a minute.
@@ -85,7 +85,7 @@ class Server:
             await asyncio.sleep(_SWEEP_S)
             self._behind.upstream.sweep()
             for client in [each for each in self._clients if each.ends_at < loop.time()]:
-                client.close()
+                client.expire()
 
     async def close(self) -> None:
         """Close all connections, with what is still to be sent on them."""
@@ -113,6 +113,7 @@ class Client(asyncio.Protocol):
         self._waiting: deque[Exchange] = deque()
         self._arriving: Exchange | None = None  # whose body is not all here yet
         self._switched: Exchange | None = None  # with which another protocol begins
+        self._head_bytes = 0  # of the longest head
         self._silent_bytes = 0  # of which the parser has told nothing yet
         self._is_reading = True
         self._is_looking = False
@@ -126,7 +127,12 @@ class Client(asyncio.Protocol):
 
     def close(self) -> None:
         """After what was written."""
+        self.linger()
         self._transport.close()
+
+    def expire(self) -> None:
+        """Its time is over: it has been idle for too long, or did not even take its last bytes."""
+        (self.abort if self._transport.is_closing() else self.close)()
 
     def abort(self) -> None:
         """At once and with a reset, so that nobody can take half an answer for a whole one."""
@@ -151,7 +157,7 @@ class Client(asyncio.Protocol):
             if self._current:
                 self.ends_at = self._loop.time() + _KEEPALIVE_S
                 if self._current.closes:
-                    self._transport.close()
+                    self.close()
                     break
             self._current = self._waiting.popleft() if self._waiting else None
             if self._current is None:
@@ -195,7 +201,7 @@ class Client(asyncio.Protocol):
             except httptools.HttpParserError:
                 self._refuse(400, "Bad request", "It is not HTTP/1.1 as RFC 9112 has it.")
                 return
-        if self._silent_bytes > MAX_HEAD_BYTES:
+        if max(self._silent_bytes, self._head_bytes) > MAX_HEAD_BYTES:
             self._refuse(431, "Header too large", f"The head of a request may have {MAX_HEAD_BYTES:,} bytes.")
             return
         if self._switched and data:
@@ -223,7 +229,7 @@ class Client(asyncio.Protocol):
         if current is None or not current.has_begun:
             nothing = Request(b"", b"", Fields(), "1.1", is_last_of_http=False, peer=self._peer)
             self.write(_whole(nothing, problem(status, title, detail, ""), closes=True))
-        self._transport.close()
+        self.close()
 
     # the parser's calls
 
@@ -232,14 +238,15 @@ class Client(asyncio.Protocol):
         self._fields = Fields()
 
     def on_url(self, url: bytes) -> None:
+        self._silent_bytes = 0
         self._url += url
-        self._silent_bytes = len(self._url)
+        self._head_bytes = max(self._head_bytes, len(self._url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._silent_bytes = 0
         if self._arriving is None:  # trailers stop here
             self._fields.add(name, value)
-            self._silent_bytes = self._fields.size + len(self._url)
+            self._head_bytes = max(self._head_bytes, self._fields.size + len(self._url))
 
     def on_headers_complete(self) -> None:
         parser, fields = self._parser, self._fields
@@ -325,6 +332,8 @@ class Exchange:
             self._held_bytes += len(data)
             if self._held_bytes > _MAX_HELD_BYTES:
                 self.closes = True
+                if self._connection:
+                    self._connection.drop()
                 self._answer(problem(413, "Too much", f"The agent itself takes {_MAX_HELD_BYTES:,} bytes.", ""))
         else:
             self._connection.send(_chunk(data) if self.request.is_chunked else data)
@@ -390,9 +399,13 @@ class Exchange:
         self._flush()
 
     def switched(self, data: bytes) -> None:
+        if not (self.request.upgrades and self._connection):
+            self.abandon()
+            self._client.abort()
+            return
         self._is_switched = True
         held, self._held = self._held, []
-        if held and self._connection:
+        if held:
             self._connection.send(b"".join(held))
         self.answer_goes_on(data)
 
@@ -408,7 +421,7 @@ class Exchange:
             self._answer(problem(502, "Engine did not answer", why, self._path))
             return
         self._flush()
-        self._leave()
+        self.abandon()
         # No length, no end: what says that half of the answer is missing. Where there is neither, only a reset says it.
         (self._client.close if self._has_length or self._is_chunked else self._client.abort)()
 

@@ -24,8 +24,8 @@ from replica_agent.times import ControlTime
 from tests.fakes import START, FakeClock, offer
 
 KEY = "agent-key"
-SPEC = ProbeSpec(path="/health", timeout_s=0.2)
-PATIENT = ProbeSpec(path="/health", timeout_s=10)  # where an answer comes for certain
+SPEC = ProbeSpec(path="/health", timeout_s=30)  # an answer comes for certain, on a busy machine too
+HASTY = ProbeSpec(path="/health", timeout_s=0.2)  # none comes, however long one waits
 BY_RATE = ScalingSpec()  # routers count: agents are asked nothing about their load
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -48,7 +48,7 @@ class Agents:
         return _replica(f"{self.url}/{name}")
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -62,6 +62,14 @@ class Agents:
         await site.start()
         host, port = self._runner.addresses[0][:2]
         return f"http://{host}:{port}"
+
+    async def _stop(self) -> None:
+        await self._runner.cleanup()
+        # A server forgets a request whose client has gone; those that nobody answers are still being handled.
+        handled = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in handled:
+            task.cancel()
+        await asyncio.gather(*handled, return_exceptions=True)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
@@ -84,7 +92,7 @@ def agents() -> Iterator[Agents]:
 
 @pytest.fixture
 def prober() -> Iterator[HttpProber]:
-    made = HttpProber(KEY, FakeClock(), budget_s=5.0)
+    made = HttpProber(KEY, FakeClock(), budget_s=60.0)
     yield made
     made.close()
 
@@ -174,7 +182,7 @@ def test_the_agent_is_asked_for_the_metric_that_the_service_follows(
     """Its name and both windows travel with the probe, and the answer's averages come back."""
     replica = agents.answering(_json(_answer(load={"stable": 2.5, "panic": 4})))
     scaling = ScalingSpec(metric=metric, metric_name="x:y", qps_window_s=60, panic_window_s=6)
-    result = prober.probe([(replica, PATIENT)], scaling)[replica.id]
+    result = prober.probe([(replica, SPEC)], scaling)[replica.id]
     assert agents.seen[0][3]["load"] == {"metric": metric, "name": "x:y", "stable_s": 60, "panic_s": 6}
     assert result.load == ReplicaLoad(stable=2.5, panic=4.0)
 
@@ -182,7 +190,7 @@ def test_the_agent_is_asked_for_the_metric_that_the_service_follows(
 def test_a_service_that_follows_the_rate_of_requests_asks_for_no_load(agents: Agents, prober: HttpProber) -> None:
     """Routers count requests; agents need not know."""
     replica = agents.answering(_json(_answer()))
-    assert prober.probe([(replica, PATIENT)], BY_RATE)[replica.id].load is None
+    assert prober.probe([(replica, SPEC)], BY_RATE)[replica.id].load is None
     assert "load" not in agents.seen[0][3]
 
 
@@ -254,7 +262,7 @@ def test_no_question_is_asked_twice_under_one_name(agents: Agents, prober: HttpP
     """An agent takes each nonce once."""
     replica = agents.answering(_json(_answer()))
     for _ in range(3):
-        prober.probe([(replica, PATIENT), (replica, PATIENT)], BY_RATE)
+        prober.probe([(replica, SPEC), (replica, SPEC)], BY_RATE)
     assert len({_nonce(headers["Authorization"]) for _, _, headers, _ in agents.seen}) == 6
 
 
@@ -281,7 +289,7 @@ def test_another_machine_at_the_address_is_nobody(
         return web.Response(body=body, headers=headers)
 
     replica = agents.answering(forging)
-    result = prober.probe([(replica, PATIENT)], BY_RATE)[replica.id]
+    result = prober.probe([(replica, SPEC)], BY_RATE)[replica.id]
     assert (result.identified, result.ready) == (False, False)
     assert "another machine" in result.detail
 
@@ -302,18 +310,25 @@ def test_another_machine_at_the_address_is_nobody(
         (_raw(b"\x1f\x8b", headers={"Content-Encoding": "gzip"}), "malformed"),
         (_json({}, status=401), "HTTP 401"),
         (_json(_answer(), status=500), "HTTP 500"),
-        (_never, "did not answer within 1.2 s"),
-        (_dripping, "did not answer within 1.2 s"),
     ],
 )
 def test_what_is_no_answer_is_silence_with_a_reason(
     agents: Agents, prober: HttpProber, handler: Handler, detail: str
 ) -> None:
-    """Garbage, refusals, floods and delays neither raise nor count as ready."""
+    """Garbage, refusals and floods neither raise nor count as ready."""
     replica = agents.answering(handler)
     result = prober.probe([(replica, SPEC)], BY_RATE)[replica.id]
     assert (result.identified, result.ready) == (False, False)
     assert detail in result.detail
+
+
+@pytest.mark.parametrize("handler", [_never, _dripping])
+def test_what_does_not_come_to_its_end_in_time_is_silence(agents: Agents, prober: HttpProber, handler: Handler) -> None:
+    """However much of an answer is there by then, and whatever may come later."""
+    replica = agents.answering(handler)
+    result = prober.probe([(replica, HASTY)], BY_RATE)[replica.id]
+    assert (result.identified, result.ready) == (False, False)
+    assert "did not answer within 1.2 s" in result.detail
 
 
 def test_a_redirect_is_not_followed(agents: Agents, prober: HttpProber) -> None:
@@ -340,17 +355,18 @@ def test_a_listener_that_never_accepts_is_silence(prober: HttpProber) -> None:
     """The connection stands in the kernel's queue; nobody speaks."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         replica = _replica(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        assert "did not answer" in prober.probe([(replica, SPEC)], BY_RATE)[replica.id].detail
+        assert "did not answer" in prober.probe([(replica, HASTY)], BY_RATE)[replica.id].detail
 
 
 def test_all_are_asked_at_once(agents: Agents, prober: HttpProber) -> None:
     """Forty agents of which half never answer take as long as one that never answers, and all are reported on."""
     healthy = agents.answering(_json(_answer()), "healthy")
     silent = agents.answering(_never, "silent")
-    targets = [(replace((healthy, silent)[number % 2], id=f"svc-{number}"), SPEC) for number in range(40)]
+    pairs = [((healthy, SPEC), (silent, HASTY))[number % 2] for number in range(40)]
+    targets = [(replace(replica, id=f"svc-{number}"), spec) for number, (replica, spec) in enumerate(pairs)]
     started = time.monotonic()
     results = prober.probe(targets, BY_RATE)
-    assert time.monotonic() - started < 2 * (SPEC.timeout_s + 1)
+    assert time.monotonic() - started < 10 * (HASTY.timeout_s + 1)  # one after the other, they take twice as long
     assert results.keys() == {replica.id for replica, _ in targets}
     assert sum("another machine" in result.detail for result in results.values()) == 20
     assert sum("did not answer" in result.detail for result in results.values()) == 20
@@ -362,7 +378,7 @@ def test_no_probe_outlasts_the_pass(agents: Agents) -> None:
     replica = agents.answering(_never)
     started = time.monotonic()
     assert "within 0.2 s" in prober.probe([(replica, replace(SPEC, timeout_s=60))], BY_RATE)[replica.id].detail
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30
     prober.close()
 
 
@@ -376,7 +392,7 @@ def test_connections_are_kept_between_passes(agents: Agents, prober: HttpProber)
 
 def test_threads_may_probe_at_the_same_time(agents: Agents) -> None:
     """Passes and API requests share one prober, from its first moment on."""
-    prober = HttpProber(KEY, FakeClock(), budget_s=5.0)
+    prober = HttpProber(KEY, FakeClock(), budget_s=60.0)
     replica = agents.answering(_json(_answer()))
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda _: prober.probe([(replica, SPEC)], BY_RATE)[replica.id].ready, range(64)))

@@ -63,11 +63,17 @@ def decide_reconcile(
     and drain limits, so that an update of these does not condemn machines already running. `routed` are the ids in the
     published table; it matters to replicas that are draining.
     """
+    # The first of several with one name, of each cloud's.
+    listed = {
+        name: {instance.replica_id: instance for instance in reversed(found)}
+        for name, found in observed.instances.items()
+    }
     judged: dict[str, Action | None] = {}
     staying: list[Replica] = []
     for replica in state.replicas:
         spec, is_routed = specs[replica.spec_version], replica.id in routed
-        action = _Case(replica, spec, observed, limits, now, is_routed).decide()
+        instance = listed.get(replica.offer.location.provider, {}).get(replica.id)
+        action = _Case(replica, spec, instance, observed, limits, now, is_routed).decide()
         judged[replica.id] = action
         if replica.status.is_active and not isinstance(action, Drain | Terminate):
             staying.append(replica)
@@ -97,6 +103,7 @@ class _Case:
 
     replica: Replica
     spec: ServiceSpec
+    instance: Instance | None  # as its cloud lists it
     observed: Observed
     limits: Limits
     now: float
@@ -124,7 +131,7 @@ class _Case:
         return None
 
     def _provisioning(self) -> Save | Terminate | None:
-        instance = self._instance
+        instance = self.instance
         if instance and instance.url and instance.url != self.replica.url:
             return Save(replace(self.replica, url=instance.url), f"{self.replica.id}: the machine has its address")
         if self._lasted_s > self.limits.provisioning_s:
@@ -151,9 +158,9 @@ class _Case:
     def _dead(self) -> Terminate | None:
         if not self._gone or (self._probe and self._probe.identified):
             return None
-        if self._instance is None and self.replica.url and self._probe is None:
+        if self.instance is None and self.replica.url and self._probe is None:
             return None  # its agent was not asked in this pass, so it may well answer
-        taken = self._instance is not None and self._instance.preempted
+        taken = self.instance is not None and self.instance.preempted
         if taken or self.replica.offer.capacity_type is CapacityType.SPOT:
             return self._fail(Reason.PREEMPTED, "the cloud took the machine")
         return self._fail(Reason.LOST, "the machine died: the cloud does not list it and its agent does not answer")
@@ -215,7 +222,7 @@ class _Case:
     @property
     def _interruption_at(self) -> float | None:
         """The earliest instant that anybody has named."""
-        notices = (self.replica, self._instance, self._probe)
+        notices = (self.replica, self.instance, self._probe)
         return min((one.interruption_at for one in notices if one and one.interruption_at is not None), default=None)
 
     @property
@@ -223,11 +230,6 @@ class _Case:
         """The instant that the cloud has named is past, and the agent was asked and is silent."""
         at, probe = self._interruption_at, self._probe
         return at is not None and at <= self.now and probe is not None and not probe.identified
-
-    @property
-    def _instance(self) -> Instance | None:
-        listed = self.observed.instances.get(self.replica.offer.location.provider, ())
-        return next((instance for instance in listed if instance.replica_id == self.replica.id), None)
 
     @property
     def _gone(self) -> bool:
@@ -238,8 +240,8 @@ class _Case:
         provider = self.replica.offer.location.provider
         if provider not in self.observed.instances:
             return False
-        if self._instance is not None:
-            return self._instance.status is InstanceStatus.GONE
+        if self.instance is not None:
+            return self.instance.status is InstanceStatus.GONE
         # A cloud takes its time to launch, minutes after the intent: only what was listed after its answer can be missing,
         # and who has served had been answered by then.
         since = self.replica.status_since if self.replica.ready_at is None else self.replica.ready_at
@@ -280,7 +282,7 @@ def _surplus(service: Service, current: Sequence[Replica], wanted: Mix) -> list[
     is_careful = service.spec.spot.placer == RISK_AWARE and service.scaler.target > 0
     standing_in = [replica for replica in current if is_fallback(service.spec, replica)]
     own = [replica for replica in current if replica not in standing_in and not replica.is_at_risk]
-    at_risk = [replica for replica in current if replica.is_at_risk]
+    at_risk = [replica for replica in current if replica not in standing_in and replica.is_at_risk]
     safe = sum(replica.status is ReplicaStatus.READY for replica in own)
     plan = valid_plan(service)
     surplus = _least_useful(scaling, standing_in, len(standing_in) - wanted.fallback)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from chalicelib.model import Event, Lease, Replica, ReplicaStatus, RouterLoad, Unavailable
+from chalicelib.model import EndpointKey, Event, Lease, Replica, ReplicaStatus, RouterLoad, Unavailable
 from chalicelib.ports import Commit
 
 T = TypeVar("T")
@@ -18,6 +19,8 @@ HISTORY_KEPT_S = 86_400.0  # a TERMINATED replica
 REFUSALS_KEPT_S = 3_600.0  # after its end: one that follows within this time counts as the next in a row
 EVENTS_KEPT_S = 7 * 86_400.0
 BOOTS_KEPT_S = 86_400.0  # which machine was the first to boot as a replica
+KEYS_KEPT_S = 7 * 86_400.0  # an endpoint key after it has expired, so that its owner sees why a client is refused
+KEY_USE_EVERY_S = 60.0  # "last used" is written this often at the most
 LOAD_KEPT_S = 600.0  # a router's counts, and the row of a router that went away
 LOAD_HEARTBEAT_S = 20.0  # "no requests" is written this often; after 60 s a router counts as silent
 COMMIT_MAX_ITEMS = 100  # DynamoDB's limit for one transaction; splitting one would give up "all or nothing"
@@ -84,6 +87,23 @@ def item_count(lease: Lease | None, commit: Commit) -> int:
     return singles + len(commit.replicas) + len(twice) + len(scopes) + len(commit.events)
 
 
+def forget_key_at(key: EndpointKey) -> float | None:
+    """When an endpoint key may be forgotten; None = never by itself."""
+    return None if key.expires_at is None else key.expires_at + KEYS_KEPT_S
+
+
+def used_since(key: EndpointKey, used_at: float, now: float) -> float | None:
+    """The instant to write as a key's last use, None when what is written will do."""
+    at = min(used_at, now)
+    return at if key.last_used_at is None or at - key.last_used_at >= KEY_USE_EVERY_S else None
+
+
+def oldest_first(keys: Iterable[EndpointKey], now: float) -> tuple[EndpointKey, ...]:
+    """The keys that are kept at `now`, by creation; those of the same instant by id, so that every store agrees."""
+    kept = [key for key in keys if (end := forget_key_at(key)) is None or end > now]
+    return tuple(sorted(kept, key=lambda key: (key.created_at, key.id)))
+
+
 def newest_first(replicas: Iterable[Replica]) -> tuple[Replica, ...]:
     """By creation; replicas of the same instant by id, so that every store agrees."""
     return tuple(sorted(replicas, key=lambda replica: (-replica.created_at, replica.id)))
@@ -99,9 +119,12 @@ def is_news(known: RouterLoad | None, seq: int, counts: Sequence[tuple[int, int]
 def add_counts(
     known: Sequence[tuple[int, int]], more: Sequence[tuple[int, int]], now: float
 ) -> tuple[tuple[int, int], ...]:
-    """Both lists of (epoch second, requests), summed by second, oldest first, without what is older than 10 minutes."""
-    totals: dict[int, int] = {}
-    for second, requests in (*known, *more):
+    """What was known and more (epoch second, requests), summed by second, oldest first, without what is older than 10 minutes.
+
+    `known` is what this has returned before.
+    """
+    totals = dict(known[bisect_left(known, (now - LOAD_KEPT_S,)) :])  # sorted already, and 600 of them at every report
+    for second, requests in more:
         if second >= now - LOAD_KEPT_S:
             totals[second] = totals.get(second, 0) + requests
     return tuple(sorted(totals.items()))

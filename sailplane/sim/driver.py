@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from zoneinfo import ZoneInfo
 
@@ -55,8 +55,8 @@ class Driver:
     _planned_at: float = math.inf
     _rest_s: float = FULL_EVERY_S
     _idle_since: int = -1  # the value of `changes` that the last pass found nothing to do about
-    _idle_until: float = -math.inf
     _in_flight_seen: Mapping[str, int] = field(default_factory=dict)
+    _idle_until: Callable[[], float] = lambda: -math.inf
     _horizon: Horizon = field(default_factory=Horizon)
     _durations: tuple[ServiceSpec | None, frozenset[float]] = (None, frozenset())
 
@@ -116,7 +116,8 @@ class Driver:
         is_idle = ended == started and self.changes == before and not any(map(_did_something, reports))
         if is_idle and self.skips:
             self._idle_since = before
-            self._idle_until = self._next_moment(ended)
+            # Read now and worked out when it is asked for: in a storm something else happens first, nine times of ten.
+            self._idle_until = cache(partial(self._next_moment, ended, self._read(ended), self.prices.were_read))
             self._in_flight_seen = self.in_flight()
         self._plan(next_at)
 
@@ -144,14 +145,14 @@ class Driver:
     def _nothing_new(self) -> bool:
         return (
             self._idle_since == self.changes
-            and self.scheduler.time < self._idle_until
             and not self.disturber.is_armed
             and self._in_flight_seen == self.in_flight()
+            and self.scheduler.time < self._idle_until()
         )
 
     def _skip(self, now: float) -> float:
         """When the first pass comes that may matter. The ones before have the same instants as if they had been run."""
-        limit = min(self.scheduler.next_at, self._idle_until, self.until)
+        limit = min(self.scheduler.next_at, self._idle_until(), self.until)
         next_at = now + self._rest_s
         self.history.passes_skipped += 1
         while next_at < limit:
@@ -159,19 +160,27 @@ class Driver:
             self.history.passes_skipped += 1
         return next_at
 
-    def _next_moment(self, now: float) -> float:
-        state = self.store.load(self.service)
+    def _read(self, now: float) -> tuple[State | None, tuple[object, ...]]:
+        instances = [instance for cloud in self.clouds.values() for instance in cloud.seen()]
+        return self.store.load(self.service), (*instances, *self.store.refusals(now))
+
+    def _next_moment(self, now: float, found: tuple[State | None, tuple[object, ...]], prices_were_read: bool) -> float:
+        state, others = found
         if state is None:
             return math.inf
         service = state.service
-        instances = (instance for cloud in self.clouds.values() for instance in cloud.seen())
-        read = (service, *state.replicas, *state.load, *instances, *self.store.refusals(now), *_held(service))
+        read = (service, *state.replicas, *state.load, *others, *_held(service))
         waited_s = frozenset((service.scaler.up_s, service.scaler.down_s))
         known = self._horizon.after(now, (*read, *_asked(state)), self._durations_s(service.spec), waited_s)
-        known = min(known, *_scheduled(service.spec.scaling, now), _paid_until(state, now))
-        if not self.prices.were_read:
+        known = min(known, *_scheduled(service.spec.scaling, now), _paid_until(state, now), self._free_at(now))
+        if not prices_were_read:
             return known
-        return min(known, self.prices.next_change_at(), (now // PLANNED_EVERY_S + 1) * PLANNED_EVERY_S)
+        return min(known, self.prices.next_change_at(now), (now // PLANNED_EVERY_S + 1) * PLANNED_EVERY_S)
+
+    def _free_at(self, now: float) -> float:
+        """When the lease ends that somebody holds, perhaps one who is dead: until then all that a pass can do is to ask for it."""
+        held_until = self.store.leased_until(self.service)
+        return held_until if held_until > now else math.inf
 
     def _durations_s(self, spec: ServiceSpec) -> frozenset[float]:
         if self._durations[0] is not spec:
@@ -209,4 +218,4 @@ def _paid_until(state: State, now: float) -> float:
 
 
 def _did_something(report: passes.Report) -> bool:
-    return report.acted or report.is_held_up or bool(report.failures)
+    return report.acted or bool(report.failures)

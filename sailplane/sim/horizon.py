@@ -9,6 +9,7 @@ instant, any other positive one is taken for a duration, be it one or not. More 
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
@@ -19,6 +20,7 @@ _FIRST_INSTANT = 1e9  # epoch seconds of 2001
 # Differences that the deciders compute are rounded; a pass that falls this near to a moment is run.
 _SLACK_S = 1e-3
 _REMEMBERED = 10_000  # nouns; a simulation has a few dozen alive at a time
+_NO_FLOAT = re.compile(r"(str|int|bool|tuple|None|[\[\],.| ])+")  # an annotation made of nothing else
 
 
 class Horizon:
@@ -78,4 +80,5 @@ def figures(noun: object) -> Iterator[float]:
 
 @cache
 def _names(noun: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(noun) if field.type not in ("str", "int", "bool"))
+    """The fields that may hold a float, by their annotations. A router's counts are 1,200 numbers, and no float among them."""
+    return tuple(field.name for field in fields(noun) if not _NO_FLOAT.fullmatch(str(field.type)))

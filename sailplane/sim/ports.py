@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from chalicelib.errors import SailplaneError
@@ -70,10 +70,10 @@ class MarketPrices:
     scheduler: Scheduler
     start: float
     were_read: bool = False
+    _known: dict[tuple[Location, CapacityType, float], Offer] = field(default_factory=dict)
 
-    def next_change_at(self) -> float:
-        """The next instant at which some zone's price may be another."""
-        now = self.scheduler.time
+    def next_change_at(self, now: float) -> float:
+        """The next instant, after `now`, at which some zone's price may be another."""
         ends = (self.start + (1 + (now - self.start) // zone.step_s) * zone.step_s for zone in self.market.zones)
         return min(ends, default=math.inf)
 
@@ -92,6 +92,13 @@ class MarketPrices:
         yield self._offer(zone.location, CapacityType.SPOT, zone.spot_usd_per_hour_at(t))
 
     def _offer(self, location: Location, kind: CapacityType, usd_per_hour: float) -> Offer:
+        # The same one as long as its price holds: passes ask more often than prices move.
+        key = location, kind, usd_per_hour
+        if key not in self._known:
+            self._known[key] = self._made(*key)
+        return self._known[key]
+
+    def _made(self, location: Location, kind: CapacityType, usd_per_hour: float) -> Offer:
         # What a market of one type does not say of its machines makes no difference between them.
         return Offer(
             location=location,
@@ -120,8 +127,12 @@ class WatchedStore(MemoryStore):
 
     def is_leased(self, name: str) -> bool:
         """Whether somebody may be at work on the service."""
-        held_until = self._leases[name].held_until
-        return held_until is not None and held_until > self._clock.now()
+        return self.leased_until(name) > self._clock.now()
+
+    def leased_until(self, name: str) -> float:
+        """When the lease on the service ends, or ended, if nobody renews it; -inf where there is none."""
+        lease = self._leases.get(name)
+        return -math.inf if lease is None or lease.held_until is None else lease.held_until
 
     def service(self, name: str) -> Service | None:
         """The service's record alone."""

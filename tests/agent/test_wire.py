@@ -212,6 +212,8 @@ def test_a_head_has_a_limit(agent: Agent, raw: str) -> None:
     assert len(raw) > MAX_HEAD_BYTES
     for rest in (raw + "\r\n\r\n", raw * 6):
         assert said(agent, line("GET", "/headers") + HOST + rest).startswith(b"HTTP/1.1 431 ")
+    whole = line("POST", "/echo") + HOST + "Content-Length: 3\r\n" + raw.rstrip() + "\r\n\r\nabc"
+    assert answers(said(agent, whole)) == [431]
 
 
 def test_an_endless_target_and_an_endless_trailer_are_cut(agent: Agent) -> None:
