@@ -2,6 +2,7 @@
 
 Standard library only, nothing of Sailplane's other packages, below 100 KB, so that it starts fast in any function.
 
+    messages.py   Request, Response, and a refusal as problem+json
     table.py      what may be routed where: the control plane's document, checked, as frozen objects
     pick.py       which replica (pure)
     counts.py     how many requests, per service and second, until the control plane has acknowledged them

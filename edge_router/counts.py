@@ -20,6 +20,7 @@ class Batch:
     seq: int
     frozen_at: float
     requests: Mapping[str, tuple[tuple[int, int], ...]]  # service -> (epoch second, requests), oldest first
+    used: Mapping[str, int]  # key id -> epoch second of its last use
 
 
 class Counts:
@@ -28,6 +29,7 @@ class Counts:
     def __init__(self, first_seq: int) -> None:
         self._next_seq = first_seq
         self._counting: dict[str, dict[int, int]] = {}
+        self._used: dict[str, int] = {}
         self._batch: Batch | None = None
 
     def add(self, service: str, now: float) -> None:
@@ -35,6 +37,10 @@ class Counts:
         seconds = self._counting.setdefault(service, {})
         second = int(now)
         seconds[second] = seconds.get(second, 0) + 1
+
+    def use(self, key_id: str, now: float) -> None:
+        """Remember that a key was used."""
+        self._used[key_id] = int(now)
 
     def freeze(self, services: Iterable[str], now: float) -> Batch:
         """The batch to hand over: the unacknowledged one until it is too old, else everything counted since.
@@ -44,9 +50,9 @@ class Counts:
         if self._batch is None or now - self._batch.frozen_at > KEEP_S:
             requests: dict[str, tuple[tuple[int, int], ...]] = dict.fromkeys(services, ())
             requests.update((name, tuple(sorted(seconds.items()))) for name, seconds in self._counting.items())
-            self._batch = Batch(self._next_seq, now, requests)
+            self._batch = Batch(self._next_seq, now, requests, self._used)
             self._next_seq += 1
-            self._counting = {}
+            self._counting, self._used = {}, {}
         return self._batch
 
     def acknowledge(self, batch: Batch) -> None:

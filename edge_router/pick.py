@@ -1,31 +1,185 @@
-"""Which replica gets the request: filter, score, pick. Pure; the lowest score wins."""
+"""Which replica gets the request: filter, choose, and let new ones off lightly. No clock and no I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from itertools import accumulate
 
-from edge_router.table import Replica, Service
+from edge_router.quotas import Share, shares
+from edge_router.rendezvous import rendezvous
+from edge_router.table import Key, Replica, Service
+
+# A replica may have a quarter more than its equal share before the next is taken in its place, and one request more,
+# without which nobody could begin (Mirrokni, Thorup, Zadimoghaddam: "Consistent hashing with bounded loads", 2016).
+_OVERLOAD = 1.25
+# So many new replicas may be picked in vain for one request; the next one takes it, new or not.
+_LET_OFF = 2
+_WITHOUT_LIMITS: Mapping[str, Share] = {}
+_NO_LIMIT = Share()
 
 
-def pick(
-    service: Service, *, sent: Mapping[str, int], turns: Mapping[str, int], avoid: Sequence[str], random: float
-) -> Replica | None:
-    """The replica for one request, or None when there is none.
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one request wants of its replica.
+
+    Args:
+        avoid: ids of replicas to leave out while there are others, the most important first.
+        key: its endpoint key, whose limits say which replicas it may use; None for none.
+        meet: requests with the same meet at the same replica; b"" for no such wish.
+        at_any_cost: they do however much it has to do.
+    """
+
+    avoid: Sequence[str] = ()
+    key: Key | None = None
+    meet: bytes = b""
+    at_any_cost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What outlives a table: when each replica was picked last, as a rising number, and the keys' shares in them."""
+
+    turns: dict[str, int]
+    shares: dict[Key, Mapping[str, Share]]
+
+
+class Picker:
+    """Picks the replicas of one service, on one table. Not thread-safe; the router locks.
 
     Args:
         service: its policy and its ready replicas.
-        sent: requests sent by this router since it got the table, by replica id.
-        turns: when each replica was picked last, as a number that rises with every pick, by replica id.
-        avoid: ids of replicas to leave out while there are others, the most important first.
-        random: in [0, 1), decides between equals.
+        before: the one on the table before.
+        location: of this router, `cloud/region/zone`; "" if that is not known.
+        random: uniform in [0, 1).
     """
-    candidates = eligible(service.replicas, avoid)
-    if not candidates:
-        return None
-    scores = _SCORES[service.policy](candidates, sent, turns)
-    lowest = min(scores)
-    best = [replica for replica, score in zip(candidates, scores, strict=True) if score == lowest]
-    return best[int(random * len(best))]
+
+    def __init__(self, service: Service, before: Picker | None, location: str, random: Callable[[], float]) -> None:
+        self.service = service
+        self._random = random
+        self._choose = {
+            "round_robin": self._longest_waiting,
+            "least_load": self._better_of_two,
+            "instance_aware_least_load": self._better_of_two_by_weight,
+            "prefix_aware": self._better_of_two,  # for what has no prompt
+        }[service.policy]
+        self._sent = {replica.id: 0 for replica in service.replicas}
+        self._load = sum(replica.in_flight for replica in service.replicas)
+        self.memory: Memory = _kept(before.memory, self._sent.keys()) if before else Memory(self._sent.copy(), {})
+        self._picks = max(self.memory.turns.values(), default=0)
+        self._distance = {replica.id: _distance(location, replica.location) for replica in service.replicas}
+
+    def pick(self, wish: Wish, now: float) -> Replica | None:
+        """The replica for one request, which is then counted as sent there; None when there is none."""
+        candidates = eligible(self._usable(wish.key), wish.avoid)
+        if not candidates:
+            return None
+        if self.service.prefer_near:
+            candidates = self._near(candidates)
+        replica = self._pick_warm(candidates, wish, now)
+        self._sent[replica.id] += 1
+        self._load += 1
+        return replica
+
+    def share(self, key: Key | None, replica: Replica) -> Share:
+        """What `replica` may give `key` of its limits."""
+        return _NO_LIMIT if key is None else self._limits(key).get(replica.id, _NO_LIMIT)
+
+    def _usable(self, key: Key | None) -> Sequence[Replica]:
+        limits = _WITHOUT_LIMITS if key is None else self._limits(key)
+        replicas = self.service.replicas
+        return [replica for replica in replicas if replica.id in limits] if limits else replicas
+
+    def _limits(self, key: Key) -> Mapping[str, Share]:
+        """Reckoned once for each key and set of replicas: 300 replicas take 300 us."""
+        if key.rate_per_s is None and key.concurrency is None:
+            return _WITHOUT_LIMITS
+        known = self.memory.shares
+        if key not in known:
+            known[key] = shares(key, list(self._sent))
+        return known[key]
+
+    def _near(self, candidates: Sequence[Replica]) -> Sequence[Replica]:
+        """The nearest of those that are not overloaded."""
+        bound = self._bound()
+        free = [replica for replica in candidates if self._load_of(replica) <= bound] or candidates
+        nearest = min(self._distance[replica.id] for replica in free)
+        return [replica for replica in free if self._distance[replica.id] == nearest]
+
+    def _pick_warm(self, candidates: Sequence[Replica], wish: Wish, now: float) -> Replica:
+        """A new replica stands by its turn with a probability that grows from 0 to 1 over the slow start."""
+        for _ in range(_LET_OFF):
+            replica = self._pick_one(candidates, wish)
+            others = [each for each in candidates if each is not replica] if self._is_cold(replica, now) else ()
+            if not others:
+                return replica
+            candidates = others
+        return self._pick_one(candidates, wish)
+
+    def _is_cold(self, replica: Replica, now: float) -> bool:
+        slow_start_s = self.service.slow_start_s
+        return slow_start_s > 0 and now - replica.ready_at < slow_start_s * self._random()
+
+    def _pick_one(self, candidates: Sequence[Replica], wish: Wish) -> Replica:
+        if not wish.meet:
+            replica = self._choose(candidates)
+        elif wish.at_any_cost:
+            replica = rendezvous(wish.meet, candidates)
+        else:
+            replica = self._meeting_within_bounds(candidates, wish.meet)
+        self._picks += 1
+        self.memory.turns[replica.id] = self._picks
+        return replica
+
+    def _meeting_within_bounds(self, candidates: Sequence[Replica], meet: bytes) -> Replica:
+        """The first one in the order of rendezvous that is not overloaded."""
+        first = rendezvous(meet, candidates)
+        bound = self._bound()
+        if self._load_of(first) <= bound:
+            return first
+        free = [replica for replica in candidates if self._load_of(replica) <= bound]
+        return rendezvous(meet, free) if free else first
+
+    def _longest_waiting(self, candidates: Sequence[Replica]) -> Replica:
+        """Unlike a position in a ring, this stays fair when a candidate is left out."""
+        known = self.memory.turns
+        turns = [known[replica.id] for replica in candidates]
+        longest = min(turns)
+        if longest:  # turns are unique, but for those that had none
+            return candidates[turns.index(longest)]
+        new = [replica for replica, turn in zip(candidates, turns, strict=True) if turn == 0]
+        return new[int(self._random() * len(new))]
+
+    def _better_of_two(self, candidates: Sequence[Replica]) -> Replica:
+        """The less loaded of two at random: nearly as even as the least loaded of all, and routers that know the same
+        do not all run to the same one (Mitzenmacher, "The power of two choices in randomized load balancing", 2001).
+        """  # noqa: D205 the sentence is the summary
+        count = len(candidates)
+        if count == 1:
+            return candidates[0]
+        first = int(self._random() * count)
+        second = (first + 1 + int(self._random() * (count - 1))) % count
+        one, other = candidates[first], candidates[second]
+        return other if self._load_of(other) < self._load_of(one) else one
+
+    def _better_of_two_by_weight(self, candidates: Sequence[Replica]) -> Replica:
+        """Two at random, each as probable as it is strong; the one that has less to do for its strength."""
+        reach = list(accumulate(replica.weight for replica in candidates))
+        last = len(candidates) - 1
+        one, other = (candidates[min(bisect(reach, self._random() * reach[-1]), last)] for _ in range(2))
+        return other if self._strain(other) < self._strain(one) else one
+
+    def _strain(self, replica: Replica) -> float:
+        return (self._load_of(replica) + 1) / replica.weight
+
+    def _load_of(self, replica: Replica) -> int:
+        """Requests in flight when published, plus those sent since. What has finished meanwhile, the next table tells."""
+        return replica.in_flight + self._sent[replica.id]
+
+    def _bound(self) -> float:
+        return _OVERLOAD * self._load / len(self.service.replicas) + 1
 
 
 def eligible(replicas: Sequence[Replica], avoid: Sequence[str]) -> Sequence[Replica]:
@@ -36,14 +190,15 @@ def eligible(replicas: Sequence[Replica], avoid: Sequence[str]) -> Sequence[Repl
     return replicas
 
 
-def _round_robin(candidates: Sequence[Replica], _: Mapping[str, int], turns: Mapping[str, int]) -> list[int]:
-    """The one that waited longest. Unlike a position in a ring, this stays fair when a candidate is left out."""
-    return [turns.get(replica.id, 0) for replica in candidates]
+def _kept(memory: Memory, ids: AbstractSet[str]) -> Memory:
+    """Of replicas that are still there; shares only if all are still there, and no other."""
+    turns = {replica_id: memory.turns.get(replica_id, 0) for replica_id in ids}
+    return Memory(turns, memory.shares if memory.turns.keys() == ids else {})
 
 
-def _least_load(candidates: Sequence[Replica], sent: Mapping[str, int], _: Mapping[str, int]) -> list[int]:
-    """Requests in flight when published, plus those sent since. What has finished meanwhile, the next table tells."""
-    return [replica.in_flight + sent.get(replica.id, 0) for replica in candidates]
-
-
-_SCORES = {"round_robin": _round_robin, "least_load": _least_load}
+def _distance(one: str, other: str) -> int:
+    """0 in the same zone, 1 in the same region, 2 in the same cloud, 3 anywhere else."""
+    for distance in range(3):
+        if one.split("/")[: 3 - distance] == other.split("/")[: 3 - distance]:
+            return distance
+    return 3

@@ -27,6 +27,8 @@ from replica_agent.log import Log
 from replica_agent.metadata import cloud_of
 from replica_agent.notice import Notices
 from replica_agent.proxy import MAX_HEADER_BYTES, Proxy, client_session
+from replica_agent.signatures import Signatures
+from replica_agent.times import ControlTime
 
 _ENGINE_GRACE_S = 5.0
 _KEEPALIVE_S = 75.0  # longer than a load balancer's 60 s; the server's own hour lets idle clients take all sockets
@@ -64,12 +66,22 @@ async def live(config: Config, host_env: Mapping[str, str]) -> None:
 
 async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told_to_stop: asyncio.Event) -> None:
     gate = Gate()
-    async with client_session() as session, aiohttp.ClientSession() as outside:
+    clock = ControlTime()
+    async with client_session(config.engine_key) as session, aiohttp.ClientSession() as outside:
         notices = Notices(cloud_of(config, outside), config, outside, log.say)
         metrics = EngineMetrics(engine, session)
         load = Load(gate, metrics)
-        control = Control(config, engine=engine, gate=gate, load=load, notices=notices, log=log, session=session)
-        proxy = Proxy(engine, gate, session)
+        control = Control(
+            config,
+            engine=engine,
+            gate=gate,
+            load=load,
+            notices=notices,
+            log=log,
+            session=session,
+            signatures=Signatures(config.agent_token, clock),
+        )
+        proxy = Proxy(config, engine=engine, gate=gate, session=session, clock=clock)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             return await (control if request.path.startswith(PREFIX) else proxy).handle(request)

@@ -1,11 +1,10 @@
-"""What the control plane asks of the agent, all of it under `/_sailplane/` and behind the agent's token."""
+"""What the control plane asks of the agent, all of it under `/_sailplane/` and signed with the agent's token."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from replica_agent.log import Log
 from replica_agent.notice import Notices
 from replica_agent.problem import problem
 from replica_agent.proxy import Broken
+from replica_agent.signatures import HEADER, Signatures
 
 PREFIX = "/_sailplane/"
 _LOG_LINES = 100
@@ -77,6 +77,7 @@ class Control:
         notices: Notices,
         log: Log,
         session: aiohttp.ClientSession,
+        signatures: Signatures,
     ) -> None:
         self._config = config
         self._engine = engine
@@ -85,8 +86,8 @@ class Control:
         self._notices = notices
         self._log = log
         self._session = session
-        self._authorization = f"Bearer {config.agent_token}".encode()
-        self._routes: dict[tuple[str, str], Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]] = {
+        self._signatures = signatures
+        self._routes: dict[tuple[str, str], Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]] = {
             ("POST", "probe"): self._probe,
             ("POST", "drain"): self._drain,
             ("GET", "log"): self._read_log,
@@ -94,22 +95,24 @@ class Control:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one of the control plane's questions."""
-        given = request.headers.get("Authorization", "").encode(errors="surrogateescape")
-        if not hmac.compare_digest(given, self._authorization):
-            return problem(401, "Not authorized", "Send this replica's agent token as a bearer token.", request.path)
+        nonce = self._signatures.check(
+            request.headers.get("Authorization", ""), request.method, request.raw_path, await request.read()
+        )
+        if nonce is None:
+            return problem(401, "Not authorized", "Sign the request with this replica's agent token.", request.path)
         route = self._routes.get((request.method, request.path.removeprefix(PREFIX)))
         if route is None:
             return problem(404, "No such question", "The agent answers POST probe, POST drain, GET log.", request.path)
-        return await route(request)
+        return await route(request, nonce)
 
-    async def _probe(self, request: web.BaseRequest) -> web.Response:
+    async def _probe(self, request: web.BaseRequest, nonce: str) -> web.Response:
         try:
             question = Question.parse(await request.read())
         except BadProbe as error:
             return problem(400, "Bad probe", str(error), request.path)
         detail = await self._ask(question)
         engine = self._engine
-        return _json(
+        answer = json.dumps(
             {
                 "replica_id": self._config.replica_id,
                 "boot_nonce": self._config.boot_nonce,
@@ -122,6 +125,7 @@ class Control:
                 "load": self._load.answer(question.load),
             }
         )
+        return _json(answer, {HEADER: self._signatures.sign(nonce, answer.encode())})
 
     async def _ask(self, question: Question) -> str:
         """Why the engine is not ready; empty when it is. Ready means 200, as in SkyServe."""
@@ -153,11 +157,11 @@ class Control:
             return f"{what} failed: {type(error).__name__}"  # its text may hold the whole URL
         return "" if answer.status == 200 else f"{what} answered {answer.status}"
 
-    async def _drain(self, _request: web.BaseRequest) -> web.Response:
+    async def _drain(self, _request: web.BaseRequest, _nonce: str) -> web.Response:
         self._gate.draining = True
-        return _json({"in_flight": self._gate.in_flight})
+        return _json(json.dumps({"in_flight": self._gate.in_flight}))
 
-    async def _read_log(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _read_log(self, request: web.BaseRequest, _nonce: str) -> web.StreamResponse:
         tail = request.query.get("tail", str(_LOG_LINES))
         if not tail.isdecimal() or len(tail) > _MAX_LOG_LINES_DIGITS:
             return problem(400, "Bad number of lines", "tail must be a whole number.", request.path)
@@ -172,5 +176,5 @@ class Control:
         return response
 
 
-def _json(document: dict[str, object]) -> web.Response:
-    return web.Response(content_type="application/json", text=json.dumps(document))
+def _json(text: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(content_type="application/json", text=text, headers=headers)

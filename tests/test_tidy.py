@@ -156,6 +156,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chalicelib": set(),
     "app": {"chalicelib.api", "chalicelib.bootstrap"},
     "edge_router": {"edge_router"},
+    # The one platform that is no function: it is installed, not uploaded.
+    "edge_router.platforms.http1": {"edge_router", "httptools"},
+    "edge_router.platforms.server": {"edge_router", "uvloop"},
     "replica_agent": {"replica_agent", "aiohttp", "multidict", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
@@ -199,7 +202,7 @@ CALENDAR = ROOT / "chalicelib/scaler/schedule.py"  # may reckon with dates, as l
 # One module for each program; click reads the options of the command line.
 READS_ENVIRONMENT = [
     "chalicelib/config.py",
-    "edge_router/platforms/asgi.py",
+    "edge_router/platforms/settings.py",
     "replica_agent/__main__.py",
     "sailplane/cli/__init__.py",
     "sailplane/local/guarded_ministack.py",

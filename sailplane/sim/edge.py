@@ -12,20 +12,22 @@ import random
 from array import array
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from heapq import heappop, heappush
 
-from chalicelib import edge_table
+from chalicelib import edge_table, identity
 from chalicelib.errors import Unreachable
 from chalicelib.model import RouteTable
-from edge_router.router import Caller, Response, Router
+from edge_router.messages import Request as HttpRequest
+from edge_router.messages import Response
+from edge_router.router import Router
 from sailplane.sim.cloud import Happening, Machine
 from sailplane.sim.traffic import Request, Traffic
 from sailplane.sim.world import SERVICE, Simulation
 
 _PATH = b"/v1/chat/completions"
+_TOKEN = "simulated"  # noqa: S105 nobody else is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,8 @@ class RequestEdge:
         self._refresh_s, self._reports_load = refresh_s, reports_load
         self._random = random.Random(f"edge {seed}")
         self._routers = [
-            Router(clock=lambda: self._now, random=self._random.random, first_seq=1) for _ in range(routers)
+            Router(clock=lambda: self._now, random=self._random.random, first_seq=1, token=_TOKEN)
+            for _ in range(routers)
         ]
         self._now = 0.0
         self._start = 0.0
@@ -164,7 +167,7 @@ class RequestEdge:
         self._retries: list[tuple[float, int, _Call]] = []
         self._replicas: dict[str, _Replica] = {}  # by machine
         self._at: dict[str, Machine] = {}  # who has an address
-        self._document: Mapping[str, object] = {}
+        self._sealed = ""
 
     def end(self) -> None:
         """Let everything happen that lies before the simulation's end. Requests that are still inside have no fate."""
@@ -185,8 +188,10 @@ class RequestEdge:
             self._simulation.scheduler.after(self._refresh_s, self._exchange)
 
     def on_table(self, table: RouteTable | None, now: float) -> None:
-        services = {table.service: edge_table.service(_open(table))} if table else {}
-        self._document = {"etag": f"v{table.version if table else 0}", "issued_at": now, "services": services}
+        opened = (
+            [replace(table, routing=replace(table.routing, access="open"))] if table else []
+        )  # nobody here has a key
+        self._sealed = identity.sealed(_TOKEN, edge_table.compose(opened, (), now).text)
         for router in self._routers:
             refreshes_at = now + self._random.random() * self._refresh_s
             self._simulation.scheduler.at(refreshes_at, partial(self._refresh, router))
@@ -213,7 +218,7 @@ class RequestEdge:
 
     def _refresh(self, router: Router) -> None:
         self._advance(self._simulation.scheduler.time)
-        router.accept(self._document)
+        router.accept(self._sealed)
 
     def _exchange(self) -> None:
         """Hand over what was counted; what the store does not take goes again next time."""
@@ -248,12 +253,13 @@ class RequestEdge:
     def _attempt(self, call: _Call) -> None:
         self._now = call.began_at
         router = self._routers[call.number % len(self._routers)]
-        caller = Caller("client", call.number, body_length=b"%d" % call.number, is_retry=call.attempt > 1)
-        response = router.handle(b"/" + SERVICE.encode() + _PATH, b"", caller)
+        headers = {b"content-length": b"%d" % call.number, b"x-stainless-retry-count": b"%d" % (call.attempt - 1)}
+        path = b"/" + SERVICE.encode() + _PATH
+        response = router.handle(HttpRequest(b"POST", path, b"", headers, "client", call.number))
         if response.status != 307:
             self._again(call, self._now, _retry_after_s(response))
             return
-        url = response.headers[0][1].removesuffix(_PATH).decode()
+        url = response.headers[0][1].partition(b"/~")[0].decode()
         machine = self._at.get(url)
         if machine is None or not machine.serves:
             self._again(call, self._now + self._clients.connect_timeout_s, self._pause_s(call))
@@ -279,11 +285,6 @@ class RequestEdge:
             in_time = at - call.began_at <= self._clients.timeout_s
             latency_s = at - self._start - call.request.at + self._clients.round_trip_s
             self.fates.add(call.request.at, latency_s if in_time else math.inf, call.attempt)
-
-
-def _open(table: RouteTable) -> RouteTable:
-    """Whom a service lets in is nothing that a simulation asks."""
-    return replace(table, routing=replace(table.routing, access="open"))
 
 
 def _retry_after_s(response: Response) -> float:

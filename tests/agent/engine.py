@@ -65,6 +65,17 @@ class Handler(BaseHTTPRequestHandler):
     def on_redirect(self, _query: str) -> None:
         self.answer(b"", status=307, extra=[("Location", "/headers")])
 
+    def on_deep_redirect(self, query: str) -> None:
+        self.body()
+        status, _, location = query.partition(",")
+        self.answer(b"", status=int(status), extra=[("Location", unquote(location))])
+
+    def on_guarded(self, query: str) -> None:
+        self.answer(b"", status=200 if self.headers["Authorization"] == f"Bearer {query}" else 401)
+
+    def on_cors(self, _query: str) -> None:
+        self.answer(b"", extra=[("Access-Control-Allow-Origin", "https://engine.example")])
+
     def on_sse(self, query: str) -> None:
         """One event at once, the second when gate `query` opens."""
         self.begin([("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])

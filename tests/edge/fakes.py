@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,19 +27,39 @@ FAULTS = (
 )
 
 
+KEY_ID = "k3y0000000"
+KEY = f"sp_{KEY_ID}_{'A' * 43}"
+BEARER = {b"authorization": b"Bearer " + KEY.encode()}
+
+
+def seal(document: object, token: str = TOKEN) -> str:
+    """A table as the control plane sends it. Written from the wire format, not with the router's code."""
+    body = json.dumps(document)
+    root = hmac.new(token.encode(), b"sailplane-grants", hashlib.sha256).digest()
+    kid = hashlib.sha256(b"sailplane-kid" + root).hexdigest()[:8]
+    key = hmac.new(token.encode(), b"sailplane-table", hashlib.sha256).digest()
+    return f"sailplane-table 1 {kid} {hmac.new(key, body.encode(), hashlib.sha256).hexdigest()}\n{body}"
+
+
 def table(
-    *services: tuple[str, str, str, list[str]], etag: str = "one", issued_at: float = 1_700_000_000.0
+    *services: tuple[str, str, str, list[str]],
+    etag: str = "one",
+    issued_at: float = 1_700_000_000.0,
+    access: str = "open",
 ) -> dict[str, Any]:
-    """A table's document from (name, policy, status, replica URLs)."""
+    """A table's document from (name, policy, status, replica URLs). KEY is good for all of them."""
     return {
         "etag": etag,
         "issued_at": issued_at,
+        "keys": {KEY_ID: {"hash": hashlib.sha256(KEY.encode()).hexdigest(), "services": ["*"]}},
         "services": {
             name: {
                 "policy": policy,
                 "status": status,
+                "access": access,
                 "replicas": [
-                    {"id": f"{name}-a1b2-{slot}-1", "url": url, "in_flight": 0} for slot, url in enumerate(urls)
+                    {"id": f"{name}-a1b2-{slot}-1", "url": url, "boot": f"b007{slot}", "in_flight": 0}
+                    for slot, url in enumerate(urls)
                 ],
             }
             for name, policy, status, urls in services
@@ -72,6 +95,10 @@ class FakeControl:
             self._last_seq[question["router_id"]] = question["seq"]
             for service, seconds in question["requests"].items():
                 self.recorded[service] += sum(count for _, count in seconds)
+
+    def sealed(self) -> str | None:
+        """The table as it goes out."""
+        return None if self.table is None else seal(self.table)
 
     @contextmanager
     def running(self) -> Iterator[FakeControl]:
@@ -110,7 +137,7 @@ class FakeControl:
                     self.wfile.write(b'{"table": null')
                 elif fault == "":
                     known = control.table is not None and control.table.get("etag") == question["etag"]
-                    self._answer(200, json.dumps({"table": None if known else control.table}).encode())
+                    self._answer(200, json.dumps({"table": None if known else control.sealed()}).encode())
                 # "refuse" and "drop_*": the connection ends without a word.
 
             def _answer(self, status: int, body: bytes) -> None:
@@ -127,7 +154,10 @@ class FakeControl:
 
 @contextmanager
 def running_replica() -> Iterator[str]:
-    """A replica that answers any method with what it was asked: method, target, length of the body. Its URL."""
+    """A replica that answers any method with what it was asked: method, target without the grant, length of the body.
+
+    Its URL.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -135,7 +165,8 @@ def running_replica() -> Iterator[str]:
 
         def _echo(self) -> None:
             received = len(self.rfile.read(int(self.headers.get("content-length", 0))))
-            document = {"method": self.command, "target": self.path, "received": received, "port": port}
+            target = re.sub("^/~[^/]*", "", self.path)
+            document = {"method": self.command, "target": target, "received": received, "port": port}
             body = json.dumps(document).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(body)))

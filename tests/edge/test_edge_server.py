@@ -1,4 +1,4 @@
-"""The router as it is deployed on a laptop: uvicorn in a process of its own, real clients, real replicas."""
+"""The router as a server in a process of its own: real clients, real replicas, and what it survives."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.edge.fakes import TOKEN, FakeControl, running_replica, table
+from tests.edge.fakes import KEY, TOKEN, FakeControl, running_replica, table
 from tests.waiting import until
 
-UVICORN = [
-    *(sys.executable, "-m", "uvicorn", "--factory", "edge_router.platforms.asgi:from_env", "--port", "0"),
-    *("--loop", "uvloop", "--http", "httptools", "--lifespan", "on", "--no-access-log", "--no-proxy-headers"),
-]
+ROUTER = [sys.executable, "-m", "edge_router"]
 BIG = b"x" * 4_000_000
+WITH_KEY = {"Authorization": f"Bearer {KEY}"}
 
 
 @contextmanager
@@ -44,13 +42,13 @@ def running_router(
         "SAILPLANE_ROUTER_ID": router_id,
     }
     lines: list[str] = []
-    process = subprocess.Popen(UVICORN, env=env, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*ROUTER, "--port", "0"], env=env, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     with process, process.stderr as stderr:
         reader = Thread(target=lambda: deque(map(lines.append, stderr), maxlen=0), daemon=True)
         reader.start()
         try:
-            until(lambda: process.poll() is not None or any("running on" in line for line in lines))
+            until(lambda: process.poll() is not None or any("listening on" in line for line in lines))
             address = re.search(r"http://127\.0\.0\.1:\d+", "".join(lines))
             assert address, lines
             yield address[0], process, lines
@@ -137,7 +135,7 @@ def test_a_connection_survives_a_body_that_nobody_read(stack: Stack, chunked: bo
                 assert str(response.headers["location"]).endswith(f"/{number}")
                 assert response.headers["connection"] is None
                 response.read()
-            connection.request("GET", f"/unknown/{number}")
+            connection.request("GET", f"/unknown/{number}", headers=WITH_KEY)
             with connection.getresponse() as response:
                 assert response.status == 404
                 assert json.loads(response.read())["instance"] == f"/unknown/{number}"
@@ -159,7 +157,7 @@ def test_head_and_options_are_redirected_too(stack: Stack) -> None:
     """Any method; a HEAD request's problem has no body but the length it would have."""
     for method in ("HEAD", "OPTIONS"):
         assert httpx.request(method, f"{stack.router}/hello/x").status_code == 307
-    response = httpx.head(f"{stack.router}/unknown/x")
+    response = httpx.head(f"{stack.router}/unknown/x", headers=WITH_KEY)
     assert (response.status_code, response.content) == (404, b"")
     assert int(response.headers["content-length"]) > 0
     assert httpx.get(f"{stack.router}/healthz").json() == {"status": "ok"}
@@ -173,7 +171,7 @@ def test_odd_targets_get_an_answer(stack: Stack, target: bytes) -> None:
     with socket.create_connection(stack.host, timeout=10) as connection:
         connection.sendall(b"OPTIONS " + target + b" HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n")
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
-    assert re.match(rb"HTTP/1\.1 40[04] ", answer)
+    assert re.match(rb"HTTP/1\.1 40[014] ", answer)
     assert httpx.get(f"{stack.router}/healthz").status_code == 200
 
 
@@ -232,7 +230,7 @@ def test_the_first_knock_wakes_a_service_and_a_storm_is_one() -> None:
     """
     with FakeControl().running() as control, running_replica() as replica:
         control.table = table(("idle", "round_robin", "IDLE", []))
-        with running_router(control.url, refresh_s=3600) as (router, _, _), httpx.Client() as client:
+        with running_router(control.url, refresh_s=3600) as (router, _, _), httpx.Client(headers=WITH_KEY) as client:
             until(lambda: len(control.questions) == 1)
             time.sleep(0.3)  # beyond the gap after the first exchange
             started = time.monotonic()
@@ -256,14 +254,14 @@ def test_a_request_is_refused_only_after_a_look_at_the_newest_table() -> None:
     """What became ready since the last refresh is served to its first client: no 503 and no 404 out of old knowledge."""
     with FakeControl().running() as control, running_replica() as replica:
         control.table = table(("slow", "round_robin", "STARTING", []))
-        with running_router(control.url, refresh_s=3600) as (router, _, _), httpx.Client() as client:
+        with running_router(control.url, refresh_s=3600) as (router, _, _), httpx.Client(headers=WITH_KEY) as client:
             until(lambda: len(control.questions) == 1)
             control.table = table(
                 ("slow", "round_robin", "READY", [replica]), ("new", "round_robin", "READY", [replica]), etag="newer"
             )
             assert client.get(f"{router}/slow/x").status_code == 307
             assert client.get(f"{router}/new/x").status_code == 307
-            until(lambda: client.get(f"{router}/gone/x").status_code == 404)
+            until(lambda: client.get(f"{router}/gone/x", headers=WITH_KEY).status_code == 404)
             until(lambda: control.recorded["slow"] == 1)  # looked at twice, counted once
 
 
@@ -274,7 +272,7 @@ def test_the_data_plane_outlives_the_control_plane() -> None:
         control.table = table(("hello", "round_robin", "READY", [replica]))
         with control.running():
             router, _, lines = exits.enter_context(running_router(control.url))
-            client = exits.enter_context(httpx.Client(follow_redirects=True))
+            client = exits.enter_context(httpx.Client(follow_redirects=True, headers=WITH_KEY))
             until(lambda: client.get(f"{router}/hello/x").status_code == 200)
             control.fault = "drop_after"  # the last exchange before the end: recorded, its answer lost
             asked = len(control.questions)
@@ -288,7 +286,7 @@ def test_the_data_plane_outlives_the_control_plane() -> None:
             until(lambda: control.recorded["hello"] == 200)
             assert client.get(f"{router}/hello/x").status_code == 200
             control.table = table(etag="the service is gone")
-            until(lambda: client.get(f"{router}/hello/x").status_code == 404)
+            until(lambda: client.get(f"{router}/hello/x", headers=WITH_KEY).status_code == 404)
     assert (
         sum("routing goes on with the last table" in line for line in lines) <= 6
     )  # one for each change, of dozens of failures
@@ -300,7 +298,10 @@ def test_counts_survive_stop_and_restart() -> None:
     with FakeControl().running() as control, running_replica() as replica:
         control.table = table(("hello", "round_robin", "READY", [replica]))
         for total in (25, 50):
-            with running_router(control.url, refresh_s=3600) as (router, process, _), httpx.Client() as client:
+            with (
+                running_router(control.url, refresh_s=3600) as (router, process, _),
+                httpx.Client(headers=WITH_KEY) as client,
+            ):
                 until(lambda: client.get(f"{router}/hello/").status_code == 307)
                 before = control.recorded["hello"]
                 for _ in range(25):
@@ -324,7 +325,7 @@ def test_counts_survive_stop_and_restart() -> None:
 def test_a_wrong_environment_is_named(wrong: dict[str, str], message: str) -> None:
     """The process ends at once with one readable line, no traceback and no token."""
     env = {"SAILPLANE_CONTROL_URL": "http://127.0.0.1:1", "SAILPLANE_ROUTER_TOKEN": TOKEN} | wrong
-    process = subprocess.run(UVICORN, env=env, check=False, capture_output=True, text=True, timeout=20)
+    process = subprocess.run([*ROUTER, "--port", "0"], env=env, check=False, capture_output=True, text=True, timeout=20)
     assert process.returncode == 1
     assert message in process.stderr
     assert "Traceback" not in process.stderr

@@ -16,12 +16,15 @@ from hypothesis import strategies as st
 
 from edge_router.counts import Counts
 from edge_router.exchange import ControlPlane, ExchangeFailed
+from edge_router.messages import Request
 from edge_router.refresh import KNOCK_GAP_S, Refresher, pauses_s
-from edge_router.router import Caller, Router
-from tests.edge.fakes import FAULTS, TOKEN, FakeControl, table
+from edge_router.router import Router
+from tests.edge.fakes import BEARER, FAULTS, KEY_ID, TOKEN, FakeControl, table
 from tests.waiting import until
 
 READY = table(("hello", "round_robin", "READY", ["http://10.0.0.1"]))
+
+REQUEST = Request(b"GET", b"/hello/x", b"", BEARER, "192.0.2.1", 4711)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ _router_ids = (f"edge-{number}" for number in itertools.count())
 
 def connect(control: FakeControl, timeout_s: float = 5.0) -> tuple[Router, ControlPlane]:
     """A router of its own, so that examples do not meet in the control plane's books, with the table READY."""
-    router = Router(clock=time.time, random=random.random, first_seq=1)
+    router = Router(clock=time.time, random=random.random, first_seq=1, token=TOKEN)
     plane = ControlPlane(control.url, TOKEN, next(_router_ids), timeout_s)
     control.fault, control.table = "", READY
     control.recorded.clear()
@@ -46,7 +49,7 @@ def connect(control: FakeControl, timeout_s: float = 5.0) -> tuple[Router, Contr
 
 def ask(router: Router, times: int) -> None:
     for _ in range(times):
-        router.handle(b"/hello/x", b"", Caller("192.0.2.1", 4711))
+        router.handle(REQUEST)
 
 
 def test_an_exchange_hands_over_counts_and_brings_a_table(control: FakeControl) -> None:
@@ -57,11 +60,13 @@ def test_an_exchange_hands_over_counts_and_brings_a_table(control: FakeControl) 
     ask(router, 3)
     plane.exchange(router)
     first, idle, busy = control.questions
-    assert first == {"router_id": first["router_id"], "seq": 1, "requests": {}, "etag": None}
-    assert idle == {"router_id": first["router_id"], "seq": 2, "requests": {"hello": []}, "etag": "one"}
+    assert first == {"router_id": first["router_id"], "seq": 1, "requests": {}, "etag": None, "used": {}}
+    assert idle == {"router_id": first["router_id"], "seq": 2, "requests": {"hello": []}, "etag": "one", "used": {}}
     assert sum(count for _, count in busy["requests"]["hello"]) == 3
     assert all(before <= second <= time.time() for second, _ in busy["requests"]["hello"])
     assert busy["seq"] == 3
+    assert list(busy["used"]) == [KEY_ID]
+    assert before <= busy["used"][KEY_ID] <= time.time()
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,7 +103,7 @@ def test_no_fault_costs_the_table(control: FakeControl, fault: str) -> None:
         plane.exchange(router)
     assert TOKEN not in str(failure.value)
     assert router.etag == "one"
-    assert router.handle(b"/hello/x", b"").status == 307
+    assert router.handle(REQUEST).status == 307
 
 
 def test_a_refused_table_does_not_refuse_the_counts(control: FakeControl) -> None:
@@ -110,7 +115,7 @@ def test_a_refused_table_does_not_refuse_the_counts(control: FakeControl) -> Non
         with pytest.raises(ExchangeFailed, match="table was refused"):
             plane.exchange(router)
     assert control.recorded["hello"] == 4
-    assert router.handle(b"/hello/x", b"").status == 307
+    assert router.handle(REQUEST).status == 307
 
 
 def test_a_control_plane_that_hangs_is_left_after_the_timeout(control: FakeControl) -> None:
@@ -199,19 +204,24 @@ def test_pauses_are_polite_and_bounded(refresh_s: float, failures: int, fraction
 
 
 def test_knocks_are_answered_at_once_and_together() -> None:
-    """With an hour between refreshes: a knock brings an exchange within the gap, a storm of them one in each gap."""
+    """With an hour between refreshes: a knock brings an exchange within the gap, a storm of them one in each gap.
+
+    Who knocks is told the number of an attempt that has not begun.
+    """
     exchanges: list[float] = []
-    refresher = Refresher(lambda: exchanges.append(time.monotonic()), 3600.0, random.random)
+    done: list[int] = []
+    refresher = Refresher(lambda: exchanges.append(time.monotonic()), done.append, 3600.0, random.random)
     refresher.start()
     until(lambda: len(exchanges) == 1)
     knocked_at = time.monotonic()
-    refresher.knock(lambda: None)
-    until(lambda: len(exchanges) == 2)
+    assert refresher.knock() == 2
+    until(lambda: done == [1, 2])
     assert time.monotonic() - knocked_at < KNOCK_GAP_S + 1
     while len(exchanges) < 5:
-        refresher.knock(lambda: None)
+        assert refresher.knock() > len(done)
         time.sleep(0.001)
     refresher.stop()
+    assert done == list(range(1, len(exchanges) + 1))
     assert all(later - earlier >= 0.95 * KNOCK_GAP_S for earlier, later in itertools.pairwise(exchanges[:5]))
 
 
@@ -226,7 +236,7 @@ def test_a_gone_control_plane_is_reported_once(caplog: pytest.LogCaptureFixture)
         if failing:
             raise ExchangeFailed("no answer")
 
-    refresher = Refresher(exchange, 0.01, random.random)
+    refresher = Refresher(exchange, int, 0.01, random.random)
     with caplog.at_level(logging.WARNING, "edge_router"):
         refresher.start()
         until(lambda: attempts >= 4)
@@ -246,7 +256,7 @@ def test_stopping_does_not_wait_for_a_gone_control_plane() -> None:
         attempts.append(1)
         raise ExchangeFailed("no answer")
 
-    refresher = Refresher(exchange, 3600.0, random.random)
+    refresher = Refresher(exchange, int, 3600.0, random.random)
     refresher.start()
     until(lambda: attempts)
     refresher.stop()

@@ -1,0 +1,54 @@
+"""Endpoint keys: who asks, and how often they may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from hmac import compare_digest
+
+from edge_router.table import Key
+
+# `sp_<id>_<secret>`; the id is public.
+_ID = slice(3, 13)
+# Compared with when there is no such key, so that this takes as long as a wrong secret. Nothing known hashes to it.
+_NOBODY = "0" * 64
+
+
+def presented(headers: Mapping[bytes, bytes]) -> bytes:
+    """The key that a request shows: a bearer token, as OpenAI's clients send theirs, or `X-Api-Key`; b"" if none."""
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer" and token:
+        return token.strip()
+    return headers.get(b"x-api-key", b"").strip()
+
+
+def check(keys: Mapping[str, Key], text: bytes, now: float) -> Key | None:
+    """The key that `text` is, None if it is none or has expired. Takes the same time for every wrong text of a length.
+
+    A plain hash is enough: the secret half has 256 random bits, which no dictionary holds.
+    """
+    key = keys.get(text[_ID].decode("latin-1"))
+    is_right = compare_digest(sha256(text).hexdigest(), key.hash if key else _NOBODY)
+    return key if is_right and key and now < key.expires_at else None
+
+
+class Buckets:
+    """A token bucket for each key, as deep as one second's requests, at least one. Not thread-safe; the router locks."""
+
+    def __init__(self) -> None:
+        self._levels: dict[str, tuple[float, float]] = {}  # tokens, and when
+
+    def take(self, key: Key, now: float) -> float:
+        """0 if the request is within the key's rate, and otherwise seconds until one will be."""
+        if key.rate_per_s is None:
+            return 0.0
+        depth = max(1.0, key.rate_per_s)
+        tokens, at = self._levels.get(key.id, (depth, now))
+        tokens = min(depth, tokens + max(0.0, now - at) * key.rate_per_s)
+        is_within = tokens >= 1.0
+        self._levels[key.id] = (tokens - is_within, now)
+        return 0.0 if is_within else (1.0 - tokens) / key.rate_per_s
+
+    def keep(self, keys: Mapping[str, Key]) -> None:
+        """Forget all others'."""
+        self._levels = {key_id: level for key_id, level in self._levels.items() if key_id in keys}

@@ -1,0 +1,46 @@
+"""The last sealed table in object storage: for a router that starts while the control plane is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from edge_router.ask import NoAnswer, ask
+from edge_router.exchange import ExchangeFailed
+from edge_router.router import Router
+from edge_router.table import TableRefused
+
+# Object storage answers within 0.1 s; a client waits for this.
+_TIMEOUT_S = 2.0
+
+
+def read(url: str, router: Router) -> None:
+    """Give the router the table at `url`. Whoever can write there can still forge none, as it is sealed.
+
+    Args:
+        url: `http(s)://...` as S3, GCS and Blob storage have it, or `file:///path`.
+        router: what it is for.
+
+    Raises:
+        ExchangeFailed: it cannot be read, or the router refused it.
+    """
+    try:
+        router.accept(_text(url))
+    except TableRefused as refusal:
+        raise ExchangeFailed(f"the snapshot of the table was refused: {refusal}") from refusal
+
+
+def _text(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        try:
+            return Path(unquote(parts.path)).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ExchangeFailed(f"the snapshot of the table cannot be read: {error}") from error
+    try:
+        status, answer = ask("GET", url, _TIMEOUT_S)
+    except NoAnswer as error:
+        raise ExchangeFailed(f"no answer from the snapshot's storage at {error}") from error
+    if status != 200:
+        raise ExchangeFailed(f"the snapshot's storage answered {status}")
+    return answer.decode("utf-8", "replace")
