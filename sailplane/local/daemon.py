@@ -28,6 +28,7 @@ from chalicelib.api.app import create_app
 from chalicelib.config import Config
 from chalicelib.errors import Invalid, SailplaneError, Unreachable
 from chalicelib.ports import Runtime
+from chalicelib.providers.local.offers import LOCATION
 from sailplane.local import loop
 from sailplane.local.clouds import Clouds, require_checkout
 from sailplane.local.edge import Router
@@ -177,7 +178,7 @@ def _router_env(home: Home, api_url: str) -> dict[str, str]:
         "SAILPLANE_REFRESH_S": "1",
         "SAILPLANE_ROUTER_ID": "edge-local",
         "SAILPLANE_SNAPSHOT_URL": home.snapshot.as_uri(),
-        "SAILPLANE_LOCATION": "local",
+        "SAILPLANE_LOCATION": str(LOCATION),
     }
 
 
