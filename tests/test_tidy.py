@@ -156,6 +156,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chalicelib": set(),
     "app": {"chalicelib.api", "chalicelib.bootstrap"},
     "edge_router": {"edge_router"},
+    "edge_router.platforms.gcp": {"edge_router", "flask", "_typeshed", "werkzeug"},  # what functions-framework speaks
+    "edge_router.platforms.azure": {"edge_router", "azure"},  # what the worker speaks
     # The one platform that is no function: it is installed, not uploaded.
     "edge_router.platforms.http1": {"edge_router", "httptools"},
     "edge_router.platforms.server": {"edge_router", "uvloop"},

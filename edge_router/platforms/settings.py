@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edge_router.exchange import ControlPlane
@@ -43,31 +44,30 @@ class Settings:
             raise WrongSetting(f"SAILPLANE_CONTROL_URL or SAILPLANE_ROUTER_TOKEN: {error}") from None
 
 
-def from_env(*, refresh_s: float) -> Settings:
-    """The settings of this process; `refresh_s` if the environment does not say.
+def from_env(*, refresh_s: float, env: Mapping[str, str] = os.environ) -> Settings:
+    """The settings of this process; `refresh_s` where the environment does not say.
 
     Raises:
         WrongSetting: a variable is missing or makes no sense.
     """
     return Settings(
-        control_url=_required("SAILPLANE_CONTROL_URL"),
-        token=_required("SAILPLANE_ROUTER_TOKEN"),
-        refresh_s=_refresh_s(refresh_s),
-        router_id=os.environ.get("SAILPLANE_ROUTER_ID", ""),
-        snapshot_url=os.environ.get("SAILPLANE_SNAPSHOT_URL", ""),
-        location=os.environ.get("SAILPLANE_LOCATION", ""),
+        control_url=_required(env, "SAILPLANE_CONTROL_URL"),
+        token=_required(env, "SAILPLANE_ROUTER_TOKEN"),
+        refresh_s=_refresh_s(env.get("SAILPLANE_REFRESH_S") or str(refresh_s)),
+        router_id=env.get("SAILPLANE_ROUTER_ID", ""),
+        snapshot_url=env.get("SAILPLANE_SNAPSHOT_URL", ""),
+        location=env.get("SAILPLANE_LOCATION", ""),
     )
 
 
-def _required(name: str) -> str:
-    value = os.environ.get(name, "")
+def _required(env: Mapping[str, str], name: str) -> str:
+    value = env.get(name, "")
     if not value:
         raise WrongSetting(f"{name} is not set: the edge router cannot find the control plane without it.")
     return value
 
 
-def _refresh_s(default: float) -> float:
-    text = os.environ.get("SAILPLANE_REFRESH_S") or str(default)
+def _refresh_s(text: str) -> float:
     try:
         refresh_s = float(text)
     except ValueError:

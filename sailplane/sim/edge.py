@@ -7,6 +7,7 @@ happen that lie before.
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from array import array
@@ -188,10 +189,9 @@ class RequestEdge:
             self._simulation.scheduler.after(self._refresh_s, self._exchange)
 
     def on_table(self, table: RouteTable | None, now: float) -> None:
-        opened = (
-            [replace(table, routing=replace(table.routing, access="open"))] if table else []
-        )  # nobody here has a key
-        self._sealed = identity.sealed(_TOKEN, edge_table.compose(opened, (), now).text)
+        services = {table.service: edge_table.service(_open(table))} if table else {}
+        document = {"etag": f"v{table.version if table else 0}", "issued_at": now, "services": services}
+        self._sealed = identity.sealed(_TOKEN, json.dumps(document))
         for router in self._routers:
             refreshes_at = now + self._random.random() * self._refresh_s
             self._simulation.scheduler.at(refreshes_at, partial(self._refresh, router))
@@ -285,6 +285,11 @@ class RequestEdge:
             in_time = at - call.began_at <= self._clients.timeout_s
             latency_s = at - self._start - call.request.at + self._clients.round_trip_s
             self.fates.add(call.request.at, latency_s if in_time else math.inf, call.attempt)
+
+
+def _open(table: RouteTable) -> RouteTable:
+    """Whom a service lets in is nothing that a simulation asks."""
+    return replace(table, routing=replace(table.routing, access="open"))
 
 
 def _retry_after_s(response: Response) -> float:
