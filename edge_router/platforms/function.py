@@ -26,7 +26,7 @@ _log = logging.getLogger("edge_router")
 REFRESH_S = 3.0
 # Of each step of an exchange. It stands between a client and its answer, and the last table is as good an answer.
 TIMEOUT_S = 1.0
-# While the control plane is gone one request pays the timeout every 3, 6, 12, 24, 24 … s, on each instance.
+# While the control plane is gone, on each instance one request pays the timeout after 6, 12, 24, 24 … s.
 MAX_SLOWDOWN = 8
 # From one look for a replica to the next while a client is held; each is an exchange.
 POLL_S = (0.5, 1.0)

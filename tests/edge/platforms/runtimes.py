@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -141,6 +141,10 @@ class RuntimeApi:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True  # head and body are two writes; 40 ms an event otherwise
+
+            def handle(self) -> None:
+                with suppress(ConnectionResetError):  # the function's process has ended
+                    super().handle()
 
             def do_GET(self) -> None:
                 assert self.path == "/2018-06-01/runtime/invocation/next"
