@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from edge_router.messages import Refusal
@@ -13,8 +13,7 @@ BY_MODEL = "v1"
 MAX_HOPS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(NamedTuple):
     """A grant that came too late, brought back by its replica's agent: the client's key was lost on the way there."""
 
     grant: bytes
@@ -22,8 +21,7 @@ class Ticket:
     boot_nonce: str
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """A path, read. `rest` is what the replica gets, without the leading slash, byte for byte."""
 
     service: str

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from hmac import compare_digest
 
+from edge_router.messages import Refusal
 from edge_router.table import Key
 
 # `sp_<id>_<secret>`; the id is public.
@@ -30,6 +31,12 @@ def check(keys: Mapping[str, Key], text: bytes, now: float) -> Key | None:
     key = keys.get(text[_ID].decode("latin-1"))
     is_right = compare_digest(sha256(text).hexdigest(), key.hash if key else _NOBODY)
     return key if is_right and key and now < key.expires_at else None
+
+
+def unauthorized() -> Refusal:
+    """401, the same for no key, a wrong one, an expired one, and whether or not the service exists."""
+    detail = "This needs an endpoint key, as Authorization: Bearer <key> or as X-Api-Key, and shows no valid one."
+    return Refusal(401, "Unauthorized", detail, ((b"www-authenticate", b"Bearer"),))
 
 
 class Buckets:

@@ -8,6 +8,8 @@ from edge_router.address import MAX_HOPS
 GLANCE_S = 1.0
 # Below that, redirects are all that a client sees.
 _SHORTEST_HOLD_S = 4.0
+# What is left is not worth a hop below that, least of all what floats leave of nothing.
+_SHORTEST_REST_S = 1.0
 
 
 def patience(wait_s: float, hops: int, cap_s: float) -> tuple[float, bool]:
@@ -22,4 +24,4 @@ def patience(wait_s: float, hops: int, cap_s: float) -> tuple[float, bool]:
     left_s = wait_s - hops * hold_s
     if left_s <= 0:
         return GLANCE_S, False
-    return min(hold_s, left_s), hops < MAX_HOPS and left_s > hold_s
+    return min(hold_s, left_s), hops < MAX_HOPS and left_s - hold_s >= _SHORTEST_REST_S

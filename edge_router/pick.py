@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 from edge_router.quotas import Share, shares
 from edge_router.rendezvous import rendezvous
@@ -21,8 +21,7 @@ _WITHOUT_LIMITS: Mapping[str, Share] = {}
 _NO_LIMIT = Share()
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """What one request wants of its replica.
 
     Args:
@@ -38,8 +37,7 @@ class Wish:
     at_any_cost: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """What outlives a table: when each replica was picked last, as a rising number, and the keys' shares in them."""
 
     turns: dict[str, int]
@@ -65,10 +63,13 @@ class Picker:
             "instance_aware_least_load": self._better_of_two_by_weight,
             "prefix_aware": self._better_of_two,  # for what has no prompt
         }[service.policy]
-        self._sent = {replica.id: 0 for replica in service.replicas}
-        self._load = sum(replica.in_flight for replica in service.replicas)
-        self.memory: Memory = _kept(before.memory, self._sent.keys()) if before else Memory(self._sent.copy(), {})
+        # Requests in flight when published, plus those sent since. What has ended meanwhile, the next table tells.
+        self._loads = {replica.id: replica.in_flight for replica in service.replicas}
+        self._load = sum(self._loads.values())
+        no_turns = dict.fromkeys(self._loads, 0)
+        self.memory: Memory = _kept(before.memory, no_turns.keys()) if before else Memory(no_turns, {})
         self._picks = max(self.memory.turns.values(), default=0)
+        self._oldest = min((replica.ready_at for replica in service.replicas), default=0.0)
         self._distance = {replica.id: _distance(location, replica.location) for replica in service.replicas}
 
     def pick(self, wish: Wish, now: float) -> Replica | None:
@@ -79,7 +80,7 @@ class Picker:
         if self.service.prefer_near:
             candidates = self._near(candidates)
         replica = self._pick_warm(candidates, wish, now)
-        self._sent[replica.id] += 1
+        self._loads[replica.id] += 1
         self._load += 1
         return replica
 
@@ -98,18 +99,17 @@ class Picker:
             return _WITHOUT_LIMITS
         known = self.memory.shares
         if key not in known:
-            known[key] = shares(key, list(self._sent))
+            known[key] = shares(key, list(self._loads))
         return known[key]
 
     def _near(self, candidates: Sequence[Replica]) -> Sequence[Replica]:
         """The nearest of those that are not overloaded."""
-        bound = self._bound()
-        free = [replica for replica in candidates if self._load_of(replica) <= bound] or candidates
+        free = self._not_overloaded(candidates) or candidates
         nearest = min(self._distance[replica.id] for replica in free)
         return [replica for replica in free if self._distance[replica.id] == nearest]
 
     def _pick_warm(self, candidates: Sequence[Replica], wish: Wish, now: float) -> Replica:
-        """A new replica stands by its turn with a probability that grows from 0 to 1 over the slow start."""
+        """A new replica takes its turn with a probability that grows over the slow start, and lets it pass otherwise."""
         for _ in range(_LET_OFF):
             replica = self._pick_one(candidates, wish)
             others = [each for each in candidates if each is not replica] if self._is_cold(replica, now) else ()
@@ -119,8 +119,9 @@ class Picker:
         return self._pick_one(candidates, wish)
 
     def _is_cold(self, replica: Replica, now: float) -> bool:
-        slow_start_s = self.service.slow_start_s
-        return slow_start_s > 0 and now - replica.ready_at < slow_start_s * self._random()
+        """By chance, and measured against the oldest: where all are new, nobody is there to take it for them."""
+        warm_s = min(self.service.slow_start_s, now - self._oldest)
+        return warm_s > 0 and now - replica.ready_at < warm_s * self._random()
 
     def _pick_one(self, candidates: Sequence[Replica], wish: Wish) -> Replica:
         if not wish.meet:
@@ -136,11 +137,14 @@ class Picker:
     def _meeting_within_bounds(self, candidates: Sequence[Replica], meet: bytes) -> Replica:
         """The first one in the order of rendezvous that is not overloaded."""
         first = rendezvous(meet, candidates)
-        bound = self._bound()
-        if self._load_of(first) <= bound:
+        if self._not_overloaded([first]):
             return first
-        free = [replica for replica in candidates if self._load_of(replica) <= bound]
+        free = self._not_overloaded(candidates)
         return rendezvous(meet, free) if free else first
+
+    def _not_overloaded(self, candidates: Sequence[Replica]) -> Sequence[Replica]:
+        loads, bound = self._loads, _OVERLOAD * self._load / len(self._loads) + 1
+        return [replica for replica in candidates if loads[replica.id] <= bound]
 
     def _longest_waiting(self, candidates: Sequence[Replica]) -> Replica:
         """Unlike a position in a ring, this stays fair when a candidate is left out."""
@@ -162,7 +166,7 @@ class Picker:
         first = int(self._random() * count)
         second = (first + 1 + int(self._random() * (count - 1))) % count
         one, other = candidates[first], candidates[second]
-        return other if self._load_of(other) < self._load_of(one) else one
+        return other if self._loads[other.id] < self._loads[one.id] else one
 
     def _better_of_two_by_weight(self, candidates: Sequence[Replica]) -> Replica:
         """Two at random, each as probable as it is strong; the one that has less to do for its strength."""
@@ -172,21 +176,15 @@ class Picker:
         return other if self._strain(other) < self._strain(one) else one
 
     def _strain(self, replica: Replica) -> float:
-        return (self._load_of(replica) + 1) / replica.weight
-
-    def _load_of(self, replica: Replica) -> int:
-        """Requests in flight when published, plus those sent since. What has finished meanwhile, the next table tells."""
-        return replica.in_flight + self._sent[replica.id]
-
-    def _bound(self) -> float:
-        return _OVERLOAD * self._load / len(self.service.replicas) + 1
+        return (self._loads[replica.id] + 1) / replica.weight
 
 
 def eligible(replicas: Sequence[Replica], avoid: Sequence[str]) -> Sequence[Replica]:
     """Everything but `avoid`; a replica to be avoided is still better than none."""
-    for count in range(len(avoid), 0, -1):
-        if left := [replica for replica in replicas if replica.id not in avoid[:count]]:
+    while avoid:
+        if left := [replica for replica in replicas if replica.id not in avoid]:
             return left
+        avoid = avoid[:-1]
     return replicas
 
 

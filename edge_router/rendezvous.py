@@ -15,9 +15,9 @@ from edge_router.table import Replica
 def rendezvous(key: bytes, replicas: Sequence[Replica]) -> Replica:
     """The replica with the highest weight for `key`. `replicas` has at least one.
 
-    The weight is Python's hash of a pair of integers: xxHash's rounds, unsalted, so routers agree; 300 take 20 us,
-    where SHA-256 would take 300.
+    Weights are Python's hash of a pair of integers, xxHash's rounds without a salt, so that routers agree: 300 take 23 us,
+    and SHA-256 would take 200. That hash mixes well only what differs in both places, hence the exclusive or.
     """
     number = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "big")
-    weights = [hash((number, replica.seed)) for replica in replicas]
+    weights = [hash((number ^ replica.seed, number)) for replica in replicas]
     return replicas[weights.index(max(weights))]

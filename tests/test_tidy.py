@@ -48,14 +48,20 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.model",
         "chalicelib.actions",
     },
-    "chalicelib.routing": {"chalicelib.lifecycle", "chalicelib.model"},
+    "chalicelib.routing": {
+        "chalicelib.lifecycle",
+        "chalicelib.scaler",  # what a replica can take
+        "chalicelib.model",
+    },
     "chalicelib.ports": {"chalicelib.model"},
+    "chalicelib.edge_table": {"chalicelib.model"},
+    "chalicelib.launching": {"chalicelib.model", "chalicelib.identity", "chalicelib.ports"},
     "chalicelib.executor": {
         "chalicelib.model",
         "chalicelib.actions",
         "chalicelib.errors",
         "chalicelib.ports",
-        "chalicelib.identity",
+        "chalicelib.launching",
         "chalicelib.lifecycle",
         "chalicelib.optimizer",  # what an outcome says about a zone
     },
@@ -65,6 +71,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.optimizer",
         "chalicelib.lifecycle",
         "chalicelib.routing",
+        "chalicelib.edge_table",  # which are left for routers, sealed
+        "chalicelib.identity",
         "chalicelib.executor",
         "chalicelib.ports",
         "chalicelib.model",
@@ -124,6 +132,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "httpx",
         "pydantic",
     },
+    "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
     "chalicelib.api": {
         "chalicelib.api",
@@ -136,6 +145,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.optimizer",
         "chalicelib.catalog",
         "chalicelib.identity",
+        "chalicelib.edge_table",
+        "chalicelib.launching",
         "chalicelib.providers.boot",
         "chalicelib.providers.aws.interruption",
         "chalice",
@@ -184,6 +195,8 @@ PURE = (
     "chalicelib/optimizer",
     "chalicelib/lifecycle",
     "chalicelib/routing.py",
+    "chalicelib/edge_table.py",
+    "chalicelib/launching.py",
     "sailplane/catalog/quarantine.py",
 )
 IMPURE_MODULES = {"time", "datetime", "random", "secrets", "os", "logging", "socket", "threading", "subprocess", "uuid"}

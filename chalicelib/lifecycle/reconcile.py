@@ -282,7 +282,7 @@ def _surplus(service: Service, current: Sequence[Replica], wanted: Mix) -> list[
     is_careful = service.spec.spot.placer == RISK_AWARE and service.scaler.target > 0
     standing_in = [replica for replica in current if is_fallback(service.spec, replica)]
     own = [replica for replica in current if replica not in standing_in and not replica.is_at_risk]
-    at_risk = [replica for replica in current if replica.is_at_risk]
+    at_risk = [replica for replica in current if replica not in standing_in and replica.is_at_risk]
     safe = sum(replica.status is ReplicaStatus.READY for replica in own)
     plan = valid_plan(service)
     surplus = _least_useful(scaling, standing_in, len(standing_in) - wanted.fallback)

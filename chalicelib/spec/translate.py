@@ -25,6 +25,7 @@ from chalicelib.model import (
 from chalicelib.spec import forms
 from chalicelib.spec.document import KeyPath, dotted
 from chalicelib.spec.schema import (
+    Access,
     Candidate,
     GitWorkdir,
     Later,
@@ -34,6 +35,9 @@ from chalicelib.spec.schema import (
     Service,
     ServiceFile,
 )
+from chalicelib.spec.values import fits_header
+
+_VLLM_KEY = "VLLM_API_KEY"  # https://docs.vllm.ai/en/stable/configuration/env_vars.html
 
 
 def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
@@ -42,7 +46,7 @@ def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
     spec = ServiceSpec(
         probe=_probe(file.service.readiness_probe),
         scaling=_scaling(file.service),
-        routing=_routing(file.service),
+        routing=_routing(file.service, envs),
         resources=ResourceRequest(_groups(resources)),
         engine=_engine(file, resources, envs),
         spot=_spot(file.service),
@@ -140,13 +144,28 @@ def _budget(service: Service) -> BudgetSpec:
     return BudgetSpec(given.max_usd_per_hour, given.max_usd_per_month, shut_down=given.action == "shut_down")
 
 
-def _routing(service: Service) -> RoutingSpec:
-    policy = service.load_balancing_policy
+def _routing(service: Service, envs: Mapping[str, str]) -> RoutingSpec:
+    given = service.routing
     return RoutingSpec(
-        policy="least_load" if policy == "instance_aware_least_load" else policy,
-        mode=service.routing.mode,
-        wait_for_replica_s=service.routing.wait_for_replica_s,
+        policy=service.load_balancing_policy,
+        mode=given.mode,
+        wait_for_replica_s=given.wait_for_replica_s,
+        access=service.access.keys,
+        engine_key_env=_engine_key_env(service.access, envs),
+        sticky_header=(given.sticky_header or "").lower(),
+        prefix_characters=given.prefix_characters,
+        slow_start_s=given.slow_start_s,
+        prefer_near=given.prefer_near,
+        models=tuple(dict.fromkeys(given.models or ())),
     )
+
+
+def _engine_key_env(access: Access, envs: Mapping[str, str]) -> str:
+    """Of vLLM its own unless another is named; behind an open endpoint that one goes on keeping strangers out."""
+    if access.engine_key_env is not None:
+        return access.engine_key_env
+    is_usable = access.keys == "required" and fits_header(envs.get(_VLLM_KEY, ""))
+    return _VLLM_KEY if is_usable and _VLLM_KEY in envs else ""
 
 
 def _engine(file: ServiceFile, resources: Resources, envs: Mapping[str, str]) -> EngineSpec:
@@ -231,6 +250,8 @@ def _fingerprint(spec: ServiceSpec, file: ServiceFile, resources: Resources) -> 
         "resources": [sorted(map(asdict, group), key=json.dumps) for group in spec.resources.groups],
         "images": [each.image_id for each in resources.candidates() if isinstance(each.image_id, dict)],
         "engine": engine | {"envs": sorted(spec.engine.envs)},
+        # Its agent was told what to do with clients' keys.
+        "access": (spec.routing.access, spec.routing.engine_key_env),
         "repository": file.workdir.model_dump() if isinstance(file.workdir, GitWorkdir) else None,
         "file_mounts": {
             path: source if isinstance(source, str) else source.model_dump()

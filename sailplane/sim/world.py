@@ -29,7 +29,7 @@ from chalicelib.model import (
 from chalicelib.ports import Commit, Provider, Runtime, Settings
 from sailplane.sim.cloud import Cloud, Happening, Machine, spot_usd
 from sailplane.sim.driver import Driver
-from sailplane.sim.faults import Disturber, Interposed
+from sailplane.sim.faults import ACTING, Disturber, Interposed
 from sailplane.sim.history import Billed, History, Step
 from sailplane.sim.judges import Judges
 from sailplane.sim.ports import AgentProber, CloudProvider, MarketPrices, SeededIds, WatchedStore, inline
@@ -313,7 +313,9 @@ class Simulation:
     def _around_call(self, moment: str, call: str) -> None:
         if moment == "after":
             self.judges.on_call(call, self.disturber.depth)
-        self.disturber.happens(moment, call)
+        # Who asks for a lease that somebody else has will do nothing, and need not be run.
+        is_futile = (moment, call) == ("before", "acquire_lease") and self.store.is_leased(SERVICE)
+        self.disturber.happens(moment, call, is_acting=call in ACTING and not is_futile)
 
     def _on_write(self, commit: Commit | None) -> None:
         self._on_change()

@@ -1,0 +1,91 @@
+"""A router that starts while the control plane is gone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from edge_router import snapshot
+from edge_router.exchange import ControlPlane, ExchangeFailed
+from edge_router.messages import Request
+from edge_router.router import Router
+from tests.edge.fakes import TOKEN, seal, table
+from tests.edge.test_router import new_router
+
+DOCUMENT = table(
+    ("hello", "least_load", "READY", ["http://10.0.0.1"]), ("café".encode().hex(), "least_load", "IDLE", [])
+)
+ASKED = Request(b"GET", b"/hello/x", b"", {})
+
+
+class Storage(BaseHTTPRequestHandler):
+    """Object storage with one sealed table, that answers 403 for what is not there, as S3 does."""
+
+    def do_GET(self) -> None:
+        is_there = self.path == "/bucket/tables/edge?versionId=7"
+        self.send_response(200 if is_there else 403)
+        self.end_headers()
+        self.wfile.write(seal(DOCUMENT).encode() if is_there else b"<Error/>")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def storage() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Storage) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_cold_router_routes_by_the_snapshot(storage: str, tmp_path: Path) -> None:
+    """From object storage over plain HTTP(S), or from a file."""
+    kept = tmp_path / "the table"
+    kept.write_text(seal(DOCUMENT))
+    for url in (f"{storage}/bucket/tables/edge?versionId=7", kept.as_uri()):
+        router = new_router()
+        assert router.age_s == float("inf")
+        snapshot.read(url, router)
+        assert router.handle(ASKED).status == 307
+        assert router.age_s == 0
+
+
+def test_a_snapshot_that_is_none_is_refused(storage: str, tmp_path: Path) -> None:
+    """Not there, not readable, nobody listening, forged, older: the message says which, and the table in use stays."""
+    forged, older = tmp_path / "forged", tmp_path / "older"
+    forged.write_text(seal(DOCUMENT, "somebody's"))
+    older.write_text(seal(DOCUMENT | {"issued_at": 5.0}))
+    garbage = tmp_path / "garbage"
+    garbage.write_bytes(b"\xff\xfe")
+    router = new_router()
+    router.accept(seal(DOCUMENT))
+    for url, why in (
+        (f"{storage}/bucket/other", "storage answered 403"),
+        ((tmp_path / "none").as_uri(), "cannot be read"),
+        (garbage.as_uri(), "cannot be read"),
+        (tmp_path.as_uri(), "cannot be read"),
+        ("http://127.0.0.1:1/x", "no answer from the snapshot's storage at 127.0.0.1:1"),
+        (forged.as_uri(), "sealed with another router token"),
+        (older.as_uri(), "older than the current table"),
+    ):
+        with pytest.raises(ExchangeFailed, match=why):
+            snapshot.read(url, router)
+    assert router.etag == "one"
+    assert router.handle(ASKED).status == 307
+
+
+def test_the_first_of_several_tokens_is_shown(storage: str) -> None:
+    """A list cannot be shown to the control plane; an unsealed table is explained."""
+    plane = ControlPlane(storage, f" {TOKEN} , old", "edge-1")
+    assert plane._token == TOKEN
+    router = Router(clock=lambda: 7.0, random=lambda: 0.0, first_seq=1, token=f" {TOKEN} , old")
+    router.accept(seal(DOCUMENT, "old"))
+    router.confirm()
+    assert router.age_s == 0
