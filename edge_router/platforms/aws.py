@@ -42,9 +42,10 @@ def handler_of(answer: Callable[[Request], Response]) -> Handler:
 
 def _request(event: Mapping[str, Any]) -> Request:
     http = event["requestContext"]["http"]
-    headers = {name.lower().encode(): value.encode() for name, value in event["headers"].items()}
+    # "replace", as JSON can hold what no text can; a stranger's request is no error of this function.
+    headers = {name.lower().encode(): value.encode("utf-8", "replace") for name, value in event["headers"].items()}
     if cookies := event.get("cookies"):
-        headers[b"cookie"] = "; ".join(cookies).encode()
+        headers[b"cookie"] = "; ".join(cookies).encode("utf-8", "replace")
     body = event.get("body") or ""
     return Request(
         method=http["method"].encode(),
