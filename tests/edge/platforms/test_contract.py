@@ -72,7 +72,7 @@ def everything(**more: dict[str, Any]) -> dict[str, Any]:
         "other": service(REPLICAS[:1]),
         "static": service(REPLICAS[:1]),
         "late": service([], wait_for_replica_s=60),
-        "never": service([], wait_for_replica_s=4.5),
+        "never": service([], wait_for_replica_s=5),
     }
     return document("-".join(["table", *more]), **(services | more))
 
