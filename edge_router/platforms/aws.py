@@ -13,8 +13,8 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edge_router.messages import Request, Response
 from edge_router.platforms.function import from_env
-from edge_router.router import Request, Response
 
 # The whole event, in which a binary body is a third longer. Lambda itself refuses what is larger, with a 413 of its own.
 MAX_BODY_BYTES = 6 * 1024**2

@@ -17,8 +17,9 @@ from threading import Lock
 
 from edge_router import snapshot
 from edge_router.exchange import ExchangeFailed
+from edge_router.messages import Request, Response
 from edge_router.platforms import settings
-from edge_router.router import Request, Response, Router
+from edge_router.router import Router
 
 _log = logging.getLogger("edge_router")
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import EnvironBuilder
 
+from edge_router.messages import Request, Response
 from edge_router.platforms import aws, azure, gcp
-from edge_router.router import Request, Response
 from tests.edge.platforms.runtimes import function_url_event, host_message
 
 OK = Response(204, ())
