@@ -8,7 +8,6 @@ import queue
 import socket
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,9 +18,11 @@ from threading import Thread
 from typing import Any
 from urllib.parse import quote, unquote
 
+import pytest
+
 from tests.waiting import until
 
-SITE_PACKAGES = sysconfig.get_paths()["purelib"]
+SITE_PACKAGES = str(Path(pytest.__file__).parents[1])
 # Without `site`, whose .pth files would put this checkout on the path: what runs is what the zip holds. And without .pyc
 # files, which the clouds have no place for.
 ISOLATED = (sys.executable, "-I", "-S", "-B", "-c")
