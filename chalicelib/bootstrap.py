@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chalicelib import config
 from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
-from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Settings
+from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Settings, Snapshots
 
 if TYPE_CHECKING:
     from chalicelib.store.dynamodb import DynamoDBStore
@@ -87,7 +87,7 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         edge_url=config.edge_url,
         control_url=config.control_url,
         agent_key=config.agent_key,
-        router_token=config.router_token,
+        router_tokens=config.router_tokens,
         admin_key=config.admin_key,
     )
     return Runtime(
@@ -100,6 +100,7 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         settings=settings,
         poke=poke,
         spawn=Threads(),
+        snapshots=_snapshots(config),
     )
 
 
@@ -200,6 +201,19 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
 
     root = config.local_root or Path()  # there is one, see `_require_complete`
     return LocalProvider(root, deployment, sys.executable, config.host_env, clock)
+
+
+def _snapshots(config: Config) -> Snapshots | None:
+    if not config.snapshot:
+        return None
+    if config.snapshot.startswith("s3://"):
+        from chalicelib.snapshots.s3 import S3Snapshots  # noqa: PLC0415 imported when used, see above
+
+        bucket, _, key = config.snapshot.removeprefix("s3://").partition("/")
+        return S3Snapshots(bucket, key, config.region)
+    from chalicelib.snapshots.file import FileSnapshots  # noqa: PLC0415 same
+
+    return FileSnapshots(Path(config.snapshot))
 
 
 def _market(config: Config) -> Market:

@@ -32,13 +32,14 @@ class Config:
     providers: tuple[str, ...]
     edge_url: str
     admin_key: str = field(repr=False)
-    router_token: str = field(repr=False)
+    router_tokens: tuple[str, ...] = field(repr=False)
     agent_key: str = field(repr=False)
     deployment: str = "sailplane"
     dynamodb_endpoint: str | None = field(default=None, repr=False)  # a local stand-in for DynamoDB, with its key
     control_url: str = ""  # how the clouds' machines reach the control API
     local_root: Path | None = None  # where the local provider keeps its replicas
     catalog: Path | None = None  # where newer prices than the packaged ones may lie
+    snapshot: str = ""  # s3://bucket/key or an absolute path: where the sealed routing table is left for routers
     # A cloud's endpoint is set only for a stand-in: http://<key>@host:port, the key being what a client must show.
     aws_regions: tuple[str, ...] = ()  # empty = all that the account has enabled
     aws_endpoint: str | None = field(default=None, repr=False)
@@ -68,13 +69,14 @@ def from_env(env: Mapping[str, str]) -> Config:
         providers=_list(env, "SAILPLANE_PROVIDERS"),
         edge_url=_url(env, "SAILPLANE_EDGE_URL"),
         admin_key=_key(env, "SAILPLANE_ADMIN_KEY"),
-        router_token=_key(env, "SAILPLANE_ROUTER_TOKEN"),
+        router_tokens=_keys(env, "SAILPLANE_ROUTER_TOKEN"),
         agent_key=_key(env, "SAILPLANE_AGENT_KEY"),
         deployment=_deployment(env, _list(env, "SAILPLANE_PROVIDERS")),
         dynamodb_endpoint=_optional_url(env, "SAILPLANE_DYNAMODB_ENDPOINT"),
         control_url=_optional_url(env, "SAILPLANE_CONTROL_URL") or "",
         local_root=_optional_directory(env, "SAILPLANE_LOCAL_ROOT"),
         catalog=_optional_directory(env, "SAILPLANE_CATALOG"),
+        snapshot=_snapshot(env),
         aws_regions=_list(env, "SAILPLANE_AWS_REGIONS"),
         aws_endpoint=_optional_url(env, "SAILPLANE_AWS_ENDPOINT"),
         gcp_project=env.get("SAILPLANE_GCP_PROJECT", ""),
@@ -108,6 +110,13 @@ def _deployment(env: Mapping[str, str], providers: Collection[str]) -> str:
     return name or "sailplane"
 
 
+def _snapshot(env: Mapping[str, str]) -> str:
+    value = env.get("SAILPLANE_SNAPSHOT", "")
+    if value and not (re.fullmatch(r"s3://[a-z0-9.-]{3,63}/.{1,1024}", value) or Path(value).is_absolute()):
+        raise ConfigError("SAILPLANE_SNAPSHOT: expected s3://BUCKET/KEY or the absolute path of a file.")
+    return value
+
+
 def _optional_directory(env: Mapping[str, str], name: str) -> Path | None:
     value = env.get(name, "")
     if value and not Path(value).is_absolute():
@@ -125,6 +134,11 @@ def _url(env: Mapping[str, str], name: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ConfigError(f"{name}: expected http(s)://host[:port][/prefix].")
     return value.rstrip("/")
+
+
+def _keys(env: Mapping[str, str], name: str) -> tuple[str, ...]:
+    """One key, or several separated by commas while routers change from one to the next."""
+    return tuple(_key({name: value.strip()}, name) for value in env.get(name, "").split(","))
 
 
 def _key(env: Mapping[str, str], name: str) -> str:

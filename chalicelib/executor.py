@@ -26,7 +26,7 @@ from chalicelib.actions import (
     TerminateOrphan,
 )
 from chalicelib.errors import LaunchError, LaunchRefused, Retry, Unauthorized, Unreachable
-from chalicelib.identity import agent_token, boot_token
+from chalicelib.launching import launch_request
 from chalicelib.lifecycle import budget, disproved, is_worth_avoiding, moved, refusal
 from chalicelib.model import (
     CapacityType,
@@ -65,6 +65,7 @@ class Execution:
         self.state = state
         self.failures: list[str] = []
         self.finished = False  # the service is deleted, there is nothing left to decide about
+        self.rerouted = False  # routers have been given other replicas
         self._runtime = runtime
         self.lease = lease
         self._farewells: list[tuple[str, Callable[[], str]]] = []  # whom they wait for, and what there is to say
@@ -114,6 +115,7 @@ class Execution:
             case Publish(table=table):
                 events = self._events("routes", action.why) if action.why else ()
                 self._write(Commit(table=table, events=events))
+                self.rerouted = self.rerouted or bool(events)
             case DeleteService(service=service):
                 self._runtime.store.delete_service(self.lease, service, self._events("service.deleted", action.why))
                 self.finished = True
@@ -267,15 +269,7 @@ class Execution:
             self._known = [*(one for one in self._known if one.scope not in changed), *commit.unavailable]
 
     def _request(self, replica: Replica) -> LaunchRequest:
-        spec = self._spec(replica)
-        key = self._runtime.settings.agent_key
-        return LaunchRequest(
-            replica=replica,
-            engine=spec.engine,
-            agent_token=agent_token(key, replica.id, replica.boot_nonce),
-            boot_token=boot_token(key, replica.id, replica.boot_nonce),
-            drain_timeout_s=spec.drain_timeout_s,
-        )
+        return launch_request(replica, self._spec(replica), self._runtime.settings)
 
     def _spec(self, replica: Replica) -> ServiceSpec:
         if replica.spec_version == self.state.service.spec_version:

@@ -1,13 +1,22 @@
-"""How a replica's agent and the control plane know each other."""
+"""How the parts of one deployment know each other: what is derived from its three secrets, and what an endpoint key is.
+
+Everything is HMAC-SHA256 under a purpose of its own, so that what is derived is stored nowhere and says nothing about
+anything else that is. The routers derive the same from their token by themselves (`edge_router.sealing`).
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
+
+# 256 random bits: hashed without salt or stretching, because nobody can guess one.
+ENDPOINT_KEY_BYTES = 32
 
 
 def agent_token(agent_key: str, replica_id: str, boot_nonce: str) -> str:
-    """The bearer token that commands one replica's agent, for one boot of one machine.
+    """The token by which one replica's agent is commanded, for one boot of one machine.
 
     Derived (HMAC-SHA256), so that it is stored nowhere and one replica's token says nothing about another's.
     """
@@ -19,6 +28,43 @@ def boot_token(agent_key: str, replica_id: str, boot_nonce: str) -> str:
     return _derived(agent_key, "sailplane-boot", replica_id, boot_nonce)
 
 
+def grant_keys(router_tokens: Sequence[str], replica_id: str, boot_nonce: str) -> dict[str, str]:
+    """The keys (hexadecimal) of the grants that one boot of a replica honours, by the id of the router token behind each.
+
+    All tokens that are accepted have theirs, so that routers may change from one to the next while the replica runs.
+    """
+    message = f"{replica_id}\n{boot_nonce}".encode()
+    return {key_id(token): _hmac(_grant_root(token), message).hex() for token in router_tokens}
+
+
+def key_id(router_token: str) -> str:
+    """Eight hexadecimal characters that name a router token in seals and grants without telling anything of it."""
+    return hashlib.sha256(b"sailplane-kid" + _grant_root(router_token)).hexdigest()[:8]
+
+
+def sealed(router_token: str, document: str) -> str:
+    """The routing table, a JSON text, as routers take it from wherever it lies: they know who made it, and that it is whole."""
+    mac = _hmac(_hmac(router_token.encode(), b"sailplane-table"), document.encode()).hex()
+    return f"sailplane-table 1 {key_id(router_token)} {mac}\n{document}"
+
+
+def endpoint_key(key_id: str, secret: bytes) -> str:
+    """The text that a client shows: `sp_<id>_<43 characters>`, of `ENDPOINT_KEY_BYTES` random bytes."""
+    return f"sp_{key_id}_{base64.urlsafe_b64encode(secret).rstrip(b'=').decode()}"
+
+
+def endpoint_key_hash(text: str) -> str:
+    """What is kept of an endpoint key, and published to the routers."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _grant_root(router_token: str) -> bytes:
+    return _hmac(router_token.encode(), b"sailplane-grants")
+
+
 def _derived(key: str, purpose: str, replica_id: str, boot_nonce: str) -> str:
-    message = f"{purpose}\n{replica_id}\n{boot_nonce}".encode()
-    return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()
+    return _hmac(key.encode(), f"{purpose}\n{replica_id}\n{boot_nonce}".encode()).hex()
+
+
+def _hmac(key: bytes, message: bytes) -> bytes:
+    return hmac.new(key, message, hashlib.sha256).digest()

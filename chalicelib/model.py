@@ -352,11 +352,20 @@ class BudgetSpec:
 
 @dataclass(frozen=True, slots=True)
 class RoutingSpec:
-    """How clients reach replicas."""
+    """How clients reach replicas. The defaults change nothing but one: nobody is let in without a key."""
 
-    policy: str = "least_load"  # round_robin | least_load | instance_aware_least_load
+    policy: str = "least_load"  # round_robin | least_load | instance_aware_least_load | prefix_aware
     mode: str = "redirect"  # redirect | resolve
-    wait_for_replica_s: float = 0.0
+    wait_for_replica_s: float = 0.0  # how long a client is held while nothing is ready
+    access: str = "required"  # required | open: whether a client has to show an endpoint key
+    engine_key_env: str = (
+        ""  # which of the engine's variables holds the key that it asks for itself; empty = it asks for none
+    )
+    sticky_header: str = ""  # lower case; requests with one value of it go to one replica
+    prefix_characters: int = 256  # of the prompt, by which prefix_aware tells prompts apart
+    slow_start_s: float = 0.0  # how long a new replica takes to get its full share
+    prefer_near: bool = False  # replicas in the router's own zone or region first
+    models: tuple[str, ...] = ()  # what clients may call the service in `model`; empty = by its name
 
 
 @dataclass(frozen=True, slots=True)
@@ -569,6 +578,10 @@ class Route:
     id: str
     url: str
     in_flight: int = 0
+    boot_nonce: str = ""  # of the boot whose agent honours the grants
+    weight: float = 1.0  # the requests per second that it can take, where those differ by accelerator
+    ready_at: float = 0.0  # since when it has been ready, for the first time
+    location: str = ""  # e.g. aws/us-east-1/use1-az1
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,10 +589,37 @@ class RouteTable:
     """One service's share of the routing table. `version` rises by one with every change that is published."""
 
     service: str
-    policy: str
     status: ServiceStatus
+    routing: RoutingSpec = RoutingSpec()
     routes: tuple[Route, ...] = ()
     version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointKey:
+    """What is known of a key that clients show at the edge: all but the key itself, of which a hash is kept.
+
+    `services` are names, or `*` for all of them. None in `expires_at` = never, in a limit = no limit.
+    """
+
+    id: str  # part of the key's text, ten of 0-9 and a-z
+    name: str  # the owner's word for it, possibly empty
+    hash: str  # SHA-256 of the key's text, hexadecimal
+    services: tuple[str, ...]
+    created_at: float
+    expires_at: float | None = None
+    rate_per_s: float | None = None
+    concurrency: int | None = None
+    last_used_at: float | None = None  # to the minute
+    version: int = 0
+
+    def is_valid(self, now: float) -> bool:
+        """Whether it has not expired."""
+        return self.expires_at is None or now < self.expires_at
+
+    def opens(self, service: str) -> bool:
+        """Whether it is for this service."""
+        return "*" in self.services or service in self.services
 
 
 @dataclass(frozen=True, slots=True)
@@ -694,6 +734,10 @@ class LaunchRequest:
     # Lets the machine fetch what it is to do, once. All that a cloud's user data holds besides the replica's name.
     boot_token: str = field(repr=False)
     drain_timeout_s: float
+    access: str = "required"  # see `RoutingSpec`
+    edge_url: str = ""  # where a client goes whose grant has expired; empty = nowhere
+    grant_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # see `identity.grant_keys`
+    engine_key: str = field(default="", repr=False)  # which the engine asks for; empty = none
 
 
 class EnginePhase(StrEnum):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 from chalicelib.model import (
+    EndpointKey,
     Event,
     Instance,
     LaunchRequest,
@@ -141,6 +142,28 @@ class Store(Protocol):
     def has_launched(self, name: str) -> bool:
         """Whether a service of this name has ever been acted on under a lease, gone ones included: proof that it was ours."""
 
+    def create_key(self, key: EndpointKey) -> EndpointKey:
+        """Write a new endpoint key. Raises `Exists` when its id is taken."""
+
+    def endpoint_keys(self) -> tuple[EndpointKey, ...]:
+        """All endpoint keys, oldest first, expired ones for a week longer. One request per 1 MB."""
+
+    def replace_key(self, old: EndpointKey, new: EndpointKey) -> EndpointKey:
+        """Write `old` under its version and `new` as a new key, at once; `new` as written.
+
+        Raises `Conflict` when `old` was changed or revoked meanwhile, or the id of `new` is taken.
+        """
+
+    def revoke_key(self, key_id: str) -> None:
+        """Forget a key. Raises `NotFound` when there is none of that id."""
+
+    def record_used(self, used: Mapping[str, float], now: float) -> None:
+        """Note when keys were last used: epoch seconds by id, as routers report them.
+
+        Written at most once a minute for each key; an older instant, or a key that is gone, changes nothing, and none lies after
+        `now`.
+        """
+
     def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
         """Whether this machine is the first to boot as the replica; it may ask again after a lost answer.
 
@@ -228,6 +251,16 @@ class Prober(Protocol):
         """The last `tail` lines of the engine's log, or None when the agent does not answer."""
 
 
+class Snapshots(Protocol):
+    """Where a router that starts while no control plane answers finds the routing table. One text, replaced as a whole."""
+
+    def read(self) -> str:
+        """The text, empty when there is none. Raises `Unreachable`."""
+
+    def write(self, text: str) -> None:
+        """Replace the text. Raises `Unreachable`."""
+
+
 class Spawn(Protocol):
     """Work that goes on beside the pass that needs its result."""
 
@@ -255,7 +288,7 @@ class Settings:
     edge_url: str = ""  # where clients reach the routers; a service is at <edge_url>/<name>
     control_url: str = ""  # where the replicas' machines reach this control plane
     agent_key: str = field(default="", repr=False)  # agents' tokens are derived from it
-    router_token: str = field(default="", repr=False)
+    router_tokens: tuple[str, ...] = field(default=(), repr=False)  # all are accepted, the first one seals
     admin_key: str = field(default="", repr=False)
 
 
@@ -276,3 +309,4 @@ class Runtime:
     # By provider: lists asked for whose answer no pass has taken yet. Lives as long as the process, so that a cloud which
     # does not answer is asked once.
     asked: MutableMapping[str, Asked] = field(default_factory=dict)
+    snapshots: Snapshots | None = None  # None = routers that start find a table at the control plane only

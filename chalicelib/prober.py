@@ -8,9 +8,12 @@ next, and any number of threads (passes, API) may call at once.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
+import secrets
 import threading
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import Annotated, Any, TypeVar
@@ -33,6 +36,7 @@ TRAVEL_S = 1.0
 COMMAND_TIMEOUT_S = 5.0
 # Two probe intervals. aiohttp's server, which the agent is, keeps an idle connection for 75 s.
 KEEPALIVE_S = 30.0
+SIGNATURE = "X-Sailplane-Signature"
 
 T = TypeVar("T")
 
@@ -42,14 +46,22 @@ class HttpProber:
 
     Args:
         agent_key: agents' tokens are derived from it.
-        clock: stamps the results.
+        clock: stamps the questions and the results.
         budget_s: no probe lasts longer, whatever its own timeout.
+        new_nonce: names one question; what is asked twice under one name is answered once.
     """
 
-    def __init__(self, agent_key: str, clock: Clock, budget_s: float = 50.0) -> None:
+    def __init__(
+        self,
+        agent_key: str,
+        clock: Clock,
+        budget_s: float = 50.0,
+        new_nonce: Callable[[], str] = lambda: secrets.token_hex(16),
+    ) -> None:
         self._agent_key = agent_key
         self._clock = clock
         self._budget_s = budget_s
+        self._new_nonce = new_nonce
         self._starting = threading.Lock()
 
     def probe(self, targets: Sequence[tuple[Replica, ProbeSpec]], scaling: ScalingSpec) -> Mapping[str, ProbeResult]:
@@ -94,6 +106,7 @@ class HttpProber:
 
     async def _probe(self, replica: Replica, spec: ProbeSpec, load: Mapping[str, Any]) -> ProbeResult:
         timeout_s = min(spec.timeout_s + TRAVEL_S, self._budget_s)
+        nonce = self._new_nonce()
         question = {
             "method": spec.method,
             "path": spec.path,
@@ -102,28 +115,32 @@ class HttpProber:
             "timeout_s": spec.timeout_s,
             **load,
         }
+        text = json.dumps(question).encode()
         try:
-            async with self._ask(replica, "POST", "/_sailplane/probe", timeout_s, question) as response:
+            async with self._ask(replica, "POST", "/_sailplane/probe", timeout_s, text, nonce=nonce) as response:
                 if response.status_code != httpx.codes.OK:
                     return self._silent(replica, f"the agent answered HTTP {response.status_code}")
                 body = await _read(response, MAX_ANSWER_BYTES)
+                signature = response.headers.get(SIGNATURE, "")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return self._silent(replica, f"the agent cannot be reached: {type(error).__name__} {error}")
         except TimeoutError:
             return self._silent(replica, f"the agent did not answer within {timeout_s:g} s")
-        return self._judge(replica, body)
-
-    def _judge(self, replica: Replica, body: bytes | None) -> ProbeResult:
         if body is None:
             return self._silent(replica, f"the agent's answer is longer than {MAX_ANSWER_BYTES // 1024} KB")
+        if not hmac.compare_digest(_mac(self._token(replica), f"{nonce}\n".encode() + body), signature.encode()):
+            return self._silent(
+                replica, "another machine answers at this address: its answer is not signed as it should be"
+            )
+        return self._judge(replica, body)
+
+    def _judge(self, replica: Replica, body: bytes) -> ProbeResult:
         try:
             answer = _Answer.model_validate_json(body)
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
             where = ".".join(map(str, first["loc"])) or "the whole"
             return self._silent(replica, f"the agent's answer is malformed: {where}: {first['msg']}")
-        if (answer.replica_id, answer.boot_nonce) != (replica.id, replica.boot_nonce):
-            return self._silent(replica, f"another machine answers at this address: {answer.replica_id[:80]!r}")
         return ProbeResult(
             replica_id=replica.id,
             at=self._clock.now(),
@@ -161,20 +178,24 @@ class HttpProber:
 
     @asynccontextmanager
     async def _ask(
-        self, replica: Replica, method: str, path: str, timeout_s: float, question: Mapping[str, Any] | None = None
+        self, replica: Replica, method: str, path: str, timeout_s: float, body: bytes = b"", *, nonce: str = ""
     ) -> AsyncIterator[httpx.Response]:
-        token = agent_token(self._agent_key, replica.id, replica.boot_nonce)
+        """Send one question. It is signed, not accompanied, by the agent's token: `replica_agent.signatures` says how."""
+        seconds, nonce = int(self._clock.now()), nonce or self._new_nonce()
+        signed = f"{seconds}\n{nonce}\n{method}\n{path}\n{hashlib.sha256(body).hexdigest()}".encode()
         headers = {
-            "Authorization": f"Bearer {token}",
+            "Authorization": f"Sailplane {seconds}.{nonce}.{_mac(self._token(replica), signed).decode()}",
             "Content-Type": "application/json",
             "Accept-Encoding": "identity",  # so that a small answer cannot unpack into a huge one
         }
-        content = None if question is None else json.dumps(question).encode()
         async with (
             asyncio.timeout(timeout_s),
-            self._client.stream(method, replica.url + path, headers=headers, content=content) as response,
+            self._client.stream(method, replica.url + path, headers=headers, content=body) as response,
         ):
             yield response
+
+    def _token(self, replica: Replica) -> bytes:
+        return agent_token(self._agent_key, replica.id, replica.boot_nonce).encode()
 
 
 class _Engine(BaseModel):
@@ -186,8 +207,6 @@ class _Engine(BaseModel):
 class _Answer(BaseModel):
     """What an agent answers to a probe; members it may add later are ignored."""
 
-    replica_id: str
-    boot_nonce: str
     ready: bool
     detail: str = ""
     in_flight: Annotated[int, Field(ge=0)] = 0
@@ -220,6 +239,10 @@ def _load(told: Any) -> ReplicaLoad | None:
     except ValidationError:
         return None
     return ReplicaLoad(load.stable, load.panic)
+
+
+def _mac(token: bytes, message: bytes) -> bytes:
+    return hmac.new(token, message, hashlib.sha256).hexdigest().encode()
 
 
 async def _read(response: httpx.Response, max_bytes: int) -> bytes | None:

@@ -23,18 +23,26 @@ class Refresher:
 
     Args:
         exchange: one exchange; raises `ExchangeFailed`.
+        then: called on the thread after every attempt, good or bad, with its number.
         refresh_s: from the end of one exchange to the start of the next.
         random: uniform in [0, 1); routers that lost the control plane together do not come back together.
     """
 
-    def __init__(self, exchange: Callable[[], None], refresh_s: float, random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        exchange: Callable[[], None],
+        then: Callable[[int], object],
+        refresh_s: float,
+        random: Callable[[], float],
+    ) -> None:
         self._exchange = exchange
+        self._then = then
         self._refresh_s = refresh_s
         self._random = random
+        self._attempts = 0
         self._failures = 0
         self._complaint = ""
         self._wake = Event()
-        self._waiting: list[Callable[[], object]] = []
         self._stopping = Event()
         self._thread = Thread(target=self._run, name="sailplane-refresh", daemon=True)
 
@@ -42,13 +50,15 @@ class Refresher:
         """Begin with an exchange at once."""
         self._thread.start()
 
-    def knock(self, then: Callable[[], object]) -> None:
+    def knock(self) -> int:
         """Somebody waits for a replica: exchange as soon as the gap allows. Returns at once.
 
-        `then` is called, on the refreshing thread, after an attempt that began after this call.
+        Returns:
+            The number of an attempt that begins after this call: what it brings is news to whoever knocked.
         """
-        self._waiting.append(then)
+        attempt = self._attempts + 1
         self._wake.set()
+        return attempt
 
     def stop(self) -> None:
         """End, after a last exchange with the remaining counts; without one while the control plane is gone."""
@@ -67,11 +77,9 @@ class Refresher:
             self._attempt()
 
     def _attempt(self) -> None:
-        """One exchange, and word to whoever knocked before it began."""
-        waiting, self._waiting = self._waiting, []
+        self._attempts += 1
         self._try()
-        for then in waiting:
-            then()
+        self._then(self._attempts)
 
     def _try(self) -> None:
         """Exchange. Says so when things change for the worse or the better, not at every attempt."""

@@ -1,4 +1,4 @@
-"""What the agent is told: one JSON file, mode 0600, because it holds the agent's token."""
+"""What the agent is told: one JSON file, mode 0600, because it holds the agent's token and the keys of its grants."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ class Config:
     service: str
     boot_nonce: str
     agent_token: str = field(repr=False)
+    grant_keys: Mapping[str, bytes] = field(
+        repr=False
+    )  # with which routers sign grants, by the id that grants name them by
+    edge_url: str  # of the routers, where a client with an expired grant is sent back to; empty = nowhere
+    access: str  # required: what clients show is Sailplane's own and stays here; open: it is the engine's
+    engine_key: str = field(repr=False)  # what the engine itself asks for as a bearer token; empty = nothing
     cloud: str  # local, aws, gcp or azure
     metadata_url: str  # of the cloud's metadata service, empty on a laptop
     control_url: str  # of the control plane, empty on a laptop: it looks by itself
@@ -44,11 +50,12 @@ class Config:
         return self.directory / self.workdir
 
 
-_CLOUDS = ("local", "aws", "gcp", "azure")
+_CHOICES = {"cloud": ("local", "aws", "gcp", "azure"), "access": ("required", "open")}
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "port": int,
     "engine_port": int,
     "env": dict,
+    "grant_keys": dict,
     "drain_timeout_s": (int, float),
 }
 
@@ -64,10 +71,18 @@ def load(path: Path) -> Config:
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a JSON object")
     names = [each.name for each in fields(Config) if each.name != "directory"]
-    config = Config(directory=path.resolve().parent, **{name: _field(path, document, name) for name in names})
-    if config.cloud not in _CLOUDS:
-        raise ConfigError(f"{path}: cloud must be one of {', '.join(_CLOUDS)}")
-    return config
+    told = {name: _field(path, document, name) for name in names}
+    for name, choices in _CHOICES.items():
+        if told[name] not in choices:
+            raise ConfigError(f"{path}: {name} must be one of {', '.join(choices)}")
+    return Config(directory=path.resolve().parent, **{**told, "grant_keys": _keys(path, told["grant_keys"])})
+
+
+def _keys(path: Path, texts: dict[str, Any]) -> dict[str, bytes]:
+    try:
+        return {name: bytes.fromhex(text) for name, text in texts.items()}
+    except (TypeError, ValueError):
+        raise ConfigError(f"{path}: grant_keys must be hexadecimal") from None  # the cause would quote a key
 
 
 def _field(path: Path, document: dict[str, Any], name: str) -> Any:

@@ -48,6 +48,10 @@ def test_a_missing_variable_is_named(name: str) -> None:
         ("SAILPLANE_DYNAMODB_ENDPOINT", "localhost"),
         ("SAILPLANE_LOCAL_ROOT", "relative/path"),
         ("SAILPLANE_CATALOG", "relative/path"),
+        ("SAILPLANE_ROUTER_TOKEN", "r" * 32 + ",short"),
+        ("SAILPLANE_SNAPSHOT", "relative/path"),
+        ("SAILPLANE_SNAPSHOT", "s3://bucket"),
+        ("SAILPLANE_SNAPSHOT", "s3://Bad_Bucket/key"),
         *(("SAILPLANE_DEPLOYMENT", name) for name in ("prod*", "Prod", "1st", "two words", "p" * 41)),
     ],
 )
@@ -63,6 +67,15 @@ def test_keys_do_not_show(tmp_path: Path) -> None:
     config = replace(from_env(ENV), local_root=tmp_path)
     shown = repr(config) + repr(bootstrap.build(config).settings)
     assert not any(key in shown for key in ("a" * 32, "r" * 32, "k" * 32))
+
+
+def test_routers_may_be_between_two_tokens(tmp_path: Path) -> None:
+    """A list of them is accepted, the first of which seals; a comma too many is a token that is missing."""
+    config = from_env({**ENV, "SAILPLANE_ROUTER_TOKEN": f"{'n' * 32}, {'o' * 32}"})
+    settings = bootstrap.build(replace(config, local_root=tmp_path)).settings
+    assert settings.router_tokens == ("n" * 32, "o" * 32)
+    with pytest.raises(ConfigError, match=r"^SAILPLANE_ROUTER_TOKEN: not set"):
+        from_env({**ENV, "SAILPLANE_ROUTER_TOKEN": "n" * 32 + ","})
 
 
 def test_the_market_has_the_prices_of_the_configured_directory(tmp_path: Path) -> None:

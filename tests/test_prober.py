@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import socket
 import threading
@@ -17,7 +18,9 @@ from aiohttp import web
 
 from chalicelib.identity import agent_token
 from chalicelib.model import EnginePhase, Metric, ProbeSpec, Replica, ReplicaLoad, ReplicaStatus, ScalingSpec
-from chalicelib.prober import MAX_ANSWER_BYTES, MAX_LOG_BYTES, HttpProber
+from chalicelib.prober import MAX_ANSWER_BYTES, MAX_LOG_BYTES, SIGNATURE, HttpProber
+from replica_agent.signatures import Signatures
+from replica_agent.times import ControlTime
 from tests.fakes import START, FakeClock, offer
 
 KEY = "agent-key"
@@ -32,6 +35,7 @@ class Agents:
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, str, dict[str, str], Any]] = []
+        self.bodies: list[bytes] = []
         self.peers: set[Any] = set()
         self._handlers: dict[str, Handler] = {}
         self._loop = asyncio.new_event_loop()
@@ -69,10 +73,14 @@ class Agents:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        self.bodies.append(body)
         self.seen.append((request.method, request.path_qs, dict(request.headers), json.loads(body) if body else None))
         assert request.transport is not None
         self.peers.add(request.transport.get_extra_info("peername"))
-        return await self._handlers[request.match_info["name"]](request)
+        response = await self._handlers[request.match_info["name"]](request)
+        if isinstance(response, web.Response) and isinstance(response.body, bytes):
+            response.headers.setdefault(SIGNATURE, _signature(response.body, _nonce(request.headers["Authorization"])))
+        return response
 
 
 @pytest.fixture
@@ -91,6 +99,15 @@ def prober() -> Iterator[HttpProber]:
 
 def _replica(url: str, nonce: str = "n0") -> Replica:
     return Replica("svc", "svc-ab12-0-1", 0, 1, 1, "v1", offer(), nonce, ReplicaStatus.READY, START, START, url=url)
+
+
+def _nonce(authorization: str) -> str:
+    return authorization.split(".")[1]
+
+
+def _signature(body: bytes, nonce: str, replica_id: str = "svc-ab12-0-1", boot_nonce: str = "n0") -> str:
+    token = agent_token(KEY, replica_id, boot_nonce)
+    return hmac.digest(token.encode(), nonce.encode() + b"\n" + body, "sha256").hex()
 
 
 def _answer(**changes: Any) -> dict[str, Any]:
@@ -142,12 +159,12 @@ def test_a_ready_replica_is_believed(agents: Agents, prober: HttpProber) -> None
     assert (result.at, result.interruption_at) == (START, START + 30)
 
 
-def test_the_agent_is_asked_what_the_spec_says_with_its_own_token(agents: Agents, prober: HttpProber) -> None:
+def test_the_agent_is_asked_what_the_spec_says(agents: Agents, prober: HttpProber) -> None:
     """Method, path, body, headers and timeout of the readiness probe travel in the question."""
     spec = ProbeSpec(path="/v1/x", post_data='{"a": 1}', headers=(("X-Key", "v"),), timeout_s=2.5)
     replica = agents.answering(_json(_answer()))
     prober.probe([(replica, spec)], BY_RATE)
-    ((method, path, headers, question),) = agents.seen
+    ((method, path, _, question),) = agents.seen
     assert (method, path) == ("POST", "/agent/_sailplane/probe")
     assert question == {
         "method": "POST",
@@ -156,7 +173,6 @@ def test_the_agent_is_asked_what_the_spec_says_with_its_own_token(agents: Agents
         "headers": {"X-Key": "v"},
         "timeout_s": 2.5,
     }
-    assert headers["Authorization"] == f"Bearer {agent_token(KEY, replica.id, replica.boot_nonce)}"
 
 
 @pytest.mark.parametrize("metric", [Metric.CONCURRENCY, Metric.QUEUE_DEPTH, Metric.PROMETHEUS])
@@ -219,12 +235,60 @@ def test_an_engine_whose_last_words_are_binary_is_understood(agents: Agents, pro
     assert prober.probe([(replica, SPEC)], BY_RATE)[replica.id].engine is EnginePhase.EXITED
 
 
+@pytest.mark.parametrize("ask", ["probe", "drain", "read_log"])
+def test_every_question_is_signed_with_the_agents_own_token(agents: Agents, prober: HttpProber, ask: str) -> None:
+    """As the agent itself checks it, by the control plane's clock; the token is not sent."""
+    replica = agents.answering(_json(_answer()))
+    asked: dict[str, Callable[[], object]] = {
+        "probe": lambda: prober.probe([(replica, SPEC)], BY_RATE),
+        "drain": lambda: prober.drain(replica),
+        "read_log": lambda: prober.read_log(replica, 7),
+    }
+    asked[ask]()
+    ((method, path, headers, _),) = agents.seen
+    (body,) = agents.bodies
+    token = agent_token(KEY, replica.id, replica.boot_nonce)
+    clock = ControlTime(FakeClock().now, FakeClock().now)
+    authorization, target = headers["Authorization"].encode(), path.removeprefix("/agent").encode()
+    assert Signatures("another", clock).check(authorization, method.encode(), target, body) is None
+    assert Signatures(token, clock).check(authorization, method.encode(), target, body) == _nonce(
+        headers["Authorization"]
+    )
+    assert clock.told() == START
+    assert token not in str(headers)
+
+
+def test_no_question_is_asked_twice_under_one_name(agents: Agents, prober: HttpProber) -> None:
+    """An agent takes each nonce once."""
+    replica = agents.answering(_json(_answer()))
+    for _ in range(3):
+        prober.probe([(replica, SPEC), (replica, SPEC)], BY_RATE)
+    assert len({_nonce(headers["Authorization"]) for _, _, headers, _ in agents.seen}) == 6
+
+
 @pytest.mark.parametrize(
-    "changes", [{"replica_id": "svc-ab12-0-2"}, {"boot_nonce": "n1"}, {"replica_id": "x" * 5_000, "boot_nonce": ""}]
+    "forge",
+    [
+        lambda _body, _nonce: "",
+        lambda _body, _nonce: "ü",
+        lambda _body, nonce: _signature(b"{}", nonce),
+        lambda body, nonce: _signature(body, nonce[::-1]),
+        lambda body, nonce: _signature(body, nonce, replica_id="svc-ab12-0-2"),
+        lambda body, nonce: _signature(body, nonce, boot_nonce="n1"),
+    ],
+    ids=["none", "nonsense", "another answer's", "another question's", "another replica's", "another boot's"],
 )
-def test_another_machine_at_the_address_is_nobody(agents: Agents, prober: HttpProber, changes: dict[str, str]) -> None:
-    """Both the id and the boot nonce must be right: clouds reuse addresses, and machines reboot."""
-    replica = agents.answering(_json(_answer(**changes)))
+def test_another_machine_at_the_address_is_nobody(
+    agents: Agents, prober: HttpProber, forge: Callable[[bytes, str], str]
+) -> None:
+    """Clouds reuse addresses and machines reboot: only this replica in this boot can sign this answer to this question."""
+    body = json.dumps(_answer()).encode()
+
+    async def forging(request: web.Request) -> web.Response:
+        headers = {SIGNATURE: forge(body, _nonce(request.headers["Authorization"]))}
+        return web.Response(body=body, headers=headers)
+
+    replica = agents.answering(forging)
     result = prober.probe([(replica, SPEC)], BY_RATE)[replica.id]
     assert (result.identified, result.ready) == (False, False)
     assert "another machine" in result.detail
@@ -241,7 +305,7 @@ def test_another_machine_at_the_address_is_nobody(agents: Agents, prober: HttpPr
         (_json(_answer(in_flight=-1)), "malformed: in_flight"),
         (_json(_answer(interruption_at=float("nan"))), "malformed: interruption_at"),
         (_json(_answer(engine={"phase": "DREAMING"})), "malformed: engine.phase"),
-        (_json({"replica_id": "svc-ab12-0-1"}), "malformed: boot_nonce"),
+        (_json({"ready": True}), "malformed: engine"),
         (_raw(b" " * (MAX_ANSWER_BYTES + 1)), "longer than 128 KB"),
         (_raw(b"\x1f\x8b", headers={"Content-Encoding": "gzip"}), "malformed"),
         (_json({}, status=401), "HTTP 401"),

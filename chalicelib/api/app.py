@@ -9,6 +9,7 @@ from chalice.app import Chalice
 from chalicelib.api import problems, triggers
 from chalicelib.api.boot import boot
 from chalicelib.api.edge import edge
+from chalicelib.api.keys import keys
 from chalicelib.api.leftovers import leftovers
 from chalicelib.api.meta import meta
 from chalicelib.api.replicas import replicas
@@ -28,6 +29,7 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(services(runtime))
     app.register_blueprint(replicas(runtime))
     app.register_blueprint(leftovers(runtime))
+    app.register_blueprint(keys(runtime))
     app.register_blueprint(edge(runtime))
     app.register_blueprint(boot(runtime))
     app.schedule(triggers.EVERY_MINUTE, name="tick")(triggers.on_schedule(runtime))

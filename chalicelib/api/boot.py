@@ -19,9 +19,9 @@ from chalicelib.api.auth import Caller, unauthorized
 from chalicelib.api.problems import Refused
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.errors import Invalid, NotFound
+from chalicelib.launching import launch_request
 from chalicelib.model import (
     InterruptionNotice,
-    LaunchRequest,
     NoticeKind,
     Replica,
     ReplicaStatus,
@@ -86,13 +86,7 @@ def claim(runtime: Runtime, body: schemas.Boot) -> schemas.Booted:
     if not runtime.store.claim_boot(replica.id, replica.boot_nonce, body.machine_key):
         raise Refused(HTTPStatus.FORBIDDEN, "Another machine has booted with this token.")
     spec = _spec(runtime, state, replica)
-    request = LaunchRequest(
-        replica=replica,
-        engine=spec.engine,
-        agent_token=identity.agent_token(key, replica.id, replica.boot_nonce),
-        boot_token=expected,
-        drain_timeout_s=spec.drain_timeout_s,
-    )
+    request = launch_request(replica, spec, runtime.settings)
     return schemas.Booted(
         config=configuration(request, replica.offer.location.provider, runtime.settings.control_url),
         agent=base64.b64encode(agent_archive()).decode(),

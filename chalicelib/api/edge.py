@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from chalice.app import Blueprint
 
-from chalicelib.api import views
+from chalicelib import edge_table, identity
 from chalicelib.api.auth import Caller
 from chalicelib.api.routes import Route, blueprint
-from chalicelib.api.schemas import Exchange, Exchanged, ServiceTable, Table
+from chalicelib.api.schemas import Exchange, Exchanged
+from chalicelib.model import RouteTable
 from chalicelib.ports import Runtime
 
 
@@ -25,7 +25,7 @@ def edge(runtime: Callable[[], Runtime]) -> Blueprint:
                 "POST",
                 "/v1/edge/exchange",
                 exchange,
-                "Hand over request counts, take the routing table",
+                "Hand over what was counted, take the routing table",
                 Exchanged,
                 caller=Caller.ROUTER,
                 body=Exchange,
@@ -37,16 +37,18 @@ def edge(runtime: Callable[[], Runtime]) -> Blueprint:
 
 
 def exchange(runtime: Runtime, body: Exchange) -> Exchanged:
-    """Record the counts, wake what a request waits for, and answer with the table unless the router has it."""
+    """Record what was counted, wake what a request waits for, and answer with the table unless the router has it."""
     now = runtime.clock.now()  # before the table is read: one read later must never look older
     for name, counts in body.requests.items():
         runtime.store.record_load(name, body.router_id, body.seq, _by_second(counts, now), now)
-    services = {table.service: views.service_table(table) for table in runtime.store.tables()}
-    _wake(runtime, body, services)
-    etag = _etag(services)
-    if etag == body.etag:
+    if body.used:
+        runtime.store.record_used(body.used, now)
+    tables = runtime.store.tables()
+    _wake(runtime, body, tables)
+    table = edge_table.compose(tables, runtime.store.endpoint_keys(), now)
+    if table.etag == body.etag:
         return Exchanged(table=None)
-    return Exchanged(table=Table(etag=etag, issued_at=now, services=services))
+    return Exchanged(table=identity.sealed(runtime.settings.router_tokens[0], table.text))
 
 
 def _by_second(counts: Sequence[tuple[int, int]], now: float) -> tuple[tuple[int, int], ...]:
@@ -60,15 +62,9 @@ def _by_second(counts: Sequence[tuple[int, int]], now: float) -> tuple[tuple[int
     return tuple(sorted(by_second.items()))
 
 
-def _wake(runtime: Runtime, body: Exchange, services: Mapping[str, ServiceTable]) -> None:
+def _wake(runtime: Runtime, body: Exchange, tables: Iterable[RouteTable]) -> None:
     """Ask for a pass over every service that was knocked at while no replica could answer."""
+    asleep = {table.service for table in tables if not table.routes}
     for name, counts in body.requests.items():
-        if name in services and not services[name].replicas and any(count for _, count in counts):
+        if name in asleep and any(count for _, count in counts):
             runtime.poke(name)
-
-
-def _etag(services: Mapping[str, ServiceTable]) -> str:
-    digest = hashlib.sha256()
-    for name, table in sorted(services.items()):
-        digest.update(f"{name}\n{table.model_dump_json()}\n".encode())
-    return digest.hexdigest()[:32]

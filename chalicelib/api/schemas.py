@@ -17,6 +17,9 @@ _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 # The record that every pass reads holds the file's `setup` and `run`; DynamoDB stops at 400 KB.
 MAX_YAML_CHARACTERS = 64 * 1024
 MAX_ENVS_CHARACTERS = 32 * 1024
+# Each is some 250 bytes of every table that a router takes.
+MOST_KEYS = 1000
+YEAR_S = 365 * 86_400.0
 
 
 def valid_name(name: str) -> str:
@@ -34,6 +37,12 @@ def _within_size(envs: dict[str, str]) -> dict[str, str]:
     if size > MAX_ENVS_CHARACTERS:
         raise ValueError(f"has {size:,} characters in total; at most {MAX_ENVS_CHARACTERS:,} are kept")
     return envs
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line without control characters")
+    return text
 
 
 ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterValidator(valid_name)]
@@ -91,6 +100,7 @@ class Exchange(_Request):
     """What a router counted since the last exchange that was answered, and which table it has.
 
     `requests`: service -> [[epoch second, count], …]. The batch is resent unchanged, with its `seq`, until it is answered.
+    `used`: id of an endpoint key -> epoch second of its last use.
     """
 
     router_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9_.]{0,63}$")]
@@ -103,6 +113,26 @@ class Exchange(_Request):
         Field(max_length=1000),
     ]
     etag: Annotated[str, StringConstraints(max_length=128)] | None = None
+    used: Annotated[
+        dict[Annotated[str, StringConstraints(max_length=64)], Annotated[float, Field(ge=0, le=1e11)]],
+        Field(max_length=MOST_KEYS),
+    ] = Field(default_factory=dict)
+
+
+class CreateKey(_Request):
+    """A new endpoint key: for which services (`*` = all, later ones too), for how long, how much it may do."""
+
+    name: Annotated[str, StringConstraints(max_length=64), AfterValidator(_printable)] = ""
+    services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)]
+    expires_in_s: Annotated[float, Field(gt=0, le=10 * YEAR_S)] | None = None
+    rate_per_s: Annotated[float, Field(ge=0.001, le=1e6)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+
+
+class RotateKey(_Request):
+    """How long the key that is replaced goes on working beside the new one."""
+
+    overlap_s: Annotated[float, Field(ge=0, le=YEAR_S)] = 86_400.0
 
 
 class LeftoverName(_Request):
@@ -169,6 +199,7 @@ class Service(_Answer):
     target: int
     ready: int
     updating: bool
+    access: Literal["required", "open"]
     created_at: AwareDatetime
     updated_at: AwareDatetime
     replicas: tuple[Replica, ...]
@@ -248,34 +279,42 @@ class Accepted(_Answer):
     action: Literal["drain", "preempt", "kill"]
 
 
-class Route(_Answer):
-    """A replica as routers see it."""
+class Key(_Answer):
+    """An endpoint key as its owner sees it: all but the key itself. None in a limit means that there is none."""
 
     id: str
-    url: str
-    in_flight: int
+    name: str
+    services: tuple[str, ...]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None
+    expired: bool
+    last_used_at: AwareDatetime | None
+    rate_per_s: float | None
+    concurrency: int | None
 
 
-class ServiceTable(_Answer):
-    """One service's share of the routing table."""
+class Keys(_Answer):
+    """All endpoint keys, oldest first; expired ones stay listed for a week."""
 
-    policy: str
-    status: ServiceStatus
-    replicas: tuple[Route, ...]
+    keys: tuple[Key, ...]
 
 
-class Table(_Answer):
-    """The routing table. `issued_at` is an epoch second: routers refuse a table older than theirs."""
+class NewKey(Key):
+    """A key that was just made, and the only time that its text is told."""
 
-    etag: str
-    issued_at: float
-    services: dict[str, ServiceTable]
+    key: str
+
+
+class Revoked(_Answer):
+    """A key that no router accepts any more once it has its next table."""
+
+    id: str
 
 
 class Exchanged(_Answer):
-    """The table, or null when the router has it already."""
+    """The table, sealed (see `chalicelib.edge_table` and `identity.sealed`), or null when the router has it already."""
 
-    table: Table | None
+    table: str | None
 
 
 class Leftover(_Answer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from chalicelib import lifecycle, model
 from chalicelib.api import schemas
@@ -32,6 +33,7 @@ def service(state: model.State, history: Sequence[model.Replica], edge_url: str,
         updating=any(
             replica.status.is_active and replica.fingerprint != record.spec.fingerprint for replica in state.replicas
         ),
+        access="open" if record.spec.routing.access == "open" else "required",
         created_at=instant(record.created_at),
         updated_at=instant(record.updated_at),
         replicas=tuple(_replica(replica) for replica in (*state.replicas, *gone)),
@@ -85,13 +87,14 @@ def unavailable(refusal: model.Unavailable) -> schemas.Unavailable:
     )
 
 
-def service_table(table: model.RouteTable) -> schemas.ServiceTable:
-    """Routers know two policies and refuse a table that names a third; how much a replica can take is not told to them."""
-    return schemas.ServiceTable(
-        policy="round_robin" if table.policy == "round_robin" else "least_load",
-        status=table.status,
-        replicas=tuple(schemas.Route(id=route.id, url=route.url, in_flight=route.in_flight) for route in table.routes),
-    )
+def key(known: model.EndpointKey, now: float) -> schemas.Key:
+    """An endpoint key; its hash is for routers only."""
+    return schemas.Key(**_key(known, now))
+
+
+def new_key(known: model.EndpointKey, text: str, now: float) -> schemas.NewKey:
+    """An endpoint key, and the text that it was made with."""
+    return schemas.NewKey(key=text, **_key(known, now))
 
 
 def instant(epoch_s: float) -> datetime:
@@ -119,3 +122,17 @@ def _replica(replica: model.Replica) -> schemas.Replica:
         created_at=instant(replica.created_at),
         ready_at=None if replica.ready_at is None else instant(replica.ready_at),
     )
+
+
+def _key(known: model.EndpointKey, now: float) -> dict[str, Any]:
+    return {
+        "id": known.id,
+        "name": known.name,
+        "services": known.services,
+        "created_at": instant(known.created_at),
+        "expires_at": None if known.expires_at is None else instant(known.expires_at),
+        "expired": not known.is_valid(now),
+        "last_used_at": None if known.last_used_at is None else instant(known.last_used_at),
+        "rate_per_s": known.rate_per_s,
+        "concurrency": known.concurrency,
+    }

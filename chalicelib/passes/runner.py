@@ -13,6 +13,7 @@ from chalicelib.executor import Execution, remove_orphan
 from chalicelib.lifecycle import is_orphan
 from chalicelib.model import Instance, Observed, State
 from chalicelib.passes import autoscale, cadence, listing, optimize, probe, publish, reconcile
+from chalicelib.passes.snapshot import leave_snapshot
 from chalicelib.ports import Asked, Ids, Runtime
 
 Pass = Callable[[Runtime, State, Observed, float], Decision]
@@ -73,8 +74,10 @@ def tick(
     chosen = [name for name in _in_turn(names, runtime.ids) if only is None or name in only]
     looks = [runtime.spawn("passes", partial(look_at, name)) for name in chosen]
     reports = [look.result() for look in looks]
-    if only is None and (failures := _as_a_whole(runtime, asked, names)):
-        reports.append(Report("", tuple(failures), acted=False, next_at=runtime.clock.now() + 1.0))
+    failures = [*_as_a_whole(runtime, asked, names), leave_snapshot(runtime)] if only is None else []
+    if any(failures):
+        said = tuple(filter(None, failures))
+        reports.append(Report("", said, acted=False, next_at=runtime.clock.now() + 1.0))
         told(reports[-1])
     return tuple(reports)
 
@@ -137,11 +140,14 @@ def _run(runtime: Runtime, name: str, asked: Mapping[str, Asked]) -> Report:
         ended = str(moved_on)
     if execution is not None and not execution.finished:
         runtime.store.release_lease(execution.lease)
+    rerouted = execution is not None and (execution.rerouted or execution.finished)
     failures = tuple(execution.failures) if execution else ()
     last = execution.state if execution else state
     busy = bool(failures or ended)
     next_at = runtime.clock.now() + cadence.next_pass_s(last, failed=busy)
     failures += listing.not_enabled(runtime, last)
+    if rerouted and (failure := leave_snapshot(runtime)):
+        failures += (failure,)
     return Report(name, failures, acted=execution is not None, next_at=next_at, is_held_up=bool(ended))
 
 

@@ -59,7 +59,7 @@ def parse(
     data = environment.substitute(right, envs)
     problems = [*source.problems, *env_problems, *key_problems]
     try:
-        context = {"accelerators": {name.lower(): name for name in known_accelerators}}
+        context = {"accelerators": {name.lower(): name for name in known_accelerators}, "envs": envs}
         file = ServiceFile.model_validate(data, context=context)
     except ValidationError as error:
         raise _refusal([*problems, *explain.problems(error, data, source)]) from error

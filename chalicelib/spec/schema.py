@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from chalicelib.model import ProbeSpec, ScalingSpec
+from chalicelib.model import RISK_AWARE, SPOTHEDGE, ProbeSpec, RoutingSpec, ScalingSpec
 from chalicelib.spec import forms
 from chalicelib.spec.values import (
     MAX_LABELS,
@@ -31,6 +31,7 @@ from chalicelib.spec.values import (
     LabelKey,
     LabelValue,
     MetricName,
+    ModelName,
     NonEmpty,
     Positive,
     PositiveSeconds,
@@ -41,10 +42,15 @@ from chalicelib.spec.values import (
     all_broken,
     broken,
     checked,
+    fits_header,
+    nearest,
 )
 
 _PROBE = ProbeSpec()
 _SCALING = ScalingSpec()
+_ROUTING = RoutingSpec()
+# Clients follow nine redirects in a row and a router may hold a request for 25 s, so eight of its own and the replica's.
+_LONGEST_WAIT_S = 200
 # Each is read at every pass, for up to 1 ms; a week of hours that all differ would be 168.
 _MOST_ENTRIES = 200
 _PLACE = ("cloud", "region", "zone")
@@ -58,6 +64,13 @@ _FOR_SPOT = (
     "replace_on_rebalance",
     "availability_target",
 )
+# What each of these refines; under another placer it is read by nobody.
+REFINED = {
+    "spot_spread": SPOTHEDGE,
+    "spot_zone_memory_seconds": SPOTHEDGE,
+    "spot_zone_backoff": SPOTHEDGE,
+    "availability_target": RISK_AWARE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,25 +278,49 @@ class Tls(Section):
 class Routing(Section):
     """How clients reach a replica."""
 
-    mode: Annotated[
-        Literal["redirect", "resolve"],
-        AnyCase,
-        Later("clients are always redirected so far", lambda mode: mode != "redirect"),
-    ] = "redirect"
-    wait_for_replica_s: Annotated[
-        Seconds, Later("clients are not held yet: they get 503 and Retry-After while nothing is ready")
-    ] = 0
-    sticky_header: Annotated[HeaderName | None, Later("requests are not pinned to replicas yet")] = None
+    mode: Annotated[Literal["redirect", "resolve"], AnyCase] = Field(
+        default="redirect", description="resolve: clients ask GET /SERVICE/_resolve where to go, and go there."
+    )
+    wait_for_replica_s: Annotated[float, Field(ge=0, le=_LONGEST_WAIT_S)] = Field(
+        default=_ROUTING.wait_for_replica_s, description="How long a client is held while nothing is ready."
+    )
+    sticky_header: HeaderName | None = Field(
+        default=None, description="Requests with the same value of it go to the same replica."
+    )
+    prefix_characters: Annotated[int, Field(ge=1, le=65536)] = Field(
+        default=_ROUTING.prefix_characters, description="prefix_aware: how much of a prompt has to be the same."
+    )
+    slow_start_s: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=_ROUTING.slow_start_s, description="How long a new replica takes to get its full share."
+    )
+    prefer_near: bool = Field(
+        default=_ROUTING.prefer_near, description="Replicas in the router's own zone or region come first."
+    )
+    models: Annotated[list[ModelName], Field(min_length=1, max_length=64)] | None = Field(
+        default=None, description="What clients call the service in `model`; without it, by its name."
+    )
 
 
 class Access(Section):
     """Who may call the endpoint."""
 
-    keys: Annotated[
-        Literal["required", "open"],
-        AnyCase,
-        Later("endpoint keys do not exist yet: the endpoint is open", lambda keys: keys == "required"),
-    ] = "required"
+    keys: Annotated[Literal["required", "open"], AnyCase] = Field(
+        default="required",
+        description="open: anybody may call, and what they show as a key is passed on to the engine.",
+    )
+    engine_key_env: Text | None = Field(
+        default=None, description="Which of `envs` holds the key that the engine itself asks for."
+    )
+
+    @field_validator("engine_key_env")
+    @classmethod
+    def _holds_a_key(cls, name: str | None, info: ValidationInfo) -> str | None:
+        envs: dict[str, str] = (info.context or {}).get("envs", {})
+        if name is not None and name not in envs:
+            raise broken(f"names {name!r}, which is not among envs", nearest(name, envs) or "add it to envs")
+        if name is not None and not fits_header(envs[name]):
+            raise broken(f"names {name!r}, whose value holds a character that no header can carry")
+        return name
 
 
 class Budget(Section):
@@ -321,11 +358,7 @@ class Service(Section):
         default=None, description="A fixed number; 0 parks the service.", validate_default=True
     )
     load_balancing_policy: Annotated[
-        Literal["round_robin", "least_load", "instance_aware_least_load"],
-        AnyCase,
-        Later(
-            "accelerators are not weighted yet; least_load is used", lambda policy: policy.startswith("instance_aware")
-        ),
+        Literal["round_robin", "least_load", "instance_aware_least_load", "prefix_aware"], AnyCase
     ] = "least_load"
     ports: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         default=None, description="The engine's port; needed only when resources.ports names several."
@@ -343,6 +376,15 @@ class Service(Section):
             hint = "keep replicas for a fixed number, replica_policy for autoscaling"
             raise broken("service.replicas and service.replica_policy exclude each other", hint)
         return replicas
+
+    @field_validator("routing")
+    @classmethod
+    def _prefix_is_looked_at(cls, routing: Routing, info: ValidationInfo) -> Routing:
+        is_given = "prefix_characters" in routing.model_fields_set
+        if is_given and info.data.get("load_balancing_policy", "prefix_aware") != "prefix_aware":
+            hint = "set service.load_balancing_policy: prefix_aware"
+            raise broken("is for the policy prefix_aware", hint, ("prefix_characters",))
+        return routing
 
 
 # --- resources -------------------------------------------------------------------------------------------------------

@@ -25,15 +25,21 @@ from chalicelib.model import (
 from chalicelib.spec import forms
 from chalicelib.spec.document import KeyPath, dotted
 from chalicelib.spec.schema import (
+    REFINED,
+    Access,
     Candidate,
     GitWorkdir,
     Later,
     Probe,
     PrometheusMetric,
+    ReplicaPolicy,
     Resources,
     Service,
     ServiceFile,
 )
+from chalicelib.spec.values import fits_header
+
+_VLLM_KEY = "VLLM_API_KEY"  # https://docs.vllm.ai/en/stable/configuration/env_vars.html
 
 
 def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
@@ -42,7 +48,7 @@ def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
     spec = ServiceSpec(
         probe=_probe(file.service.readiness_probe),
         scaling=_scaling(file.service),
-        routing=_routing(file.service),
+        routing=_routing(file.service, envs),
         resources=ResourceRequest(_groups(resources)),
         engine=_engine(file, resources, envs),
         spot=_spot(file.service),
@@ -53,8 +59,15 @@ def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
 
 
 def not_acted_on(file: ServiceFile) -> tuple[str, ...]:
-    """`path: what that means` for every given field that nothing acts on yet, in the order of the schema."""
-    return tuple(f"{dotted(path)}: {sentence}" for path, sentence in _later(file, ()))
+    """`path: what that means` for every given field that nothing acts on yet, or not beside the others."""
+    later = (f"{dotted(path)}: {sentence}" for path, sentence in _later(file, ()))
+    return (*later, *_of_another_placer(file.service.replica_policy))
+
+
+def _of_another_placer(policy: ReplicaPolicy | None) -> Iterator[str]:
+    for name, placer in REFINED.items():
+        if policy and getattr(policy, name) and policy.spot_placer != placer:
+            yield f"service.replica_policy.{name}: it refines `spot_placer: {placer}`, and nothing without it"
 
 
 def _later(section: BaseModel, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
@@ -140,13 +153,28 @@ def _budget(service: Service) -> BudgetSpec:
     return BudgetSpec(given.max_usd_per_hour, given.max_usd_per_month, shut_down=given.action == "shut_down")
 
 
-def _routing(service: Service) -> RoutingSpec:
-    policy = service.load_balancing_policy
+def _routing(service: Service, envs: Mapping[str, str]) -> RoutingSpec:
+    given = service.routing
     return RoutingSpec(
-        policy="least_load" if policy == "instance_aware_least_load" else policy,
-        mode=service.routing.mode,
-        wait_for_replica_s=service.routing.wait_for_replica_s,
+        policy=service.load_balancing_policy,
+        mode=given.mode,
+        wait_for_replica_s=given.wait_for_replica_s,
+        access=service.access.keys,
+        engine_key_env=_engine_key_env(service.access, envs),
+        sticky_header=(given.sticky_header or "").lower(),
+        prefix_characters=given.prefix_characters,
+        slow_start_s=given.slow_start_s,
+        prefer_near=given.prefer_near,
+        models=tuple(dict.fromkeys(given.models or ())),
     )
+
+
+def _engine_key_env(access: Access, envs: Mapping[str, str]) -> str:
+    """Of vLLM its own unless another is named; behind an open endpoint that one goes on keeping strangers out."""
+    if access.engine_key_env is not None:
+        return access.engine_key_env
+    is_usable = access.keys == "required" and fits_header(envs.get(_VLLM_KEY, ""))
+    return _VLLM_KEY if is_usable and _VLLM_KEY in envs else ""
 
 
 def _engine(file: ServiceFile, resources: Resources, envs: Mapping[str, str]) -> EngineSpec:
@@ -231,6 +259,8 @@ def _fingerprint(spec: ServiceSpec, file: ServiceFile, resources: Resources) -> 
         "resources": [sorted(map(asdict, group), key=json.dumps) for group in spec.resources.groups],
         "images": [each.image_id for each in resources.candidates() if isinstance(each.image_id, dict)],
         "engine": engine | {"envs": sorted(spec.engine.envs)},
+        # Its agent was told what to do with clients' keys.
+        "access": (spec.routing.access, spec.routing.engine_key_env),
         "repository": file.workdir.model_dump() if isinstance(file.workdir, GitWorkdir) else None,
         "file_mounts": {
             path: source if isinstance(source, str) else source.model_dump()

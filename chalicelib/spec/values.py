@@ -139,6 +139,18 @@ LabelKey = Annotated[str, AfterValidator(_label_key)]
 LabelValue = Annotated[str, AfterValidator(_label_value)]
 
 
+def fits_header(text: str) -> bool:
+    """Whether a header can carry the text as it is."""
+    return text.isascii() and text.isprintable()
+
+
+def _model_name(name: str) -> str:
+    if not fits_header(name) or " " in name:
+        raise broken("must be printable ASCII without spaces, such as meta-llama/Llama-3.1-8B")
+    return name
+
+
+ModelName = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_model_name)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from chalicelib.model import Event, Lease, Replica, ReplicaStatus, RouterLoad, Unavailable
+from chalicelib.model import EndpointKey, Event, Lease, Replica, ReplicaStatus, RouterLoad, Unavailable
 from chalicelib.ports import Commit
 
 T = TypeVar("T")
@@ -19,6 +19,8 @@ HISTORY_KEPT_S = 86_400.0  # a TERMINATED replica
 REFUSALS_KEPT_S = 3_600.0  # after its end: one that follows within this time counts as the next in a row
 EVENTS_KEPT_S = 7 * 86_400.0
 BOOTS_KEPT_S = 86_400.0  # which machine was the first to boot as a replica
+KEYS_KEPT_S = 7 * 86_400.0  # an endpoint key after it has expired, so that its owner sees why a client is refused
+KEY_USE_EVERY_S = 60.0  # "last used" is written this often at the most
 LOAD_KEPT_S = 600.0  # a router's counts, and the row of a router that went away
 LOAD_HEARTBEAT_S = 20.0  # "no requests" is written this often; after 60 s a router counts as silent
 COMMIT_MAX_ITEMS = 100  # DynamoDB's limit for one transaction; splitting one would give up "all or nothing"
@@ -83,6 +85,23 @@ def item_count(lease: Lease | None, commit: Commit) -> int:
     singles = sum(item is not None for item in (lease, commit.service, commit.table))
     scopes = {refusal.scope for refusal in (*commit.unavailable, *commit.disproved)}
     return singles + len(commit.replicas) + len(twice) + len(scopes) + len(commit.events)
+
+
+def forget_key_at(key: EndpointKey) -> float | None:
+    """When an endpoint key may be forgotten; None = never by itself."""
+    return None if key.expires_at is None else key.expires_at + KEYS_KEPT_S
+
+
+def used_since(key: EndpointKey, used_at: float, now: float) -> float | None:
+    """The instant to write as a key's last use, None when what is written will do."""
+    at = min(used_at, now)
+    return at if key.last_used_at is None or at - key.last_used_at >= KEY_USE_EVERY_S else None
+
+
+def oldest_first(keys: Iterable[EndpointKey], now: float) -> tuple[EndpointKey, ...]:
+    """The keys that are kept at `now`, by creation; those of the same instant by id, so that every store agrees."""
+    kept = [key for key in keys if (end := forget_key_at(key)) is None or end > now]
+    return tuple(sorted(kept, key=lambda key: (key.created_at, key.id)))
 
 
 def newest_first(replicas: Iterable[Replica]) -> tuple[Replica, ...]:

@@ -12,6 +12,7 @@
 | EVENTS#name    | see `event_key`    | kind, expires_at                                               |
 | ROUTES         | name               | version                                                        |
 | UNAVAILABLE    | scope              | expires_at                                                     |
+| KEYS           | id                 | version, used_at, and when it expires: expires_at              |
 
 A TERMINATED replica moves to a partition of its own, because every pass reads SERVICE#name whole: an hour without capacity
 leaves hundreds of them.
@@ -26,7 +27,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, islice
 
@@ -36,6 +37,7 @@ from pynamodb.expressions.update import Action
 
 from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
 from chalicelib.model import (
+    EndpointKey,
     Event,
     Lease,
     Replica,
@@ -57,12 +59,15 @@ from chalicelib.store.documents import (
     add_counts,
     event_key,
     event_key_after,
+    forget_key_at,
     from_json,
     history_expires_at,
     is_news,
     newest_first,
+    oldest_first,
     scope_key,
     to_json,
+    used_since,
 )
 from chalicelib.store.table import Row, Table, Write, check, delete, put, update
 
@@ -286,6 +291,39 @@ class DynamoDBStore:
     def has_launched(self, name: str) -> bool:
         return self._table.get(f"SERVICE#{name}", "LEASE") is not None
 
+    def create_key(self, key: EndpointKey) -> EndpointKey:
+        if not self._table.put_if(_key_row(key), Path("pk").does_not_exist()):
+            raise Exists(f"There is already a key with the id {key.id}. Try again.")
+        return replace(key, version=1)
+
+    def endpoint_keys(self) -> tuple[EndpointKey, ...]:
+        return oldest_first(map(_key, self._table.query("KEYS")), self._clock.now())
+
+    def replace_key(self, old: EndpointKey, new: EndpointKey) -> EndpointKey:
+        changed = _changed(f"Key {old.id}")
+        row = _key_row(old)
+        actions = [Path(name).set(row[name]) for name in ("version", "body", "expires_at") if name in row]
+        self._table.transact(
+            [
+                update("KEYS", old.id, changed, _is_version(old.version), actions),
+                put(_key_row(new), _changed(f"Key {new.id}"), Path("pk").does_not_exist()),
+            ]
+        )
+        return replace(new, version=1)
+
+    def revoke_key(self, key_id: str) -> None:
+        missing = NotFound(f"There is no key with the id {key_id!r}.")
+        self._table.transact([delete("KEYS", key_id, missing, Path("pk").exists())])
+
+    def record_used(self, used: Mapping[str, float], now: float) -> None:
+        # Read first: a write whose condition fails costs as much as one that is made.
+        for key in self.endpoint_keys():
+            at = used_since(key, used[key.id], now) if key.id in used else None
+            if at is not None:
+                is_known = Path("pk").exists()
+                is_later = Path("used_at").does_not_exist() | (Path("used_at") < at)
+                self._table.update_if("KEYS", key.id, (Path("used_at").set(at),), is_known & is_later)
+
     def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
         row = {"pk": f"BOOT#{replica_id}", "sk": boot_nonce, "machine_key": machine_key}
         row |= _ttl(self._clock.now() + BOOTS_KEPT_S)
@@ -348,6 +386,18 @@ def _put_refusal(refusal: Unavailable) -> Write:
 def _forget_refusal(refusal: Unavailable) -> Write:
     key = scope_key(refusal)
     return delete("UNAVAILABLE", key, _changed(key))
+
+
+def _key_row(key: EndpointKey) -> Row:
+    written = replace(key, last_used_at=None, version=key.version + 1)
+    row = {"pk": "KEYS", "sk": key.id, "version": written.version, "body": to_json(written)}
+    forget_at = forget_key_at(key)
+    return row if forget_at is None else row | _ttl(forget_at)
+
+
+def _key(row: Row) -> EndpointKey:
+    """Its last use stands beside the document, so that noting it is no change of the key."""
+    return replace(from_json(EndpointKey, row["body"]), last_used_at=row.get("used_at"))
 
 
 def _put_spec(spec: SpecVersion) -> Write:

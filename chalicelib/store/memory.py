@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from threading import Lock
 
 from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
 from chalicelib.model import (
+    EndpointKey,
     Event,
     Lease,
     Replica,
@@ -34,7 +35,9 @@ from chalicelib.store.documents import (
     is_news,
     item_count,
     newest_first,
+    oldest_first,
     scope_key,
+    used_since,
 )
 
 
@@ -60,6 +63,7 @@ class MemoryStore:
         self._leases: defaultdict[str, _LeaseRow] = defaultdict(_LeaseRow)  # outlive their service, see `dynamodb`
         self._tables: dict[str, RouteTable] = {}
         self._unavailable: dict[str, Unavailable] = {}
+        self._keys: dict[str, EndpointKey] = {}
         self._boots: dict[tuple[str, str], str] = {}
         self._events: defaultdict[str, dict[str, Event]] = defaultdict(dict)
 
@@ -244,6 +248,39 @@ class MemoryStore:
     def has_launched(self, name: str) -> bool:
         with self._lock:
             return name in self._leases
+
+    def create_key(self, key: EndpointKey) -> EndpointKey:
+        with self._lock:
+            if key.id in self._keys:
+                raise Exists(f"There is already a key with the id {key.id}. Try again.")
+            return self._write_key(key)
+
+    def endpoint_keys(self) -> tuple[EndpointKey, ...]:
+        with self._lock:
+            return oldest_first(self._keys.values(), self._clock.now())
+
+    def replace_key(self, old: EndpointKey, new: EndpointKey) -> EndpointKey:
+        with self._lock:
+            stored = self._keys.get(old.id)
+            _check_version(f"key {old.id}", stored.version if stored else 0, old.version)
+            _check_version(f"key {new.id}", 1 if new.id in self._keys else 0, 0)
+            self._write_key(replace(old, last_used_at=stored.last_used_at if stored else None))
+            return self._write_key(new)
+
+    def _write_key(self, key: EndpointKey) -> EndpointKey:
+        self._keys[key.id] = replace(key, version=key.version + 1)
+        return self._keys[key.id]
+
+    def revoke_key(self, key_id: str) -> None:
+        with self._lock:
+            if self._keys.pop(key_id, None) is None:
+                raise NotFound(f"There is no key with the id {key_id!r}.")
+
+    def record_used(self, used: Mapping[str, float], now: float) -> None:
+        with self._lock:
+            for key in [self._keys[key_id] for key_id in used if key_id in self._keys]:
+                if (at := used_since(key, used[key.id], now)) is not None:
+                    self._keys[key.id] = replace(key, last_used_at=at)
 
     def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
         with self._lock:

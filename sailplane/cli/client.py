@@ -78,6 +78,27 @@ class Client:
     def log(self, name: str, replica: str, tail: int) -> schemas.Log:
         return self._ask(schemas.Log, "GET", f"{_path(name, replica)}/log", query={"tail": tail})
 
+    def endpoint_keys(self) -> tuple[schemas.Key, ...]:
+        return self._ask(schemas.Keys, "GET", "/v1/keys").keys
+
+    def create_key(
+        self,
+        services: Sequence[str],
+        *,
+        name: str,
+        expires_in_s: float | None,
+        rate_per_s: float | None,
+        concurrency: int | None,
+    ) -> schemas.NewKey:
+        limits = {"expires_in_s": expires_in_s, "rate_per_s": rate_per_s, "concurrency": concurrency}
+        return self._ask(schemas.NewKey, "POST", "/v1/keys", {"services": services, "name": name, **limits})
+
+    def revoke_key(self, key_id: str) -> schemas.Revoked:
+        return self._ask(schemas.Revoked, "DELETE", f"/v1/keys/{quote(key_id, safe='')}")
+
+    def rotate_key(self, key_id: str, overlap_s: float) -> schemas.NewKey:
+        return self._ask(schemas.NewKey, "POST", f"/v1/keys/{quote(key_id, safe='')}/rotate", {"overlap_s": overlap_s})
+
     def leftovers(self) -> schemas.Leftovers:
         return self._ask(schemas.Leftovers, "GET", "/v1/leftovers")
 

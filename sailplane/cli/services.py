@@ -46,6 +46,16 @@ def replica_table(replicas: Sequence[Replica]) -> str:
     return "\n".join(aligned([_REPLICA_HEADING, *rows], [name == "USD/HOUR" for name in _REPLICA_HEADING]))
 
 
+def ways_to_call(client: Client, service: Service) -> tuple[str, ...]:
+    """What to run to call the service; where it asks for a key and nobody has one, first how to make one."""
+    if service.access == "open":
+        return (f"curl -L {service.endpoint}/",)
+    keys = [key for key in client.endpoint_keys() if not key.expired]
+    has_key = any({"*", service.name}.intersection(key.services) for key in keys)
+    call = f'curl -L -H "Authorization: Bearer $KEY" {service.endpoint}/'
+    return (call,) if has_key else (f"KEY=$(sailplane keys create {service.name})", call)
+
+
 def headline(service: Service) -> str:
     """The service in one line."""
     return f"{service.name}: {service.status}, {first_line(service.message)}"

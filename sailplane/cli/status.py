@@ -14,7 +14,7 @@ from chalicelib.model import ServiceStatus
 from sailplane.cli import connection, output
 from sailplane.cli.client import Client
 from sailplane.cli.output import Output
-from sailplane.cli.services import POLL_S, service_table, service_text
+from sailplane.cli.services import POLL_S, service_table, service_text, ways_to_call
 
 
 @click.command("status")
@@ -40,7 +40,7 @@ def command(out: Output, *, client: Client, name: str | None, endpoint: bool, wa
         return
     out.data(_text(services, name))
     out.document(_document(services, name))
-    out.next(*_next(services, name))
+    out.next(*_next(client, services, name))
 
 
 def _services(client: Client, name: str | None) -> tuple[Service, ...]:
@@ -75,11 +75,11 @@ def _watch(out: Output, client: Client, name: str | None) -> None:
         time.sleep(POLL_S)
 
 
-def _next(services: tuple[Service, ...], name: str | None) -> tuple[str, ...]:
+def _next(client: Client, services: tuple[Service, ...], name: str | None) -> tuple[str, ...]:
     if not services:
         return ("sailplane up FILE -n NAME",)
     if not name:
         return (f"sailplane status {services[0].name}",)
     if services[0].status is ServiceStatus.READY:
-        return (f"curl -L {services[0].endpoint}/", f"sailplane logs {name}")
+        return (*ways_to_call(client, services[0]), f"sailplane logs {name}")
     return (f"sailplane why {name}", f"sailplane logs {name}")

@@ -16,7 +16,7 @@ from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
 from sailplane.cli.failures import NoMachine, ServiceFailed
 from sailplane.cli.output import Output
-from sailplane.cli.services import last_words, newest_failure, service_text, watch
+from sailplane.cli.services import last_words, newest_failure, service_text, watch, ways_to_call
 
 
 @click.command("up")
@@ -53,7 +53,8 @@ def command(
         service = _until_ready(out, client, name)
     out.data(service_text(service))
     out.document(service.model_dump(mode="json"))
-    out.next(f"sailplane status {name}" if detach else f"curl -L {service.endpoint}/", f"sailplane down {name}")
+    calls = (f"sailplane status {name}",) if detach else ways_to_call(client, service)
+    out.next(*calls, f"sailplane down {name}")
 
 
 def _require_valid(name: str) -> None:

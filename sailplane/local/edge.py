@@ -66,11 +66,6 @@ class Router:
         self._started_at = time.monotonic()
         fd = self._listener.fileno()
         # -P: nothing in the directory may pass for a module.
-        uvicorn = [sys.executable, "-P", "-m", "uvicorn"]
-        command = [*uvicorn, "--factory", "edge_router.platforms.asgi:from_env", f"--fd={fd}"]
-        speed = ["--loop=uvloop", "--http=httptools", "--no-access-log", "--no-proxy-headers"]
+        command = [sys.executable, "-P", "-m", "edge_router", f"--fd={fd}"]
         # A session of its own: Ctrl-C in the terminal is for the supervisor, which stops things in order.
-        quiet = ["--log-level=error"]  # a warning for each malformed request would let anybody fill the disk
-        return subprocess.Popen(
-            [*command, *speed, *quiet], env=self._env, cwd=self._directory, pass_fds=[fd], start_new_session=True
-        )
+        return subprocess.Popen(command, env=self._env, cwd=self._directory, pass_fds=[fd], start_new_session=True)

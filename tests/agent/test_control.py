@@ -2,30 +2,85 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.agent.running import TOKEN, Agent
+from tests.agent.running import TOKEN, Agent, signed
 from tests.waiting import until
+
+TARGET = "/_sailplane/probe"
+BODY = json.dumps({"method": "GET", "path": "/headers", "timeout_s": 5})
+MAC = "0" * 64
 
 
 @pytest.mark.parametrize("token", ["", "wrong", TOKEN + "x", TOKEN[:-1], "ü"])
 @pytest.mark.parametrize(("method", "path"), [("POST", "probe"), ("POST", "drain"), ("GET", "log"), ("GET", "other")])
 def test_only_the_control_plane_may_ask(agent: Agent, token: str, method: str, path: str) -> None:
-    """401 for every other token, on every path, and nothing happens."""
-    headers: Any = {"Authorization": f"Bearer {token}".encode()}  # as bytes, for what is not ASCII
-    answer = agent.ask(method, f"/_sailplane/{path}", headers=headers)
+    """401 for what is signed with any other token, on every path, and nothing happens."""
+    answer = agent.command(method, path, token=token)
     assert answer.status == 401
     assert TOKEN not in answer.body.decode()
     assert agent.probe()["draining"] is False
 
 
-def test_without_any_token_the_answer_is_401(agent: Agent) -> None:
-    """Nothing of the agent's own is public."""
-    assert agent.ask("POST", "/_sailplane/probe").status == 401
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "",
+        "Sailplane",
+        f"Bearer {TOKEN}",
+        f"Sailplane 1.{'a' * 32}.{MAC}",
+        f"Sailplane {'9' * 400}.{'a' * 32}.{MAC}",
+        f"Sailplane \u0661.{'a' * 32}.{MAC}",
+        f"Sailplane 1..{MAC}",
+        f"Sailplane 1.{'a' * 32}.",
+    ],
+)
+def test_without_a_signature_the_answer_is_401(agent: Agent, authorization: str) -> None:
+    """Nothing of the agent's own is public, and the token itself opens nothing: it is not sent."""
+    headers: Any = {"Authorization": authorization.encode()}  # as bytes, for what is not ASCII
+    assert agent.ask_raw("POST", TARGET, BODY, headers).status == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [("GET", TARGET, BODY), ("POST", "/_sailplane/drain", BODY), ("POST", TARGET + "?x", BODY), ("POST", TARGET, "{}")],
+)
+def test_a_signature_is_for_one_command(agent: Agent, method: str, target: str, body: str) -> None:
+    """Not for another method, path, query or body."""
+    assert agent.ask_raw(method, target, body, signed("POST", TARGET, BODY)).status == 401
+    assert agent.probe()["draining"] is False
+
+
+def test_a_command_is_good_once(agent: Agent) -> None:
+    """Whoever overheard one cannot give it again."""
+    headers = signed("POST", TARGET, BODY)
+    assert agent.ask_raw("POST", TARGET, BODY, headers).status == 200
+    assert agent.ask_raw("POST", TARGET, BODY, headers).status == 401
+
+
+def test_an_old_command_is_refused(agent: Agent) -> None:
+    """It may have been held back, 30 s at the most."""
+    agent.probe()
+    for age_s, status in ((20, 200), (40, 401)):
+        headers = signed("POST", TARGET, BODY, at=time.time() - age_s)
+        assert agent.ask_raw("POST", TARGET, BODY, headers).status == status
+
+
+def test_the_answer_to_a_probe_is_signed(agent: Agent) -> None:
+    """By this replica, in this boot, for this question: whoever sits at its address cannot say what it said before."""
+    headers = signed("POST", TARGET, BODY)
+    answer = agent.ask_raw("POST", TARGET, BODY, headers)
+    nonce = headers["Authorization"].split(".")[1].encode()
+    assert (
+        answer.headers["X-Sailplane-Signature"]
+        == hmac.digest(TOKEN.encode(), nonce + b"\n" + answer.body, "sha256").hex()
+    )
 
 
 def test_an_unknown_question_is_404_and_never_the_engines(agent: Agent) -> None:
@@ -90,14 +145,14 @@ def test_a_probe_may_post(agent: Agent) -> None:
 )
 def test_a_senseless_probe_is_refused(agent: Agent, text: str) -> None:
     """400 and a reason instead of a guess."""
-    answer = agent.ask("POST", "/_sailplane/probe", text, {"Authorization": f"Bearer {TOKEN}"})
+    answer = agent.ask_raw("POST", TARGET, text, signed("POST", TARGET, text))
     assert (answer.status, answer.json["title"]) == (400, "Bad probe")
 
 
 def test_a_probe_in_an_unknown_encoding_is_refused(agent: Agent) -> None:
     """JSON is UTF-8, whatever the header says; the agent does not break over it."""
-    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json; charset=none-such"}
-    assert agent.ask("POST", "/_sailplane/probe", b"\xff", headers).status == 400
+    headers = {**signed("POST", TARGET, "ü"), "Content-Type": "application/json; charset=none-such"}
+    assert agent.ask_raw("POST", TARGET, "ü".encode(), headers).status == 400
 
 
 def test_an_endless_answer_is_ready_as_soon_as_it_begins(agent: Agent) -> None:
@@ -117,7 +172,8 @@ def test_the_log_is_the_engines_output(agent: Agent) -> None:
 def test_a_followed_log_goes_on(agent: Agent) -> None:
     """New lines arrive while the connection stays open."""
     connection = agent.connect()
-    connection.request("GET", "/_sailplane/log?tail=1&follow=1", headers={"Authorization": f"Bearer {TOKEN}"})
+    target = "/_sailplane/log?tail=1&follow=1"
+    connection.request("GET", target, headers=signed("GET", target))
     response = connection.getresponse()
     assert response.readline() == b"engine up\n"
     with (agent.directory / "replica.log").open("a") as log:

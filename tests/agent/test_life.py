@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.agent.running import ENGINE, Agent
+from tests.agent.running import ENGINE, Agent, granted
 from tests.waiting import until
 
 NewAgent = Callable[..., Agent]
@@ -122,16 +122,16 @@ def test_sigterm_finishes_what_is_in_flight(new_agent: NewAgent) -> None:
     """The stream ends properly, nothing new is taken, then engine and agent end."""
     agent = new_agent().until_ready()
     idle = agent.connect()
-    idle.request("GET", "/headers")
+    idle.request("GET", granted("GET", "/headers"))
     idle.getresponse().read()
     connection = agent.connect()
-    connection.request("GET", "/sse?farewell")
+    connection.request("GET", granted("GET", "/sse?farewell"))
     response = connection.getresponse()
     assert response.readline() == b"data: first\n"
 
     agent.process.send_signal(signal.SIGTERM)
     until(lambda: _refuses(agent.place["port"]))
-    idle.request("GET", "/headers")
+    idle.request("GET", granted("GET", "/headers"))
     late = idle.getresponse()
     assert (late.status, late.headers["Connection"]) == (503, "close")
     idle.close()

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from replica_agent.load import QUEUE_DEPTH, EngineMetrics
-from replica_agent.proxy import client_session
-from tests.agent.running import TOKEN, Agent, serving
+from replica_agent.session import client_session
+from tests.agent.running import TOKEN, Agent, granted, serving
 from tests.fakes import FakeClock
 from tests.waiting import until
 
@@ -124,7 +124,7 @@ def test_concurrency_is_the_agents_own_count(agent: Agent) -> None:
     """Requests inside the replica, whatever the engine says, as an average that rises while one stays."""
     assert agent.probe(load=question("concurrency"))["load"] == {"stable": 0, "panic": 0}
     connection = agent.connect()
-    connection.request("GET", "/never?load")
+    connection.request("GET", granted("GET", "/never?load"))
     load = until(lambda: (seen := agent.probe(load=question("concurrency"))["load"])["stable"] and seen)
     assert 0 < load["stable"] < load["panic"] < 1
     agent.ask_engine("/_open?load")

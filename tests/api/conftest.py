@@ -17,7 +17,10 @@ from tests.fakes import World
 ADMIN_KEY = "admin-key-of-the-tests"
 ROUTER_TOKEN = "router-token-of-the-tests"
 SETTINGS = Settings(
-    edge_url="http://127.0.0.1:7490", admin_key=ADMIN_KEY, router_token=ROUTER_TOKEN, agent_key="agent-key-of-the-tests"
+    edge_url="http://127.0.0.1:7490",
+    admin_key=ADMIN_KEY,
+    router_tokens=(ROUTER_TOKEN,),
+    agent_key="agent-key-of-the-tests",
 )
 YAML = """\
 service:

@@ -18,7 +18,7 @@ from chalice.test import HTTPResponse
 import replica_agent
 from chalicelib import identity, lifecycle
 from chalicelib.api import boot as routes
-from chalicelib.model import EngineSpec, Replica, ReplicaStatus, Requirement, ServiceSpec
+from chalicelib.model import EngineSpec, Replica, ReplicaStatus, Requirement, RoutingSpec, ServiceSpec
 from chalicelib.ports import Commit
 from chalicelib.providers.boot import AGENT_PORT
 from tests.api.conftest import SETTINGS, Api, assert_problem
@@ -37,7 +37,8 @@ def _create(api: Api, wanted: ServiceSpec | None = None, requirement: Requiremen
     """A service with one replica whose launch has been written down and no more."""
     settings = replace(SETTINGS, control_url="https://control.example")
     api.world.runtime = replace(api.world.runtime, settings=settings)
-    service = api.world.create("svc", wanted or replace(spec(), engine=ENGINE))
+    routing = RoutingSpec(engine_key_env="PASSWORD")
+    service = api.world.create("svc", wanted or replace(spec(), engine=ENGINE, routing=routing))
     made = lifecycle.new_replica(
         service,
         slot=0,
@@ -78,6 +79,10 @@ def test_a_machine_is_told_what_to_run(api: Api, replica: Replica) -> None:
         "service": "svc",
         "boot_nonce": "nonce-0",
         "agent_token": identity.agent_token(SETTINGS.agent_key, replica.id, "nonce-0"),
+        "access": "required",
+        "edge_url": SETTINGS.edge_url,
+        "grant_keys": identity.grant_keys(SETTINGS.router_tokens, replica.id, "nonce-0"),
+        "engine_key": "the user's",
         "port": AGENT_PORT,
         "engine_port": 8080,
         "image": "",
@@ -238,7 +243,7 @@ def test_a_rebalance_recommendation_is_told(api: Api, replica: Replica) -> None:
     assert not api.world.cloud.started
 
 
-@pytest.mark.parametrize("key", ["", "wrong", "schlüssel", SETTINGS.admin_key, SETTINGS.router_token])
+@pytest.mark.parametrize("key", ["", "wrong", "schlüssel", SETTINGS.admin_key, SETTINGS.router_tokens[0]])
 def test_a_notice_needs_the_replicas_own_token(api: Api, replica: Replica, key: str) -> None:
     """401, without a look into the store."""
     api.world.runtime = replace(api.world.runtime, store=None)  # type: ignore[arg-type]  # to touch it would be an error

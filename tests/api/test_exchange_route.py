@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from chalicelib.model import ReplicaStatus, RouteTable, ServiceStatus
+from chalicelib import identity
+from chalicelib.model import ReplicaStatus, RouteTable, RoutingSpec, ServiceStatus
 from chalicelib.ports import Commit
-from edge_router import table as edge_table
 from tests.api.conftest import Api, assert_problem
-from tests.fakes import START
+from tests.fakes import START, spec
+from tests.sealed import opened
 
 ROUTER_TOKEN = "router-token-of-the-tests"
 
@@ -26,36 +29,107 @@ def _serve(api: Api, name: str = "svc") -> None:
     api.poked.clear()
 
 
-def test_the_table_is_what_a_router_accepts(api: Api) -> None:
-    """All services in one table, parsed by the router's own parser."""
+def _table(api: Api, body: dict[str, Any]) -> dict[str, Any]:
+    return opened(api.exchange(body).json_body["table"], ROUTER_TOKEN)
+
+
+def test_the_table_holds_all_services_and_keys(api: Api) -> None:
+    """Everything that a router needs to choose and to let in, sealed with its token; and of the keys the hashes only."""
     _serve(api)
-    _serve(api, "other")
-    document = api.exchange(_body()).json_body["table"]
-    table = edge_table.parse(document)
-    assert set(table.services) == {"svc", "other"}
-    assert {replica.id for replica in table.services["svc"].replicas} == set(api.world.routed())
-    assert table.issued_at == api.world.clock.now()
+    api.world.create(
+        "other", replace(spec(), routing=RoutingSpec(policy="prefix_aware", access="open", models=("a", "b")))
+    )
+    made = api.post("/v1/keys", {"services": ["svc"], "rate_per_s": 2.5, "concurrency": 3}).json_body
+    api.world.tick(4)
+    table = _table(api, _body())
+    assert table["issued_at"] == api.world.clock.now()
+    assert table["keys"] == {
+        made["id"]: {
+            "hash": identity.endpoint_key_hash(made["key"]),
+            "services": ["svc"],
+            "expires_at": None,
+            "rate_per_s": 2.5,
+            "concurrency": 3,
+        }
+    }
+    first, second = api.world.replicas(ReplicaStatus.READY)
+    assert table["services"]["svc"] == {
+        "policy": "least_load",
+        "status": "READY",
+        "access": "required",
+        "mode": "redirect",
+        "wait_for_replica_s": 0.0,
+        "sticky_header": "",
+        "prefix_characters": 256,
+        "slow_start_s": 0.0,
+        "prefer_near": False,
+        "models": ["svc"],
+        "replicas": [
+            {
+                "id": replica.id,
+                "url": replica.url,
+                "boot": replica.boot_nonce,
+                "in_flight": 0,
+                "weight": 1.0,
+                "ready_at": replica.ready_at,
+                "location": str(replica.offer.location),
+            }
+            for replica in (first, second)
+        ],
+    }
+    other = table["services"]["other"]
+    assert (other["policy"], other["access"], other["models"]) == ("prefix_aware", "open", ["a", "b"])
 
 
-def test_a_policy_that_routers_do_not_know_does_not_cost_them_the_table(api: Api) -> None:
-    """Routers refuse a table that names one; least_load is the nearest they have."""
-    api.world.create()
-    table = RouteTable("svc", "instance_aware_least_load", ServiceStatus.READY, version=1)
-    api.world.store.commit("svc", None, Commit(table=table))
-    document = api.exchange(_body()).json_body["table"]
-    assert edge_table.parse(document).services["svc"].policy == "least_load"
+def test_the_first_token_seals_and_every_token_is_accepted(api: Api) -> None:
+    """So that routers can be moved from one token to the next while all of them go on."""
+    settings = replace(api.world.runtime.settings, router_tokens=("the-next-token", ROUTER_TOKEN))
+    api.world.runtime = replace(api.world.runtime, settings=settings)
+    for token in settings.router_tokens:
+        answer = api.call("POST", "/v1/edge/exchange", _body(), key=token).json_body
+        assert opened(answer["table"], "the-next-token")["services"] == {}
+    assert api.call("POST", "/v1/edge/exchange", _body(), key="another-token").status_code == 401
 
 
 def test_a_router_that_has_the_table_is_not_sent_it_again(api: Api) -> None:
     """The etag is of the content: time alone changes nothing, a change of the content does."""
     _serve(api)
-    etag = api.exchange(_body()).json_body["table"]["etag"]
+    etag = _table(api, _body())["etag"]
     api.world.clock.advance(60)
     assert api.exchange(_body(2, etag=etag)).json_body == {"table": None}
     api.world.cloud.machines.pop(api.world.routed()[0])
     api.world.tick()
-    changed = api.exchange(_body(3, etag=etag)).json_body["table"]
-    assert changed["etag"] != etag
+    assert _table(api, _body(3, etag=etag))["etag"] != etag
+
+
+def test_a_new_key_and_a_revoked_one_are_in_the_next_answer(api: Api) -> None:
+    """Every answer is of what the store holds, so a router is behind by the time between two of its exchanges only."""
+    before = _table(api, _body())["etag"]
+    made = api.post("/v1/keys", {"services": ["*"]}).json_body
+    table = _table(api, _body(2, etag=before))
+    assert list(table["keys"]) == [made["id"]]
+    assert api.call("DELETE", f"/v1/keys/{made['id']}").status_code == 200
+    assert _table(api, _body(3, etag=table["etag"]))["keys"] == {}
+
+
+def test_an_expired_key_is_not_in_the_table(api: Api) -> None:
+    """It makes way with a new etag; until then routers judge by the instant that they were told."""
+    made = api.post("/v1/keys", {"services": ["svc"], "expires_in_s": 60}).json_body
+    table = _table(api, _body())
+    assert table["keys"][made["id"]]["expires_at"] == api.world.clock.now() + 60
+    api.world.clock.advance(60)
+    assert _table(api, _body(2, etag=table["etag"]))["keys"] == {}
+
+
+def test_what_routers_saw_of_a_key_is_kept(api: Api) -> None:
+    """Its last use shows in the list and makes no table a new one; a key that is gone, or never was, is ignored."""
+    made = api.post("/v1/keys", {"services": ["svc"]}).json_body
+    etag = _table(api, _body())["etag"]
+    now = api.world.clock.now()
+    answer = api.exchange({**_body(2, etag=etag), "used": {made["id"]: now - 5, "gone": now}})
+    assert answer.json_body == {"table": None}
+    (listed,) = api.get("/v1/keys").json_body["keys"]
+    assert datetime.fromisoformat(listed["last_used_at"]).timestamp() == now - 5
 
 
 def test_counts_reach_the_service_once(api: Api) -> None:
@@ -90,7 +164,7 @@ def test_a_knock_wakes_a_service_without_replicas(api: Api) -> None:
     _serve(api)
     for name in ("asleep", "left-alone"):
         api.world.create(name)
-        api.world.store.commit(name, None, Commit(table=RouteTable(name, "least_load", ServiceStatus.IDLE, version=1)))
+        api.world.store.commit(name, None, Commit(table=RouteTable(name, ServiceStatus.IDLE, version=1)))
     now = int(api.world.clock.now())
     api.exchange(_body(1, {"asleep": [[now, 1]], "left-alone": [[now, 0]], "svc": [[now, 5]]}))
     assert api.poked == ["asleep"]
@@ -98,8 +172,6 @@ def test_a_knock_wakes_a_service_without_replicas(api: Api) -> None:
 
 def test_a_wake_up_brings_a_replica_back_from_zero(api: Api) -> None:
     """From the knock to a routed replica, through the shipped passes."""
-    from tests.fakes import spec  # noqa: PLC0415 used here only
-
     api.world.create(wanted=spec(min_replicas=0, max_replicas=2, target_qps_per_replica=1.0, downscale_delay_s=5))
     seq = 0
     for _ in range(40):
@@ -131,6 +203,9 @@ def test_a_wake_up_brings_a_replica_back_from_zero(api: Api) -> None:
         ({"requests": {"svc": [[1, 1]] * 3601}}, "requests.svc"),
         ({"requests": {f"s{number}": [] for number in range(1001)}}, "requests"),
         ({"etag": 5}, "etag"),
+        ({"used": {"a": -1}}, "used.a"),
+        ({"used": {"a": "now"}}, "used.a"),
+        ({"used": {str(number): 1 for number in range(1001)}}, "used"),
         ({"extra": 1}, "extra"),
     ],
 )

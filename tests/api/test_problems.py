@@ -31,6 +31,10 @@ PROTECTED = (
     ("POST", "/v1/services/svc/replicas/0-1/kill"),
     ("GET", "/v1/leftovers"),
     ("POST", "/v1/leftovers/remove"),
+    ("POST", "/v1/keys"),
+    ("GET", "/v1/keys"),
+    ("DELETE", "/v1/keys/0123456789"),
+    ("POST", "/v1/keys/0123456789/rotate"),
     ("POST", "/v1/edge/exchange"),
 )
 
@@ -38,7 +42,8 @@ PROTECTED = (
 def test_every_route_is_open_or_in_the_list_of_protected_ones(api: Api) -> None:
     """A new route cannot be forgotten by the tests of authentication below."""
     routes = {(method, path) for path, methods in api.app.routes.items() for method in methods}
-    named = {(method, path.replace("svc", "{name}").replace("0-1", "{replica}")) for method, path in PROTECTED}
+    parts = {"svc": "{name}", "0-1": "{replica}", "0123456789": "{key_id}"}
+    named = {(method, "/".join(parts.get(part, part) for part in path.split("/"))) for method, path in PROTECTED}
     machines = {("POST", "/v1/boot"), ("POST", "/v1/replicas/{replica_id}/interruption")}  # see test_boot
     assert routes == named | machines | {("GET", "/healthz"), ("GET", "/openapi.json")}
 
@@ -54,7 +59,7 @@ def test_without_the_right_key_nothing_is_answered(api: Api, method: str, path: 
 
 def test_one_key_does_not_open_the_others_door(api: Api) -> None:
     """The router's token commands no service, the admin's key is no router's."""
-    assert api.call("GET", "/v1/services", key=api.world.runtime.settings.router_token).status_code == 401
+    assert api.call("GET", "/v1/services", key=api.world.runtime.settings.router_tokens[0]).status_code == 401
     assert api.call("POST", "/v1/edge/exchange", {}, key=ADMIN_KEY).status_code == 401
 
 

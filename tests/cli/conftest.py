@@ -98,7 +98,7 @@ class Plane:
 def plane(tmp_path: Path) -> Iterator[Plane]:
     cloud = Cloud(FakeClock())
     world = World(cloud=cloud)
-    settings = Settings(edge_url="http://127.0.0.1:7490", admin_key=KEY, router_token="r" * 32, agent_key="a" * 32)
+    settings = Settings(edge_url="http://127.0.0.1:7490", admin_key=KEY, router_tokens=("r" * 32,), agent_key="a" * 32)
     world.runtime = replace(world.runtime, settings=settings)
     gateway = Gateway(lambda: create_app(lambda: world.runtime))
     listener = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The router as it is deployed on a laptop: uvicorn in a process of its own, real clients, real replicas."""
+"""The router as a server in a process of its own: real clients, real replicas, and what it survives."""
 
 from __future__ import annotations
 
@@ -25,12 +25,9 @@ import pytest
 from tests.edge.fakes import KEY, TOKEN, FakeControl, running_replica, table
 from tests.waiting import until
 
-UVICORN = [
-    *(sys.executable, "-m", "uvicorn", "--factory", "edge_router.platforms.asgi:from_env", "--port", "0"),
-    *("--loop", "uvloop", "--http", "httptools", "--lifespan", "on", "--no-access-log", "--no-proxy-headers"),
-]
-WITH_KEY = {"Authorization": f"Bearer {KEY}"}
+ROUTER = [sys.executable, "-m", "edge_router"]
 BIG = b"x" * 4_000_000
+WITH_KEY = {"Authorization": f"Bearer {KEY}"}
 
 
 @contextmanager
@@ -45,13 +42,13 @@ def running_router(
         "SAILPLANE_ROUTER_ID": router_id,
     }
     lines: list[str] = []
-    process = subprocess.Popen(UVICORN, env=env, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*ROUTER, "--port", "0"], env=env, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     with process, process.stderr as stderr:
         reader = Thread(target=lambda: deque(map(lines.append, stderr), maxlen=0), daemon=True)
         reader.start()
         try:
-            until(lambda: process.poll() is not None or any("running on" in line for line in lines))
+            until(lambda: process.poll() is not None or any("listening on" in line for line in lines))
             address = re.search(r"http://127\.0\.0\.1:\d+", "".join(lines))
             assert address, lines
             yield address[0], process, lines
@@ -264,7 +261,7 @@ def test_a_request_is_refused_only_after_a_look_at_the_newest_table() -> None:
             )
             assert client.get(f"{router}/slow/x").status_code == 307
             assert client.get(f"{router}/new/x").status_code == 307
-            until(lambda: client.get(f"{router}/gone/x").status_code == 404)
+            until(lambda: client.get(f"{router}/gone/x", headers=WITH_KEY).status_code == 404)
             until(lambda: control.recorded["slow"] == 1)  # looked at twice, counted once
 
 
@@ -289,7 +286,7 @@ def test_the_data_plane_outlives_the_control_plane() -> None:
             until(lambda: control.recorded["hello"] == 200)
             assert client.get(f"{router}/hello/x").status_code == 200
             control.table = table(etag="the service is gone")
-            until(lambda: client.get(f"{router}/hello/x").status_code == 404)
+            until(lambda: client.get(f"{router}/hello/x", headers=WITH_KEY).status_code == 404)
     assert (
         sum("routing goes on with the last table" in line for line in lines) <= 6
     )  # one for each change, of dozens of failures
@@ -328,7 +325,7 @@ def test_counts_survive_stop_and_restart() -> None:
 def test_a_wrong_environment_is_named(wrong: dict[str, str], message: str) -> None:
     """The process ends at once with one readable line, no traceback and no token."""
     env = {"SAILPLANE_CONTROL_URL": "http://127.0.0.1:1", "SAILPLANE_ROUTER_TOKEN": TOKEN} | wrong
-    process = subprocess.run(UVICORN, env=env, check=False, capture_output=True, text=True, timeout=20)
+    process = subprocess.run([*ROUTER, "--port", "0"], env=env, check=False, capture_output=True, text=True, timeout=20)
     assert process.returncode == 1
     assert message in process.stderr
     assert "Traceback" not in process.stderr

@@ -217,19 +217,24 @@ def test_pauses_are_polite_and_bounded(refresh_s: float, failures: int, fraction
 
 
 def test_knocks_are_answered_at_once_and_together() -> None:
-    """With an hour between refreshes: a knock brings an exchange within the gap, a storm of them one in each gap."""
+    """With an hour between refreshes: a knock brings an exchange within the gap, a storm of them one in each gap.
+
+    Who knocks is told the number of an attempt that has not begun.
+    """
     exchanges: list[float] = []
-    refresher = Refresher(lambda: exchanges.append(time.monotonic()), 3600.0, random.random)
+    done: list[int] = []
+    refresher = Refresher(lambda: exchanges.append(time.monotonic()), done.append, 3600.0, random.random)
     refresher.start()
     until(lambda: len(exchanges) == 1)
     knocked_at = time.monotonic()
-    refresher.knock(lambda: None)
-    until(lambda: len(exchanges) == 2)
+    assert refresher.knock() == 2
+    until(lambda: done == [1, 2])
     assert time.monotonic() - knocked_at < KNOCK_GAP_S + 1
     while len(exchanges) < 5:
-        refresher.knock(lambda: None)
+        assert refresher.knock() > len(done)
         time.sleep(0.001)
     refresher.stop()
+    assert done == list(range(1, len(exchanges) + 1))
     assert all(later - earlier >= 0.95 * KNOCK_GAP_S for earlier, later in itertools.pairwise(exchanges[:5]))
 
 
@@ -244,7 +249,7 @@ def test_a_gone_control_plane_is_reported_once(caplog: pytest.LogCaptureFixture)
         if failing:
             raise ExchangeFailed("no answer")
 
-    refresher = Refresher(exchange, 0.01, random.random)
+    refresher = Refresher(exchange, int, 0.01, random.random)
     with caplog.at_level(logging.WARNING, "edge_router"):
         refresher.start()
         until(lambda: attempts >= 4)
@@ -264,7 +269,7 @@ def test_stopping_does_not_wait_for_a_gone_control_plane() -> None:
         attempts.append(1)
         raise ExchangeFailed("no answer")
 
-    refresher = Refresher(exchange, 3600.0, random.random)
+    refresher = Refresher(exchange, int, 3600.0, random.random)
     refresher.start()
     until(lambda: attempts)
     refresher.stop()

@@ -15,6 +15,7 @@ from chalicelib.model import (
     Metric,
     ProbeSpec,
     Requirement,
+    RoutingSpec,
     ScalingSpec,
     ScheduledBounds,
     ServiceSpec,
@@ -34,11 +35,12 @@ def groups(resources: str) -> list[list[Requirement]]:
 
 
 def test_defaults_are_skyserves() -> None:
-    """A minimal file: one replica, and SkyServe's probe and routing."""
+    """A minimal file: one replica, SkyServe's probe and routing, and, which is not SkyServe's, an endpoint that wants keys."""
     minimal = parsed()
     assert minimal.probe == ProbeSpec(path="/health")
     assert minimal.scaling == ScalingSpec()
-    assert minimal.routing.policy == "least_load"
+    assert minimal.routing == RoutingSpec()
+    assert (minimal.routing.policy, minimal.routing.access) == ("least_load", "required")
     assert minimal.resources.groups == ((Requirement(),),)
     assert minimal.engine.port == 8080
 
@@ -84,7 +86,18 @@ def test_every_field_of_the_core_is_filled() -> None:
         availability_target=0.995,
         zone_backoff=True,
     )
-    assert (full.spec.routing.mode, full.spec.routing.wait_for_replica_s) == ("resolve", 20)
+    assert full.spec.routing == RoutingSpec(
+        policy="prefix_aware",
+        mode="resolve",
+        wait_for_replica_s=20,
+        access="required",
+        engine_key_env="MODEL",
+        sticky_header="x-session",
+        prefix_characters=512,
+        slow_start_s=30,
+        prefer_near=True,
+        models=("meta-llama/Llama-3.1-8B", "tiny"),
+    )
     assert full.spec.budget == BudgetSpec(20, 5000, shut_down=True)
     assert (full.spec.max_surge, full.spec.engine.port, full.spec.engine.workdir) == (2, 9001, ".")
     assert full.spec.engine.envs == (("MODEL", "tiny"), ("SIZE", "13"), ("FAST", "True"))
@@ -110,12 +123,35 @@ def test_nothing_given_is_silently_ignored() -> None:
     named = [line.split(": ")[0] for line in spec.parse(EVERYTHING.read_text()).not_acted_on]
     assert sorted(named) == sorted(
         [
-            *("file_mounts", "secrets", "service.access.keys", "service.load_balancing_policy"),
+            *("file_mounts", "secrets"),
             "resources.network_tier",
-            *(f"service.routing.{name}" for name in ("mode", "wait_for_replica_s", "sticky_header")),
             *("service.tls", "service.update.mode"),
+            "service.replica_policy.availability_target",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("policy", "named"),
+    [
+        ("spot_spread: true", ["spot_spread"]),
+        ("spot_placer: risk_aware, spot_zone_memory_seconds: 60", ["spot_zone_memory_seconds"]),
+        (
+            "spot_placer: even_spread, spot_zone_backoff: true, availability_target: 0.9",
+            ["spot_zone_backoff", "availability_target"],
+        ),
+        ("spot_placer: risk_aware, availability_target: 0.9, spot_spread: false", []),
+        ("spot_placer: dynamic_fallback, spot_spread: true", []),
+    ],
+)
+def test_what_refines_another_placer_is_named(policy: str, named: list[str]) -> None:
+    """With the placer that reads it; a field that is off says nothing."""
+    told = spec.parse(
+        "run: serve\nresources: {accelerators: L4, use_spot: true}\n"
+        f"service: {{readiness_probe: /, ports: 8080, replica_policy: {{min_replicas: 1, {policy}}}}}"
+    ).not_acted_on
+    assert [line.split(": ")[0].rpartition(".")[2] for line in told] == named
+    assert all("`spot_placer: " in line for line in told)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +328,7 @@ POLICY_ONLY = [
     ("replicas: 3", ""),
     ("replica_policy: {min_replicas: 0, max_replicas: 9, target_qps_per_replica: 3}", ""),
     ("load_balancing_policy: round_robin, update: {max_surge: 3}", ""),
-    ("budget: {max_usd_per_hour: 1}, access: {keys: open}", "name: other"),
+    ("budget: {max_usd_per_hour: 1}, routing: {mode: resolve, slow_start_s: 9, models: [a]}", "name: other"),
 ]
 REPLICA = [
     ("", "", "envs: {A: '1'}"),
@@ -309,7 +345,39 @@ REPLICA = [
     ("", "disk_tier: high", ""),
     ("", "labels: {team: a}", ""),
     ("", "max_hourly_cost: 1", ""),
+    ("access: {keys: open}", "", ""),  # its agent was told what to do with what clients show
 ]
+
+
+@pytest.mark.parametrize(
+    ("access", "envs", "name"),
+    [
+        ("", "VLLM_API_KEY: secret", "VLLM_API_KEY"),
+        ("access: {keys: open}", "VLLM_API_KEY: secret", ""),
+        ("access: {keys: open, engine_key_env: VLLM_API_KEY}", "VLLM_API_KEY: secret", "VLLM_API_KEY"),
+        ("access: {engine_key_env: MINE}", "{VLLM_API_KEY: a, MINE: b}", "MINE"),
+        ("", "VLLM_API_KEY: schlüssel", ""),  # no header can carry it, so vLLM never meets it
+        ("", "OTHER: secret", ""),
+        ("", "{}", ""),
+    ],
+)
+def test_the_engine_s_own_key_is_vllm_s_unless_another_is_named(access: str, envs: str, name: str) -> None:
+    """Behind an open endpoint it is shown for strangers only where the owner says so: else it goes on keeping them out."""
+    envs = envs if envs.startswith("{") else f"{{{envs}}}"
+    assert parsed(access, rest=f"envs: {envs}").routing.engine_key_env == name
+
+
+def test_the_engine_s_key_may_come_from_the_command_line() -> None:
+    """What stands in an env file is as good as what stands in the file."""
+    text = "service: {readiness_probe: /, ports: 80, access: {engine_key_env: MINE}}"
+    assert spec.parse(text, env_overrides={"MINE": "secret"}).spec.routing.engine_key_env == "MINE"
+
+
+@pytest.mark.parametrize("policy", ["round_robin", "least_load", "instance_aware_least_load", "prefix_aware"])
+def test_every_policy_reaches_the_routers(policy: str) -> None:
+    """None of them is replaced by another, nor said not to be acted on."""
+    found = spec.parse(f"service: {{readiness_probe: /, ports: 80, load_balancing_policy: {policy}}}")
+    assert (found.spec.routing.policy, found.not_acted_on) == (policy, ())
 
 
 @pytest.mark.parametrize(("service", "rest"), POLICY_ONLY)

@@ -8,6 +8,7 @@ from typing import Any
 from chalicelib.model import (
     SPOTHEDGE,
     CapacityType,
+    EndpointKey,
     EngineSpec,
     Event,
     Location,
@@ -88,7 +89,11 @@ def replica(slot: int = 0, name: str = "hello", **fields: Any) -> Replica:
 
 def table(name: str = "hello", version: int = 1, **fields: Any) -> RouteTable:
     return RouteTable(
-        name, "least_load", ServiceStatus.READY, (Route("a", "http://127.0.0.1:1", 2),), version=version, **fields
+        name,
+        ServiceStatus.READY,
+        routes=(Route("a", "http://127.0.0.1:1", 2, "n", 2.5, NOW, "aws/r/z"),),
+        version=version,
+        **fields,
     )
 
 
@@ -99,3 +104,8 @@ def refusal(zone: str = "a", until: float = NOW + 60, **fields: Any) -> Unavaila
 
 def event(message: str = "it happened", at: float = NOW, kind: str = "replica.ready", **fields: Any) -> Event:
     return Event(at, kind, message, **fields)
+
+
+def key(key_id: str = "0123456789", **fields: Any) -> EndpointKey:
+    base: dict[str, Any] = {"name": "laptop", "hash": "ab" * 32, "services": ("hello", "*"), "created_at": NOW}
+    return EndpointKey(key_id, **(base | fields))

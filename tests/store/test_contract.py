@@ -14,7 +14,7 @@ from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
 from chalicelib.model import Lease, Reason, ReplicaStatus, RouterLoad, Service
 from chalicelib.ports import Commit, Store
 from tests.fakes import FakeClock
-from tests.store.nouns import NOW, event, refusal, replica, service, spec, table
+from tests.store.nouns import NOW, event, key, refusal, replica, service, spec, table
 
 WRITERS = 16
 DAY_S = 86_400.0
@@ -607,6 +607,92 @@ def test_the_first_machine_to_boot_as_a_replica_is_the_only_one(store: Store) ->
     assert store.claim_boot("hello-1-0-1", "n1", "mine")
     assert not store.claim_boot("hello-1-0-1", "n1", "stolen")
     assert store.claim_boot("hello-1-0-1", "n2", "another boot")
+
+
+# --- endpoint keys ---
+
+
+def test_a_key_is_read_back_as_it_was_written(store: Store) -> None:
+    """Whole, at version 1; all of them in the order of their making."""
+    full = key("b", expires_at=NOW + 60, rate_per_s=0.5, concurrency=3)
+    assert store.create_key(full) == replace(full, version=1)
+    later, same_instant = store.create_key(key("0", created_at=NOW + 1)), store.create_key(key("a"))
+    assert store.endpoint_keys() == (same_instant, replace(full, version=1), later)
+
+
+def test_a_key_s_id_is_taken_once(store: Store) -> None:
+    """The second is refused, and the first stays as it is; one that was revoked frees its id."""
+    first = store.create_key(key())
+    with pytest.raises(Exists, match="0123456789"):
+        store.create_key(key(hash="other"))
+    assert store.endpoint_keys() == (first,)
+    store.revoke_key(first.id)
+    assert store.endpoint_keys() == ()
+    with pytest.raises(NotFound, match="0123456789"):
+        store.revoke_key(first.id)
+    store.create_key(key(hash="other"))
+
+
+def test_an_expired_key_is_kept_for_a_week(store: Store, clock: FakeClock) -> None:
+    """So that its owner sees why a client is refused; one without end stays."""
+    store.create_key(key("a", expires_at=NOW + 10))
+    for_ever = store.create_key(key("b"))
+    clock.advance(10 + 7 * DAY_S - 1)
+    assert len(store.endpoint_keys()) == 2
+    clock.advance(1)
+    assert store.endpoint_keys() == (for_ever,)
+
+
+def test_a_key_is_replaced_at_once(store: Store, clock: FakeClock) -> None:
+    """The old one with its end and the new one are written together; what is known of its use stays."""
+    old = store.create_key(key("a"))
+    store.record_used({"a": NOW}, NOW)
+    new = store.replace_key(replace(old, expires_at=NOW + 5), key("b", created_at=NOW + 1))
+    assert new == key("b", created_at=NOW + 1, version=1)
+    ended = replace(old, expires_at=NOW + 5, last_used_at=NOW, version=2)
+    assert store.endpoint_keys() == (ended, new)
+    clock.advance(5 + 7 * DAY_S)
+    assert store.endpoint_keys() == (new,)
+
+
+def test_a_key_is_not_replaced_when_it_changed_meanwhile(store: Store) -> None:
+    """Nor when it was revoked, or the new one's id is taken: nothing is written then."""
+    old, other = store.create_key(key("a")), store.create_key(key("b"))
+    with pytest.raises(Conflict):
+        store.replace_key(replace(old, expires_at=NOW), key("b", hash="new"))
+    second = store.replace_key(replace(old, expires_at=NOW + 9), key("c"))
+    with pytest.raises(Conflict):
+        store.replace_key(replace(old, expires_at=NOW), key("d"))
+    assert store.endpoint_keys() == (replace(old, expires_at=NOW + 9, version=2), other, second)
+    store.revoke_key("b")
+    with pytest.raises(Conflict):
+        store.replace_key(replace(other, expires_at=NOW), key("d"))
+    assert {one.id for one in store.endpoint_keys()} == {"a", "c"}
+
+
+def test_the_last_use_is_kept_to_the_minute(store: Store) -> None:
+    """Later reports within it change nothing, nor do older ones; none lies in the future, and strangers are ignored."""
+
+    def last_used(used_at: float, now: float) -> float | None:
+        store.record_used({"a": used_at, "stranger": now}, now)
+        (found,) = store.endpoint_keys()
+        assert found.version == 1
+        return found.last_used_at
+
+    store.create_key(key("a"))
+    assert last_used(NOW - 3.5, NOW) == NOW - 3.5
+    assert last_used(NOW + 56, NOW + 60) == NOW - 3.5
+    assert last_used(NOW + 56.5, NOW + 60) == NOW + 56.5
+    assert last_used(NOW, NOW + 70) == NOW + 56.5
+    assert last_used(NOW + 1e6, NOW + 200) == NOW + 200
+
+
+def test_a_revoked_key_does_not_come_back_by_its_use(store: Store) -> None:
+    """A router reports what it saw before it learned."""
+    store.create_key(key("a"))
+    store.revoke_key("a")
+    store.record_used({"a": NOW}, NOW)
+    assert store.endpoint_keys() == ()
 
 
 # --- more than one page ---

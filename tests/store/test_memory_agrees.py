@@ -18,7 +18,7 @@ from chalicelib.store.dynamodb import DynamoDBStore
 from chalicelib.store.memory import MemoryStore
 from tests.fakes import FakeClock
 from tests.store.conftest import new_database
-from tests.store.nouns import NOW, event, replica, service, spec, table
+from tests.store.nouns import NOW, event, key, replica, service, spec, table
 
 VERSIONS = st.integers(0, 3)
 COMMITS = st.builds(
@@ -102,6 +102,28 @@ class Twins(RuleBasedStateMachine):
         counts = [(int(now), requests)] * requests
         self.both(lambda store: store.record_load(self.name, router, seq, counts, now))
 
+    @rule(mine=st.sampled_from("ab"), expires_in_s=st.sampled_from([None, 60.0]))
+    def create_key(self, mine: str, expires_in_s: float | None) -> None:
+        now = self.clock.now()
+        made = key(f"{self.name}/{mine}", created_at=now, expires_at=expires_in_s and now + expires_in_s)
+        self.both(lambda store: store.create_key(made))
+
+    @rule(mine=st.sampled_from("ab"), other=st.sampled_from("abc"), version=st.integers(0, 2))
+    def replace_key(self, mine: str, other: str, version: int) -> None:
+        now = self.clock.now()
+        old = key(f"{self.name}/{mine}", created_at=now, expires_at=now + 1, version=version)
+        if mine != other:
+            self.both(lambda store: store.replace_key(old, key(f"{self.name}/{other}", created_at=now)))
+
+    @rule(mine=st.sampled_from("ab"))
+    def revoke_key(self, mine: str) -> None:
+        self.both(lambda store: store.revoke_key(f"{self.name}/{mine}"))
+
+    @rule(mine=st.sampled_from("ab"), ago_s=st.sampled_from([-5.0, 0.0, 61.0]))
+    def record_used(self, mine: str, ago_s: float) -> None:
+        now = self.clock.now()
+        self.both(lambda store: store.record_used({f"{self.name}/{mine}": now - ago_s}, now))
+
     @rule(seconds=st.sampled_from([1.0, 60.0, 601.0, 86_400.0]))
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -111,6 +133,7 @@ class Twins(RuleBasedStateMachine):
         self.both(lambda store: store.load(self.name))
         self.both(lambda store: store.history(self.name))
         self.both(lambda store: store.events(self.name, kind="decision"))
+        self.both(lambda store: [one for one in store.endpoint_keys() if one.id.startswith(f"{self.name}/")])
         self.both(lambda store: (store.table(self.name), store.specs(self.name), self.name in store.service_names()))
 
 

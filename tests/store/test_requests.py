@@ -12,7 +12,7 @@ from chalicelib.errors import LeaseHeld
 from chalicelib.model import ReplicaStatus
 from chalicelib.ports import Commit
 from tests.store.conftest import Database
-from tests.store.nouns import NOW, event, refusal, replica, service, spec, table
+from tests.store.nouns import NOW, event, key, refusal, replica, service, spec, table
 
 
 def with_30_replicas(database: Database) -> None:
@@ -42,6 +42,7 @@ def test_each_read_is_one_request(database: Database) -> None:
         store.tables,
         lambda: store.specs("hello"),
         lambda: store.unavailable(NOW),
+        store.endpoint_keys,
         lambda: store.events("hello"),
         lambda: store.events("hello", kind="decision", limit=1),
         lambda: store.load("nobody"),
@@ -123,6 +124,17 @@ def test_a_report_of_load_is_two_requests(database: Database) -> None:
     assert database.requests == {"BatchGetItem": 2, "PutItem": 1}
 
 
+def test_the_use_of_keys_is_written_once_a_minute(database: Database) -> None:
+    """One query tells which of them are news; the others cost nothing, not even a write that is refused."""
+    store = database.store
+    for name in ("a", "b", "c"):
+        store.create_key(key(name))
+    store.record_used({"a": NOW}, NOW)
+    database.requests.clear()
+    store.record_used({"a": NOW + 59, "b": NOW + 59, "gone": NOW}, NOW + 59)
+    assert database.requests == {"Query": 1, "UpdateItem": 1}
+
+
 def test_a_deletion_is_one_query_and_one_transaction(database: Database) -> None:
     """As long as the service had fewer than some 90 versions."""
     with_30_replicas(database)
@@ -163,6 +175,8 @@ def test_what_expires_says_so_to_the_database(database: Database) -> None:
     with_30_replicas(database)
     gone = replica(99, status=ReplicaStatus.TERMINATED, status_since=NOW + 0.5)
     store.commit("hello", None, Commit(replicas=(gone,), unavailable=(refusal(),), events=(event(),)))
+    store.create_key(key("for-ever"))
+    store.create_key(key("a", expires_at=NOW + 9.5))
     expiries: Counter[tuple[str, int]] = Counter()
     silent = set()
     for partition in (
@@ -173,6 +187,7 @@ def test_what_expires_says_so_to_the_database(database: Database) -> None:
         "EVENTS#hello",
         "ROUTES",
         "UNAVAILABLE",
+        "KEYS",
     ):
         for row in store._table.query(partition):
             kind = f"{partition}/{row['sk'].partition('#')[0]}" if partition == "SERVICE#hello" else partition
@@ -185,8 +200,10 @@ def test_what_expires_says_so_to_the_database(database: Database) -> None:
         ("SERVICE#hello/LOAD", 600): 1,
         ("EVENTS#hello", 7 * 86_400): 1,
         ("UNAVAILABLE", 3_660): 1,
+        ("KEYS", 10 + 7 * 86_400): 1,
     }
     assert silent == {
+        "KEYS",
         "SERVICES",
         "SERVICE#hello/META",
         "SERVICE#hello/REPLICA",

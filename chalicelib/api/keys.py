@@ -1,0 +1,132 @@
+"""Endpoint keys: what clients show at the edge. Only a hash of each is kept, so its text is told once, when it is made."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from http import HTTPStatus
+
+from chalice.app import Blueprint
+
+from chalicelib import identity, passes
+from chalicelib.api import schemas, views
+from chalicelib.api.routes import Route, blueprint
+from chalicelib.api.writes import until_unchallenged
+from chalicelib.errors import Invalid, NotFound
+from chalicelib.model import EndpointKey
+from chalicelib.ports import Ids, Runtime
+
+log = logging.getLogger(__name__)
+
+
+def keys(runtime: Callable[[], Runtime]) -> Blueprint:
+    """The owner's routes for endpoint keys."""
+    made = partial(Route, "POST", answer=schemas.NewKey, status=HTTPStatus.CREATED)
+    return blueprint(
+        __name__,
+        runtime,
+        (
+            made(
+                "/v1/keys",
+                create_key,
+                "Make an endpoint key; its text is told in this answer only",
+                body=schemas.CreateKey,
+            ),
+            Route("GET", "/v1/keys", list_keys, "All endpoint keys, without their texts", schemas.Keys),
+            Route("DELETE", "/v1/keys/{key_id}", revoke_key, "Revoke a key", schemas.Revoked, errors=(404,)),
+            made(
+                "/v1/keys/{key_id}/rotate",
+                rotate_key,
+                "Make a key with the same rights; the old one goes on for a while",
+                body=schemas.RotateKey,
+                errors=(404, 412),
+            ),
+        ),
+    )
+
+
+def create_key(runtime: Runtime, body: schemas.CreateKey) -> schemas.NewKey:
+    """Services need not exist yet, so that a client can be set up before what it calls."""
+    _require_room(runtime)
+    now = runtime.clock.now()
+    text, key = _made(
+        runtime.ids,
+        EndpointKey(
+            id="",
+            name=body.name,
+            hash="",
+            services=tuple(dict.fromkeys(body.services)),
+            created_at=now,
+            expires_at=None if body.expires_in_s is None else now + body.expires_in_s,
+            rate_per_s=body.rate_per_s,
+            concurrency=body.concurrency,
+        ),
+    )
+    made = runtime.store.create_key(key)
+    _tell_routers_to_come(runtime)
+    return views.new_key(made, text, now)
+
+
+def list_keys(runtime: Runtime) -> schemas.Keys:
+    """Every key that is kept."""
+    now = runtime.clock.now()
+    return schemas.Keys(keys=tuple(views.key(key, now) for key in runtime.store.endpoint_keys()))
+
+
+def revoke_key(runtime: Runtime, key_id: str) -> schemas.Revoked:
+    """Forget it. Routers take the next table within seconds; what it has begun goes on."""
+    _find(runtime, key_id)
+    runtime.store.revoke_key(key_id)
+    _tell_routers_to_come(runtime)
+    return schemas.Revoked(id=key_id)
+
+
+def rotate_key(runtime: Runtime, key_id: str, body: schemas.RotateKey) -> schemas.NewKey:
+    """The new key lives as long from now on as the old one was made for."""
+    _require_room(runtime)
+    made = until_unchallenged(partial(_rotate, runtime, key_id, body.overlap_s))
+    _tell_routers_to_come(runtime)
+    return made
+
+
+def _rotate(runtime: Runtime, key_id: str, overlap_s: float) -> schemas.NewKey:
+    old, now = _find(runtime, key_id), runtime.clock.now()
+    if not old.is_valid(now):
+        raise Invalid(f"Key {key_id} has expired: make a new one instead.")
+    lifetime_s = None if old.expires_at is None else old.expires_at - old.created_at
+    expires_at = None if lifetime_s is None else now + lifetime_s
+    successor = replace(old, created_at=now, expires_at=expires_at, last_used_at=None, version=0)
+    text, new = _made(runtime.ids, successor)
+    ends_at = now + overlap_s if old.expires_at is None else min(old.expires_at, now + overlap_s)
+    return views.new_key(runtime.store.replace_key(replace(old, expires_at=ends_at), new), text, now)
+
+
+def _tell_routers_to_come(runtime: Runtime) -> None:
+    """Those that run have asked by then; those that start while nobody answers read the snapshot. A tick mends what fails."""
+    if failure := passes.leave_snapshot(runtime):
+        log.warning("%s", failure)
+
+
+def _made(ids: Ids, key: EndpointKey) -> tuple[str, EndpointKey]:
+    """A text that nobody can guess, and `key` as it is kept of it. 40 random bits name it; a store refuses one that it has."""
+    key_id = ids.token(5)
+    text = identity.endpoint_key(key_id, bytes.fromhex(ids.token(identity.ENDPOINT_KEY_BYTES)))
+    return text, replace(key, id=key_id, hash=identity.endpoint_key_hash(text))
+
+
+def _require_room(runtime: Runtime) -> None:
+    """Expired keys count: they are kept, and listed, for a week."""
+    if len(runtime.store.endpoint_keys()) >= schemas.MOST_KEYS:
+        raise Invalid(f"There are {schemas.MOST_KEYS:,} keys, as many as routers are told of. Revoke some first.")
+
+
+def _find(runtime: Runtime, key_id: str) -> EndpointKey:
+    known = {key.id: key for key in runtime.store.endpoint_keys()}
+    if key_id not in known:
+        nearest = difflib.get_close_matches(key_id, known, n=3)
+        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+        raise NotFound(f"There is no key with the id {key_id!r}.{hint}")
+    return known[key_id]
