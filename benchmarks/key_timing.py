@@ -15,6 +15,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import random
 import statistics
 import time
@@ -84,7 +85,7 @@ def sample_us(router: Router, key: Callable[[], bytes], path: bytes) -> float:
 
 def welch(one: list[float], other: list[float]) -> float:
     spread = statistics.variance(one) / len(one) + statistics.variance(other) / len(other)
-    return (statistics.mean(one) - statistics.mean(other)) / spread**0.5
+    return (statistics.mean(one) - statistics.mean(other)) / math.sqrt(spread)
 
 
 def trimmed(samples: list[float]) -> list[float]:

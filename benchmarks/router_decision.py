@@ -69,10 +69,9 @@ def decision_us(table: str, path: bytes) -> float:
     for _ in range(ROUNDS):
         router.accept(table)
         start = time.process_time()
-        for number in range(DECISIONS):
-            response = router.handle(requests[number % 16])
+        responses = [router.handle(requests[number % 16]) for number in range(DECISIONS)]
         rounds.append((time.process_time() - start) / DECISIONS * 1e6)
-        assert response.status == 307, response
+        assert {response.status for response in responses} == {307}
     return min(rounds)
 
 
@@ -96,8 +95,8 @@ def start_ms(code: str) -> float:
 def print_decisions() -> None:
     sizes = (1, 3, 30, 300)
     print(f"{'us CPU a decision, replicas:':<44}" + "".join(f"{size:>8}" for size in sizes))
-    near = {"prefer_near": True, "slow_start_s": 30}
-    limits = {"rate_per_s": 1e6, "concurrency": 1000}
+    near: dict[str, object] = {"prefer_near": True, "slow_start_s": 30}
+    limits: dict[str, object] = {"rate_per_s": 1e6, "concurrency": 1000}
     cases: list[tuple[str, str, dict[str, object], dict[str, object], bytes]] = [
         *((policy, policy, {}, {}, BY_NAME) for policy in POLICIES),
         ("least_load, near ones first, slow start", "least_load", near, {}, BY_NAME),
