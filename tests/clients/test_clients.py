@@ -70,7 +70,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
 @pytest.fixture(scope="module")
 def key(stack: Laptop) -> str:
     """One key for both services."""
-    return str(stack.json("keys", "create", "clients", "--service", "warm", "--service", "cold")["key"])
+    return str(stack.json("keys", "create", "warm", "cold", "--name", "clients")["key"])
 
 
 def base_url(stack: Laptop, service: str) -> str:
