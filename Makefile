@@ -29,6 +29,7 @@ $(VENV)/.synced: pyproject.toml uv.lock
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@$(UV) --version 2>/dev/null | grep -q " $(UV_VERSION)" || \
 	  $(BIN)/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
+	@echo "Installing what uv.lock names into $(VENV): some 20 s, more when it has to be downloaded."
 	$(UV) sync --quiet --locked --inexact --all-extras
 	@touch $@
 
