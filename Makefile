@@ -14,7 +14,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 # Or each of the tests' three workers compiles them all anew, for 3 s.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test strict sim mutants check fmt bench clean
+.PHONY: help setup demo test strict clients sim mutants check fmt bench clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,7 @@ $(VENV)/.synced: pyproject.toml uv.lock
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@$(UV) --version 2>/dev/null | grep -q " $(UV_VERSION)" || \
 	  $(BIN)/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
+	@echo "Installing what uv.lock names into $(VENV): some 20 s, more when it has to be downloaded."
 	$(UV) sync --quiet --locked --inexact --all-extras
 	@touch $@
 
@@ -42,6 +43,9 @@ test: setup ## Run the tests
 
 strict: setup ## Run the store's tests on Amazon's DynamoDB Local (needs Java 17 and npm)
 	$(BIN)/pytest -m strict_store tests/store
+
+clients: setup ## Ask a service with nine stock clients: plain, streaming and cold (needs npm)
+	$(BIN)/pytest -m clients tests/clients
 
 YEARS ?= 5
 sim: setup ## Run YEARS=5 simulated years of drawn worlds on all cores: nothing lost, doubled or left behind

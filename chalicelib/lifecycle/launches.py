@@ -32,7 +32,8 @@ def decide_launches(service: Service, replicas: Sequence[Replica], now: float, w
     current, stale = current_and_stale(service, active)
     wanted, surge = wanted or wanted_mix(service, replicas), service.spec.max_surge
     fallback = sum(is_fallback(service.spec, replica) for replica in current)
-    at_risk = sum(replica.is_at_risk for replica in current)  # replaced before they go
+    # Replaced before they go. Whoever stands in is no spot machine, and is missed on demand when it has gone.
+    at_risk = sum(replica.is_at_risk and not is_fallback(service.spec, replica) for replica in current)
     missing = Mix(max(0, wanted.own - (len(current) - fallback - at_risk)), max(0, wanted.fallback - fallback))
     if service.deleting or not missing.total:
         return Launches((), f"{len(current)} of {wanted} replicas exist")

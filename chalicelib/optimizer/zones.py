@@ -97,9 +97,19 @@ def ready(known: Iterable[ZoneMemory], place: Location) -> tuple[ZoneMemory, ...
 
 def paused_until(known: Iterable[ZoneMemory], spot: SpotSpec) -> float:
     """The earliest instant of the next spot launch, where no zone's own back-off holds it; 0 = at once."""
-    if spot.backs_off or spot.placer != SPOTHEDGE:
+    if not _is_paced(spot):
         return 0.0
     return max((one.since + _PACE_S for one in known if one.reason not in _TAKEN), default=0.0)
+
+
+def doubted(known: Iterable[ZoneMemory], spot: SpotSpec) -> frozenset[Location]:
+    """Zones held to the pace whose last word was a refusal: to be asked for one machine at a time until they give one.
+
+    An empty market is asked a third as often by three replicas, and the second machine comes a pass after the first.
+    """
+    if not _is_paced(spot):
+        return frozenset()
+    return frozenset(one.place for one in known if one.failures and one.reason not in _TAKEN)
 
 
 def described(known: Iterable[ZoneMemory], spot: SpotSpec, now: float) -> str:
@@ -108,6 +118,10 @@ def described(known: Iterable[ZoneMemory], spot: SpotSpec, now: float) -> str:
     return "; ".join(
         f"{one.place} for {now - one.since:.0f} s ({one.reason}{_until(one, spot, now)})" for one in avoided
     )
+
+
+def _is_paced(spot: SpotSpec) -> bool:
+    return spot.placer == SPOTHEDGE and not spot.backs_off
 
 
 def _is_avoided(one: ZoneMemory, spot: SpotSpec, now: float) -> bool:

@@ -139,13 +139,17 @@ class _Market:
 
     def launches(self, request: Request, slots: Iterable[int], why: list[str]) -> list[Launch]:
         """One for each slot, up to the first for which there is no place; `why` then says so."""
-        launches = []
+        launches: list[Launch] = []
+        doubted = zones.doubted(request.known, request.spot)
         for slot in slots:
             placement = optimizer.decide(request, self._offers, self._now)
             offer = placement.chosen
             match = offer and optimizer.matching(request.resources, offer)
             if not offer or not match:
                 why.append(f"slot {slot}: {placement.why}")
+                break
+            if offer.location in doubted and any(one.replica.offer.location == offer.location for one in launches):
+                why.append(f"slot {slot}: {offer.location} has refused the last one, and is asked for one at a time")
                 break
             self._generation += 1
             replica = new_replica(

@@ -172,10 +172,15 @@ class Driver:
         read = (service, *state.replicas, *state.load, *others, *_held(service))
         waited_s = frozenset((service.scaler.up_s, service.scaler.down_s))
         known = self._horizon.after(now, (*read, *_asked(state)), self._durations_s(service.spec), waited_s)
-        known = min(known, *_scheduled(service.spec.scaling, now), _paid_until(state, now))
+        known = min(known, *_scheduled(service.spec.scaling, now), _paid_until(state, now), self._free_at(now))
         if not prices_were_read:
             return known
         return min(known, self.prices.next_change_at(now), (now // PLANNED_EVERY_S + 1) * PLANNED_EVERY_S)
+
+    def _free_at(self, now: float) -> float:
+        """When the lease ends that somebody holds, perhaps one who is dead: until then all that a pass can do is to ask for it."""
+        held_until = self.store.leased_until(self.service)
+        return held_until if held_until > now else math.inf
 
     def _durations_s(self, spec: ServiceSpec) -> frozenset[float]:
         if self._durations[0] is not spec:
@@ -218,4 +223,4 @@ def _paid_until(state: State, now: float) -> float:
 
 
 def _did_something(report: passes.Report) -> bool:
-    return report.acted or report.is_held_up or bool(report.failures)
+    return report.acted or bool(report.failures)

@@ -16,7 +16,7 @@ from chalicelib.errors import Unreachable
 from sailplane.sim.scheduler import Scheduler
 
 # Calls that only a pass with something to do makes.
-_ACTING = frozenset({"acquire_lease", "release_lease", "commit", "delete_service", "launch", "terminate", "drain"})
+ACTING = frozenset({"acquire_lease", "release_lease", "commit", "delete_service", "launch", "terminate", "drain"})
 _LONG = frozenset({"launch", "terminate", "probe", "acquire_lease"})  # calls that somebody else waits behind
 _NEVER_LOST = frozenset({"probe", "drain"})  # silence is one of their answers
 # In a process that stops for long between draining and publishing, clients meet the drain: nobody can stand up to that.
@@ -86,8 +86,8 @@ class Disturber:
         """Something will happen around one of the next calls."""
         self.strikes.append(self.random.randint(1, 30))
 
-    def happens(self, moment: str, call: str) -> None:
-        """Around every call that a pass makes. Raises `Crash` or `Unreachable`."""
+    def happens(self, moment: str, call: str, *, is_acting: bool) -> None:
+        """Around every call that a pass makes; `is_acting` when it has something to do. Raises `Crash` or `Unreachable`."""
         if not self.is_on or self.is_deep:
             return
         if self.strikes:
@@ -96,7 +96,7 @@ class Disturber:
                 self.strikes.remove(0)
                 self._strike(moment, call)
                 return
-        if call in _ACTING:
+        if is_acting:
             self._roll(moment, call)
 
     def _roll(self, moment: str, call: str) -> None:

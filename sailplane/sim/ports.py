@@ -146,8 +146,12 @@ class WatchedStore(MemoryStore):
 
     def is_leased(self, name: str) -> bool:
         """Whether somebody may be at work on the service."""
-        held_until = self._leases[name].held_until
-        return held_until is not None and held_until > self._clock.now()
+        return self.leased_until(name) > self._clock.now()
+
+    def leased_until(self, name: str) -> float:
+        """When the lease on the service ends, or ended, if nobody renews it; -inf where there is none."""
+        lease = self._leases.get(name)
+        return -math.inf if lease is None or lease.held_until is None else lease.held_until
 
     def service(self, name: str) -> Service | None:
         """The service's record alone."""

@@ -48,6 +48,10 @@ _STEP_S = 600.0
 # In fair weather: settling (which may wait for a shutdown to end first), a minute of rest, and the shutdown.
 _REST_S = 120.0
 _ENDING_S = SHUT_DOWN_MAX_S + SETTLED_WITHIN_S + REFUSED_AT_MOST_S + _REST_S + SHUT_DOWN_MAX_S + 60.0
+# Nobody leaves a broken version for days; every ten minutes it buys a machine in vain.
+_MENDED_AFTER_S = 2 * 3600.0
+# A zone that has not enough for all changes so many times sooner than one that has: within hours of a season.
+_RECOVERS_SOONER, _ENOUGH = 10, 6
 _PLACES = (("aws", "us-east-1", "a"), ("aws", "us-east-1", "b"), ("gcp", "us-central1", "c"), ("azure", "westus", ""))
 
 
@@ -130,11 +134,12 @@ def _season(draw: Random, changing_s: float) -> Scenario:
         scaling = ScalingSpec(min_replicas=3, max_replicas=3)
     schedule = _schedule(draw, _DAY_HOURS if is_day else _SEASON_HOURS)
     spot, budget = _spot(draw, use_spot=use_spot), _budget(draw)
+    market = _market(draw, changing_s, odds=0.005 * hurry)
     if not is_day:
-        # Nothing moves a service without a target within its bounds. And one that can pay two of three machines is looked at
-        # every second for nine days: such limits are kept in storms and days.
+        # Nothing moves a service without a target within its bounds.
         schedule = tuple(replace(entry, min_replicas=entry.max_replicas) for entry in schedule)
-        budget = replace(budget, max_usd_per_hour=None)
+        # Two zones are often short together, and who does not back off asks them every 20 s, for days.
+        spot = replace(spot, zone_backoff=spot.zone_backoff or len(market.zones) == 2)
     spec = ServiceSpec(
         probe=ProbeSpec(path="/health", initial_delay_s=600.0),
         scaling=replace(scaling, schedule=schedule),
@@ -145,8 +150,7 @@ def _season(draw: Random, changing_s: float) -> Scenario:
         budget=budget,
         fingerprint="v1",
     )
-    odds = 0.005 * hurry
-    return Scenario(spec=spec, market=_market(draw, changing_s, odds), faults=faults, broken=frozenset({BROKEN}))
+    return Scenario(spec=spec, market=market, faults=faults, broken=frozenset({BROKEN}))
 
 
 def _schedule(draw: Random, hours: Sequence[int]) -> tuple[ScheduledBounds, ...]:
@@ -221,9 +225,10 @@ def _market(draw: Random, changing_s: float, odds: float) -> Market:
 
 
 def _zone(draw: Random, location: Location, steps: int, odds: float) -> Zone:
-    capacity, usd = [6], [1.0]
+    capacity, usd = [_ENOUGH], [1.0]
     for _ in range(steps):
-        capacity.append(draw.choice((0, 0, 1, 2, 6)) if draw.random() < odds else capacity[-1])
+        moves = draw.random() < odds * (1 if capacity[-1] == _ENOUGH else _RECOVERS_SOONER)
+        capacity.append(draw.choice((0, 0, 1, 2, _ENOUGH)) if moves else capacity[-1])
         usd.append(draw.choice((0.7, 1.0, 1.3, 2.0)) if draw.random() < odds else usd[-1])
     return Zone(location, _STEP_S, (*capacity, 8), (*usd, 1.0))
 
@@ -244,11 +249,22 @@ class Owner:
         active = [replica for replica in state.replicas if replica.status.is_active]
         match self.draw.choice(("update", "update", "update", "drain", "delete")):
             case "update" if not state.service.deleting:
-                simulation.update(self._draw_spec())
+                self._update()
             case "drain" if active:
                 simulation.drain(self.draw.choice(active))
             case "delete" if not state.service.deleting and simulation.scenario.faults.is_storm:
                 simulation.delete()
+
+    def _update(self) -> None:
+        simulation, spec = self.simulation, self._draw_spec()
+        simulation.update(spec)
+        if spec.fingerprint == BROKEN and not simulation.scenario.faults.is_storm:
+            simulation.at(simulation.t + _MENDED_AFTER_S, self._mend)
+
+    def _mend(self) -> None:
+        state = self.simulation.state()
+        if state and not state.service.deleting and state.service.spec.fingerprint == BROKEN:
+            self.simulation.update(replace(state.service.spec, fingerprint="v1"))
 
     def say_last_word(self) -> None:
         """The weather has cleared."""

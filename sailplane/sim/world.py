@@ -17,6 +17,7 @@ from chalicelib.model import (
     CapacityType,
     InterruptionNotice,
     Lease,
+    Location,
     NoticeKind,
     Reason,
     Replica,
@@ -29,7 +30,7 @@ from chalicelib.model import (
 from chalicelib.ports import Commit, Provider, Runtime, Settings
 from sailplane.sim.cloud import Cloud, Happening, Machine, spot_usd
 from sailplane.sim.driver import Driver
-from sailplane.sim.faults import Disturber, Interposed
+from sailplane.sim.faults import ACTING, Disturber, Interposed
 from sailplane.sim.history import Billed, History, Step
 from sailplane.sim.judges import Judges
 from sailplane.sim.ports import AgentProber, CloudProvider, MarketPrices, SeededIds, WatchedStore, inline
@@ -162,6 +163,7 @@ class Simulation:
             self._on_machine,
             self._on_change,
             self._on_removal,
+            self._on_refusal,
             self.scenario.broken,
             self.scenario.listing_lag_s,
         )
@@ -313,7 +315,9 @@ class Simulation:
     def _around_call(self, moment: str, call: str) -> None:
         if moment == "after":
             self.judges.on_call(call, self.disturber.depth)
-        self.disturber.happens(moment, call)
+        # Who asks for a lease that somebody else has will do nothing, and need not be run.
+        is_futile = (moment, call) == ("before", "acquire_lease") and self.store.is_leased(SERVICE)
+        self.disturber.happens(moment, call, is_acting=call in ACTING and not is_futile)
 
     def _on_write(self, commit: Commit | None) -> None:
         self._on_change()
@@ -357,6 +361,9 @@ class Simulation:
 
     def _on_removal(self, machine: Machine) -> None:
         self.judges.on_removal(machine)
+
+    def _on_refusal(self, place: Location) -> None:
+        self.judges.on_refusal(place)
 
     def _on_lease(self, lease: Lease) -> None:
         self.judges.on_lease(lease)

@@ -116,11 +116,27 @@ def test_without_spot_anywhere_on_demand_serves() -> None:
     assert service_status(w.state().service, w.state().replicas, w.clock.now())[0] is ServiceStatus.READY
     before = w.state().service.last_generation
     w.tick(300)
-    assert 300 / 20 <= (w.state().service.last_generation - before) / 4 <= 300 / 20 + 1
+    asked = w.state().service.last_generation - before
+    assert 2 * 300 / 20 <= asked <= 4 * (300 / 20 + 1)  # two zones at the least are active, four at most
     w.cloud.sold_out.clear()
     w.tick(60)
     assert kinds(w) == {SPOT: 4}
     assert len(w.cloud.machines) == 4
+
+
+def test_a_zone_that_refused_is_asked_for_one_machine_at_a_time() -> None:
+    """Every 20 s once for each zone, however many are missing; what one gives, the next pass asks for again. `why` tells."""
+    w = World(cloud=FakeCloud(FakeClock(), sold_out={*EVERYWHERE}), market=spot_offers("a", "b"))
+    w.create(wanted=hedged(5, dynamic_ondemand_fallback=False))
+    w.tick()
+    assert w.state().service.last_generation == 5  # nobody knew
+    w.tick(200)
+    assert 200 / 20 <= (w.state().service.last_generation - 5) / 2 <= 200 / 20 + 1
+    w.clock.advance(20)
+    assert "asked for one at a time" in "\n".join(passes.preview(w.runtime, "svc"))
+    w.cloud.sold_out.clear()
+    w.tick(4)
+    assert len(w.cloud.machines) == 5
 
 
 def test_a_service_of_its_own_making_s_failure_keeps_what_is_known_of_zones() -> None:
@@ -236,6 +252,16 @@ def test_a_replica_at_risk_stays_unless_asked_for() -> None:
 
 
 # --- risk_aware -------------------------------------------------------------------------------------------------------
+
+
+def test_a_warning_of_an_on_demand_machine_starts_nothing() -> None:
+    """It was counted as a spot machine to be replaced, and each replacement as one too many: a launch every few seconds."""
+    w = world(hedged(base_ondemand_fallback_replicas=1, replace_on_rebalance=True), ticks=40)
+    rebalance(w, next(r for r in w.replicas() if r.offer.capacity_type is ON_DEMAND))
+    started = w.cloud.started.total()
+    w.tick(60)
+    assert w.cloud.started.total() == started
+    assert kinds(w) == {SPOT: 2, ON_DEMAND: 1}
 
 
 def careful(replicas: int = 3, **policy: Any) -> ServiceSpec:
