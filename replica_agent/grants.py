@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 _GRANT = re.compile(
-    rb"([0-9a-f]{8})\.([0-9]{1,12})\.(-|[0-9a-z]{1,64})\.(-|[0-9]{1,12})\.(-|[0-9]{1,9})\.([xp])\.([A-Za-z0-9_-]{43})"
+    rb"([0-9a-f]{8})\.([0-9]{1,12})\.(-|[0-9a-z]{1,64})\.(-|[0-9]{1,12})\.(-|[0-9]{1,9})\.([xpt])\.([A-Za-z0-9_-]{43})"
 )
 _NONE = b"-"
 _ANY_PATH = b"p"
