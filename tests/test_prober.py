@@ -249,9 +249,11 @@ def test_every_question_is_signed_with_the_agents_own_token(agents: Agents, prob
     (body,) = agents.bodies
     token = agent_token(KEY, replica.id, replica.boot_nonce)
     clock = ControlTime(FakeClock().now, FakeClock().now)
-    authorization, target = headers["Authorization"], path.removeprefix("/agent")
-    assert Signatures("another", clock).check(authorization, method, target, body) is None
-    assert Signatures(token, clock).check(authorization, method, target, body) == _nonce(authorization)
+    authorization, target = headers["Authorization"].encode(), path.removeprefix("/agent").encode()
+    assert Signatures("another", clock).check(authorization, method.encode(), target, body) is None
+    assert Signatures(token, clock).check(authorization, method.encode(), target, body) == _nonce(
+        headers["Authorization"]
+    )
     assert clock.told() == START
     assert token not in str(headers)
 
@@ -260,7 +262,7 @@ def test_no_question_is_asked_twice_under_one_name(agents: Agents, prober: HttpP
     """An agent takes each nonce once."""
     replica = agents.answering(_json(_answer()))
     for _ in range(3):
-        prober.probe([(replica, PATIENT), (replica, PATIENT)], BY_RATE)
+        prober.probe([(replica, SPEC), (replica, SPEC)], BY_RATE)
     assert len({_nonce(headers["Authorization"]) for _, _, headers, _ in agents.seen}) == 6
 
 
@@ -287,7 +289,7 @@ def test_another_machine_at_the_address_is_nobody(
         return web.Response(body=body, headers=headers)
 
     replica = agents.answering(forging)
-    result = prober.probe([(replica, PATIENT)], BY_RATE)[replica.id]
+    result = prober.probe([(replica, SPEC)], BY_RATE)[replica.id]
     assert (result.identified, result.ready) == (False, False)
     assert "another machine" in result.detail
 
