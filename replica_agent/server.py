@@ -410,6 +410,7 @@ class Exchange:
         self.answer_goes_on(data)
 
     def answered(self) -> None:
+        self._connection = None  # another's from here on: it must not be paused for this client
         self._show_head()
         if self._is_chunked:
             self._out.append(_END)

@@ -271,6 +271,17 @@ def test_whoever_is_slow_lets_the_other_side_wait(agent: Agent) -> None:
     until(lambda: "/flood?slow" in agent.ask_engine("/_seen")["left"])
 
 
+def test_a_client_that_does_not_take_its_last_bytes_holds_up_nobody_else(agent: Agent) -> None:
+    """The engine has said all of it: its connection is the next one's. Some size or other fills the buffers just then."""
+    slow = [agent.connect() for _ in range(30)]
+    for number, connection in enumerate(slow):
+        connection.request("GET", granted("GET", f"/big?{number * 200_000}"))
+        assert agent.ask("GET", "/peer").status == 200
+    for connection in slow:
+        connection.close()
+    until(lambda: agent.probe()["in_flight"] == 0)
+
+
 def test_an_engine_that_does_not_read_stops_its_client(agent: Agent) -> None:
     """The other way round."""
     with connected(agent) as client:
