@@ -91,6 +91,7 @@ class Server:
         """Close all connections, with what is still to be sent on them."""
         for client in list(self._clients):
             client.close()
+        self._behind.upstream.close()
         try:
             async with asyncio.timeout(_LAST_BYTES_S):
                 while self._clients:
