@@ -10,5 +10,5 @@ Standard library only, nothing of Sailplane's other packages, below 100 KB, so t
     router.py     a request in, a response out; owns the four above; thread-safe, no I/O
     exchange.py   one HTTP exchange with the control plane: counts out, table in
     refresh.py    when to exchange: regularly, at once on a knock, seldom while nobody answers
-    platforms/    what differs between the places it runs in
+    platforms/    what differs between the places it runs in: aws, gcp, azure (function.py is what they share), server
 """

@@ -34,7 +34,7 @@ def _text(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "file":
         try:
-            return Path(unquote(parts.path)).read_text()
+            return Path(unquote(parts.path)).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ExchangeFailed(f"the snapshot of the table cannot be read: {error}") from error
     try:

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 
 import aiohttp
-from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
 from replica_agent import console, lock
 from replica_agent.conda import with_conda
 from replica_agent.config import Config, ConfigError
 from replica_agent.container import Container
-from replica_agent.control import PREFIX, Control
+from replica_agent.control import Control
+from replica_agent.door import Door
 from replica_agent.engine import Engine, free_port
 from replica_agent.gate import Gate
+from replica_agent.heads import OF_THE_HOP, REWRITTEN
 from replica_agent.load import EngineMetrics, Load
 from replica_agent.log import Log
 from replica_agent.metadata import cloud_of
 from replica_agent.notice import Notices
-from replica_agent.proxy import MAX_HEADER_BYTES, Proxy, client_session
+from replica_agent.quota import Quotas
+from replica_agent.server import Behind, Server
+from replica_agent.session import client_session
 from replica_agent.signatures import Signatures
 from replica_agent.times import ControlTime
+from replica_agent.upstream import Upstream
 
 _ENGINE_GRACE_S = 5.0
-_KEEPALIVE_S = 75.0  # longer than a load balancer's 60 s; the server's own hour lets idle clients take all sockets
 
 
 async def live(config: Config, host_env: Mapping[str, str]) -> None:
@@ -81,14 +82,13 @@ async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told
             session=session,
             signatures=Signatures(config.agent_token, clock),
         )
-        proxy = Proxy(config, engine=engine, gate=gate, session=session, clock=clock)
-
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            return await (control if request.path.startswith(PREFIX) else proxy).handle(request)
-
-        runner = web.ServerRunner(_server(handle), shutdown_timeout=0.1)
-        site = await _listen(runner, config.host, config.port)
-        place = {"pid": os.getpid(), "port": runner.addresses[0][1], "engine_port": engine.port}
+        door = Door(config, engine, gate, Quotas(time.monotonic), clock)
+        server = Server(_behind(config, engine, gate, door, control))
+        try:
+            port = await server.listen(config.host, config.port)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
+        place = {"pid": os.getpid(), "port": port, "engine_port": engine.port}
         # The engine starts after this line, so a machine with an empty lock file has run nothing of the user's.
         lock.publish(descriptor, {**place, "started_at": time.time()})
         async with asyncio.TaskGroup() as tasks:
@@ -96,17 +96,18 @@ async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told
                 tasks.create_task(engine.run(*_scripts(config))),
                 tasks.create_task(notices.watch()),
                 tasks.create_task(metrics.watch()),
+                tasks.create_task(server.watch()),
                 tasks.create_task(
                     _die_on_interruption(notices) if config.is_local else console.echo(log, sys.stdout.fileno())
                 ),
             ]
             await told_to_stop.wait()
-            await site.stop()
+            server.stop_listening()
             await gate.close(config.drain_timeout_s)
             await engine.stop(_ENGINE_GRACE_S)
             for task in background:
                 task.cancel()
-        await runner.cleanup()
+        await server.close()
 
 
 def _scripts(config: Config) -> tuple[str, str]:
@@ -116,34 +117,18 @@ def _scripts(config: Config) -> tuple[str, str]:
     return with_conda(config.setup), with_conda(config.run)
 
 
-def _server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> web.Server:
-    return web.Server(
-        handle,
-        handler_cancellation=True,  # a client that leaves takes its request to the engine with it
-        auto_decompress=False,
-        access_log=None,  # paths and headers may carry credentials
-        logger=_server_log(),
-        keepalive_timeout=_KEEPALIVE_S,
-        max_line_size=MAX_HEADER_BYTES,
-        max_field_size=MAX_HEADER_BYTES,
+def _behind(config: Config, engine: Engine, gate: Gate, door: Door, control: Control) -> Behind:
+    """What clients show routers is worth nothing to the engine, or worth too much to be shown to it."""
+    shown = {b"authorization", b"x-api-key"} if config.access == "required" else set()
+    return Behind(
+        door=door,
+        gate=gate,
+        upstream=Upstream(engine.port, time.monotonic),
+        engine_host=b"127.0.0.1:%d" % engine.port,
+        control=control.handle,
+        dropped=OF_THE_HOP | REWRITTEN | shown | ({b"authorization"} if config.engine_key else set()),
+        credentials=f"Authorization: Bearer {config.engine_key}\r\n".encode() if config.engine_key else b"",
     )
-
-
-def _server_log() -> logging.Logger:
-    """The server's log without malformed requests, half a kilobyte each, which quote what the client sent."""
-    log = logging.getLogger("replica_agent.server")
-    log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
-    return log
-
-
-async def _listen(runner: web.ServerRunner, host: str, port: int) -> web.TCPSite:
-    await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=1024)
-    try:
-        await site.start()
-    except OSError as error:
-        raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return site
 
 
 def _on_signal() -> asyncio.Event:

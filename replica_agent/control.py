@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs
 
 import aiohttp
-from aiohttp import web
 from yarl import URL
 
 from replica_agent.config import Config
 from replica_agent.engine import Engine, Phase
 from replica_agent.gate import Gate
+from replica_agent.heads import Request
 from replica_agent.load import Load, LoadQuestion
 from replica_agent.log import Log
 from replica_agent.notice import Notices
-from replica_agent.problem import problem
-from replica_agent.proxy import Broken
+from replica_agent.problem import Answer, problem
+from replica_agent.session import Broken
 from replica_agent.signatures import HEADER, Signatures
 
-PREFIX = "/_sailplane/"
+_JSON = {"Content-Type": "application/json"}
 _LOG_LINES = 100
 _MAX_LOG_LINES_DIGITS = 9
 
@@ -87,32 +88,30 @@ class Control:
         self._log = log
         self._session = session
         self._signatures = signatures
-        self._routes: dict[tuple[str, str], Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]] = {
-            ("POST", "probe"): self._probe,
-            ("POST", "drain"): self._drain,
-            ("GET", "log"): self._read_log,
+        self._routes: dict[tuple[bytes, bytes], Callable[[Request, bytes, str], Awaitable[Answer]]] = {
+            (b"POST", b"/_sailplane/probe"): self._probe,
+            (b"POST", b"/_sailplane/drain"): self._drain,
+            (b"GET", b"/_sailplane/log"): self._read_log,
         }
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: Request, body: bytes) -> Answer:
         """Answer one of the control plane's questions."""
-        nonce = self._signatures.check(
-            request.headers.get("Authorization", ""), request.method, request.raw_path, await request.read()
-        )
+        nonce = self._signatures.check(request.fields.get(b"authorization"), request.method, request.target, body)
         if nonce is None:
             return problem(401, "Not authorized", "Sign the request with this replica's agent token.", request.path)
-        route = self._routes.get((request.method, request.path.removeprefix(PREFIX)))
+        route = self._routes.get((request.method, request.target.partition(b"?")[0]))
         if route is None:
             return problem(404, "No such question", "The agent answers POST probe, POST drain, GET log.", request.path)
-        return await route(request, nonce)
+        return await route(request, body, nonce)
 
-    async def _probe(self, request: web.BaseRequest, nonce: str) -> web.Response:
+    async def _probe(self, request: Request, body: bytes, nonce: str) -> Answer:
         try:
-            question = Question.parse(await request.read())
+            question = Question.parse(body)
         except BadProbe as error:
             return problem(400, "Bad probe", str(error), request.path)
         detail = await self._ask(question)
         engine = self._engine
-        answer = json.dumps(
+        answer = _json(
             {
                 "replica_id": self._config.replica_id,
                 "boot_nonce": self._config.boot_nonce,
@@ -125,7 +124,7 @@ class Control:
                 "load": self._load.answer(question.load),
             }
         )
-        return _json(answer, {HEADER: self._signatures.sign(nonce, answer.encode())})
+        return Answer(200, {**_JSON, HEADER: self._signatures.sign(nonce, answer)}, answer)
 
     async def _ask(self, question: Question) -> str:
         """Why the engine is not ready; empty when it is. Ready means 200, as in SkyServe."""
@@ -157,24 +156,21 @@ class Control:
             return f"{what} failed: {type(error).__name__}"  # its text may hold the whole URL
         return "" if answer.status == 200 else f"{what} answered {answer.status}"
 
-    async def _drain(self, _request: web.BaseRequest, _nonce: str) -> web.Response:
+    async def _drain(self, _request: Request, _body: bytes, _nonce: str) -> Answer:
         self._gate.draining = True
-        return _json(json.dumps({"in_flight": self._gate.in_flight}))
+        return Answer(200, _JSON, _json({"in_flight": self._gate.in_flight}))
 
-    async def _read_log(self, request: web.BaseRequest, _nonce: str) -> web.StreamResponse:
-        tail = request.query.get("tail", str(_LOG_LINES))
+    async def _read_log(self, request: Request, _body: bytes, _nonce: str) -> Answer:
+        query = parse_qs(request.target.partition(b"?")[2].decode("latin-1"))
+        tail = query.get("tail", [str(_LOG_LINES)])[0]
         if not tail.isdecimal() or len(tail) > _MAX_LOG_LINES_DIGITS:
             return problem(400, "Bad number of lines", "tail must be a whole number.", request.path)
-        response = web.StreamResponse(headers={"Content-Type": "text/plain; charset=utf-8"})
-        await response.prepare(request)
-        if request.query.get("follow") == "1":
-            async for data in self._log.follow(int(tail), lambda: self._engine.phase is Phase.EXITED):
-                await response.write(data)
-        else:
-            await response.write(self._log.tail(int(tail)).encode())
-        await response.write_eof()
-        return response
+        log = self._follow(int(tail)) if query.get("follow") == ["1"] else self._log.tail(int(tail)).encode()
+        return Answer(200, {"Content-Type": "text/plain; charset=utf-8"}, log)
+
+    def _follow(self, lines: int) -> AsyncIterator[bytes]:
+        return self._log.follow(lines, lambda: self._engine.phase is Phase.EXITED)
 
 
-def _json(text: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(content_type="application/json", text=text, headers=headers)
+def _json(document: dict[str, object]) -> bytes:
+    return json.dumps(document).encode()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from replica_agent.average import StepAverage
 
 
 class Gate:
-    """`with gate:` around each proxied request counts it until its last byte."""
+    """Counts each proxied request from `enter` to `leave`, which comes with its last byte."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self.in_flight = 0
@@ -22,12 +21,12 @@ class Gate:
         self._now = now
         self._history = StepAverage()
 
-    def __enter__(self) -> None:
+    def enter(self) -> None:
         self.in_flight += 1
         self._history.change(self.in_flight, self._now())
         self._idle.clear()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def leave(self) -> None:
         self.in_flight -= 1
         self._history.change(self.in_flight, self._now())
         if self.in_flight == 0:

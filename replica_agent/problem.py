@@ -1,16 +1,25 @@
-"""Errors that the agent itself answers with, as RFC 9457 problem documents."""
+"""What the agent itself answers; errors as RFC 9457 problem documents."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 
-from aiohttp import web
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Not the engine's words. A body that comes bit by bit has no length yet."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | AsyncIterator[bytes] = b""
 
 
-def problem(status: int, title: str, detail: str, instance: str, retry_after_s: int | None = None) -> web.Response:
-    """An `application/problem+json` answer. `instance` is the path that was asked for, without its query."""
+def problem(status: int, title: str, detail: str, instance: str, retry_after_s: int | None = None) -> Answer:
+    """An `application/problem+json` answer. `instance` is the path that was asked for, without grant and query."""
     document = {"type": "about:blank", "title": title, "status": status, "detail": detail, "instance": instance}
-    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
-    return web.Response(
-        status=status, headers=headers, content_type="application/problem+json", text=json.dumps(document)
-    )
+    headers = {"Content-Type": "application/problem+json"}
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(retry_after_s)
+    return Answer(status, headers, json.dumps(document).encode())

@@ -16,7 +16,7 @@ import re
 from replica_agent.times import ControlTime
 
 HEADER = "X-Sailplane-Signature"
-_AUTHORIZATION = re.compile(r"Sailplane ([0-9]{1,12})\.([0-9a-f]{16,64})\.([0-9a-f]{64})", re.ASCII)
+_AUTHORIZATION = re.compile(rb"Sailplane ([0-9]{1,12})\.([0-9a-f]{16,64})\.([0-9a-f]{64})")
 _WINDOW_S = 30.0  # a command may take so long to arrive
 
 
@@ -29,7 +29,7 @@ class Signatures:
         self._oldest = 0.0  # epoch seconds
         self._seen: dict[str, float] = {}
 
-    def check(self, authorization: str, method: str, target: str, body: bytes) -> str | None:
+    def check(self, authorization: bytes, method: bytes, target: bytes, body: bytes) -> str | None:
         """The nonce of a command that the control plane gave, now and not before.
 
         Whoever signs cannot be ahead of the control plane's time, so a command is never too new: the first one, and any
@@ -39,10 +39,10 @@ class Signatures:
         if match is None:
             return None
         seconds, nonce, mac = match.groups()
-        message = "\n".join((seconds, nonce, method, target, hashlib.sha256(body).hexdigest()))
-        if not hmac.compare_digest(self._mac(message.encode(errors="surrogateescape")), mac):
+        message = b"\n".join((seconds, nonce, method, target, hashlib.sha256(body).hexdigest().encode()))
+        if not hmac.compare_digest(self._mac(message).encode(), mac):
             return None
-        return nonce if self._is_new(int(seconds), nonce) else None
+        return nonce.decode() if self._is_new(int(seconds), nonce.decode()) else None
 
     def sign(self, nonce: str, body: bytes) -> str:
         """For `HEADER`: proves that this replica, in this boot, gives this answer to the command with this nonce."""

@@ -249,9 +249,11 @@ def test_every_question_is_signed_with_the_agents_own_token(agents: Agents, prob
     (body,) = agents.bodies
     token = agent_token(KEY, replica.id, replica.boot_nonce)
     clock = ControlTime(FakeClock().now, FakeClock().now)
-    authorization, target = headers["Authorization"], path.removeprefix("/agent")
-    assert Signatures("another", clock).check(authorization, method, target, body) is None
-    assert Signatures(token, clock).check(authorization, method, target, body) == _nonce(authorization)
+    authorization, target = headers["Authorization"].encode(), path.removeprefix("/agent").encode()
+    assert Signatures("another", clock).check(authorization, method.encode(), target, body) is None
+    assert Signatures(token, clock).check(authorization, method.encode(), target, body) == _nonce(
+        headers["Authorization"]
+    )
     assert clock.told() == START
     assert token not in str(headers)
 

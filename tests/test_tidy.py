@@ -161,7 +161,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The one platform that is no function: it is installed, not uploaded.
     "edge_router.platforms.http1": {"edge_router", "httptools"},
     "edge_router.platforms.server": {"edge_router", "uvloop"},
-    "replica_agent": {"replica_agent", "aiohttp", "multidict", "yarl"},
+    "replica_agent": {"replica_agent", "aiohttp", "httptools", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.

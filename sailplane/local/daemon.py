@@ -119,9 +119,6 @@ def listening(port: int, option: str) -> Iterator[socket.socket]:
     except OSError as error:
         advice = f"Stop what uses it, or choose another with {option} (0 takes any free one)."
         raise Invalid(f"Cannot listen on port {port}: {error.strerror}. {advice}") from error
-    # Accepted connections inherit it. uvicorn takes a socket that it is handed as a file descriptor for a Unix one and
-    # leaves Nagle's algorithm on, which costs 44 ms a request on a kept-alive connection.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
         yield listener
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 SEEN: list[str] = []  # request lines, in order
 LEFT: list[str] = []  # paths whose client left in the middle
+FLOODED = [0]  # bytes that were taken from this engine
 EXPORTED: list[str] = []  # what /metrics tells, the last one
 GATES: dict[str, threading.Event] = {}
 
@@ -96,6 +97,52 @@ class Handler(BaseHTTPRequestHandler):
     def on_break_headers(self, _query: str) -> None:
         """Headers of a stream, and not a byte more."""
         self.begin([("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])
+        self.close_connection = True
+
+    def on_peer(self, _query: str) -> None:
+        self.answer(str(self.client_address[1]).encode())
+
+    def on_until_close(self, _query: str) -> None:
+        self.begin([])
+        self.wfile.write(b"all of it")
+        self.close_connection = True
+
+    def on_then_close(self, _query: str) -> None:
+        """Without a word about it."""
+        self.answer(b"")
+        self.close_connection = True
+
+    def on_hints(self, _query: str) -> None:
+        self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
+        self.answer(b"then this")
+
+    def on_too_large(self, _query: str) -> None:
+        self.answer(b"enough", status=413)
+        while self.connection.recv(1_000_000):
+            pass
+        self.close_connection = True
+
+    def on_flood(self, _query: str) -> None:
+        """300 MB."""
+        self.begin([("Content-Length", "300000000")])
+        FLOODED[:] = [0]
+        try:
+            for _ in range(3_000):
+                self.wfile.write(b"x" * 100_000)
+                FLOODED[0] += 100_000
+        except OSError:
+            LEFT.append(self.path)
+
+    def on__flooded(self, _query: str) -> None:
+        self.answer(json.dumps(FLOODED[0]).encode())
+
+    def on_socket(self, _query: str) -> None:
+        """Another protocol: what comes goes back."""
+        self.begin([("Connection", "Upgrade"), ("Upgrade", "websocket")], 101)
+        self.wfile.write(b"welcome ")
+        while data := self.connection.recv(65_536):
+            self.wfile.write(data)
+        LEFT.append(self.path)
         self.close_connection = True
 
     def on_never(self, query: str) -> None:

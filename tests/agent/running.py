@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -25,6 +26,16 @@ import psutil
 from aiohttp import web
 
 from chalicelib.providers.local.processes import TAG, kill_all, processes_of
+from replica_agent.door import Door
+from replica_agent.engine import Phase
+from replica_agent.gate import Gate
+from replica_agent.heads import OF_THE_HOP, REWRITTEN, Request
+from replica_agent.problem import Answer as AgentsAnswer
+from replica_agent.problem import problem
+from replica_agent.quota import Quotas
+from replica_agent.server import Behind, Server
+from replica_agent.times import ControlTime
+from replica_agent.upstream import Upstream
 from tests.waiting import until
 
 TOKEN = "agent-token-of-a-test"
@@ -204,6 +215,32 @@ async def serving(handler: Callable[[web.BaseRequest], Awaitable[web.StreamRespo
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield runner.addresses[0][1]
     await runner.cleanup()
+
+
+@asynccontextmanager
+async def before(engine_port: int, silence_s: float = 30.0) -> AsyncIterator[int]:
+    """The port of the agent's server in this process, before an engine that is there already."""
+    engine: Any = SimpleNamespace(port=engine_port, phase=Phase.RUNNING)
+    config: Any = SimpleNamespace(grant_keys={KID: GRANT_KEY}, service="hello", edge_url="")
+    gate = Gate()
+    behind = Behind(
+        door=Door(config, engine, gate, Quotas(time.monotonic), ControlTime()),
+        gate=gate,
+        upstream=Upstream(engine_port, time.monotonic),
+        engine_host=b"engine",
+        control=refusing,
+        dropped=OF_THE_HOP | REWRITTEN,
+        credentials=b"",
+        silence_s=silence_s,
+    )
+    server = Server(behind)
+    yield await server.listen("127.0.0.1", 0)
+    server.stop_listening()
+    await server.close()
+
+
+async def refusing(request: Request, _body: bytes) -> AgentsAnswer:
+    return problem(401, "Not authorized", "", request.path)
 
 
 def _ask(

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from replica_agent.load import QUEUE_DEPTH, EngineMetrics
-from replica_agent.proxy import client_session
+from replica_agent.session import client_session
 from tests.agent.running import TOKEN, Agent, granted, serving
 from tests.fakes import FakeClock
 from tests.waiting import until

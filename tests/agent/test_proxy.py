@@ -9,17 +9,12 @@ import http.client
 import random
 import socket
 from collections.abc import Iterator
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from aiohttp import web
 
-from replica_agent.engine import Phase
-from replica_agent.gate import Gate
-from replica_agent.proxy import Proxy, client_session
-from replica_agent.times import ControlTime
-from tests.agent.running import GRANT_KEY, KID, Agent, granted, serving
+from replica_agent.session import client_session
+from tests.agent.running import Agent, before, granted, serving
 from tests.waiting import until
 
 BODY = random.Random(7).randbytes(20 * 2**20)
@@ -113,23 +108,13 @@ def test_an_engine_that_stays_silent_shows_its_headers() -> None:
         raise AssertionError
 
     async def play() -> str:
-        async with serving(silent) as engine_port, client_session() as session:
-            engine: Any = SimpleNamespace(port=engine_port, phase=Phase.RUNNING)
-            config: Any = SimpleNamespace(
-                replica_id="r",
-                service="hello",
-                boot_nonce="n",
-                grant_keys={KID: GRANT_KEY},
-                edge_url="",
-                access="open",
-                engine_key="",
-            )
-            proxy = Proxy(config, engine=engine, gate=Gate(), session=session, clock=ControlTime(), silence_s=0.05)
-            async with (
-                serving(proxy.handle) as port,
-                session.get(f"http://127.0.0.1:{port}{granted('GET', '/')}") as answer,
-            ):
-                return answer.headers["X-Stream"]
+        async with (
+            serving(silent) as engine_port,
+            before(engine_port, silence_s=0.05) as port,
+            client_session() as session,
+            session.get(f"http://127.0.0.1:{port}{granted('GET', '/')}") as answer,
+        ):
+            return answer.headers["X-Stream"]
 
     assert asyncio.run(play()) == "open"
 
@@ -215,14 +200,6 @@ def test_head_tells_the_length_and_sends_nothing(agent: Agent) -> None:
     assert answer.status == 200
     assert int(answer.headers["Content-Length"]) > 0
     assert answer.body == b""
-
-
-def test_websockets_are_refused_clearly(agent: Agent) -> None:
-    """501 with a reason, and the engine never hears of it."""
-    answer = agent.ask("GET", "/socket", headers={"Upgrade": "websocket", "Connection": "Upgrade"})
-    assert answer.status == 501
-    assert "WebSockets" in answer.json["title"]
-    assert "GET /socket" not in agent.ask_engine("/_seen")["seen"]
 
 
 def test_a_client_that_asks_first_is_told_to_go_on(agent: Agent) -> None:

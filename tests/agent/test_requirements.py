@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
-HEADER = "# aiohttp as locked, for Linux machines. Made by: python -m tests.agent.test_requirements > replica_agent/requirements.txt\n"
+HEADER = "# aiohttp and httptools as locked, for Linux machines. Made by: python -m tests.agent.test_requirements > replica_agent/requirements.txt\n"
 FITTING = re.compile(r"-(cp31[123]-cp31[123]-manylinux\S+_(x86_64|aarch64)|py3-none-any)\.whl$")
 
 
@@ -17,7 +17,7 @@ def requirements() -> str:
     lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
     packages: dict[str, Any] = {package["name"]: package for package in lock["package"]}
     needed: set[str] = set()
-    waiting = ["aiohttp"]
+    waiting = ["aiohttp", "httptools"]
     while waiting:
         needed.add(name := waiting.pop())
         waiting += [each["name"] for each in packages[name].get("dependencies", ()) if each["name"] not in needed]
@@ -30,7 +30,7 @@ def _requirement(package: dict[str, Any]) -> str:
 
 
 def test_machines_get_what_was_tested() -> None:
-    """The agent's requirements are the lock's: aiohttp, all it depends on, and wheels for every Linux machine."""
+    """The agent's requirements are the lock's: aiohttp, httptools, all they depend on, and wheels for every Linux machine."""
     text = requirements()
     assert (ROOT / "replica_agent" / "requirements.txt").read_text(encoding="utf-8") == text
     for requirement in text.removeprefix(HEADER).split("\n\n"):

@@ -30,7 +30,7 @@ def taken(signatures: Signatures, at: float) -> bool:
 
 
 def given_again(signatures: Signatures, authorization: str) -> bool:
-    return signatures.check(authorization, "POST", "/_sailplane/drain", b"") is not None
+    return signatures.check(authorization.encode(), b"POST", b"/_sailplane/drain", b"") is not None
 
 
 @pytest.mark.parametrize("wrong_by_s", [-1e6, -3_600.0, -31.0, 0.0, 31.0, 3_600.0, 1e6])
