@@ -11,6 +11,8 @@ export UV_PYTHON := $(CURDIR)/$(BIN)/python
 export SAILPLANE_CACHE ?= $(CURDIR)/.cache
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
+# Or each of the tests' three workers compiles them all anew, for 3 s.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test strict clients sim mutants check fmt bench clean
 
@@ -27,6 +29,7 @@ $(VENV)/.synced: pyproject.toml uv.lock
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@$(UV) --version 2>/dev/null | grep -q " $(UV_VERSION)" || \
 	  $(BIN)/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
+	@echo "Installing what uv.lock names into $(VENV): some 20 s, more when it has to be downloaded."
 	$(UV) sync --quiet --locked --inexact --all-extras
 	@touch $@
 
@@ -48,7 +51,7 @@ YEARS ?= 5
 sim: setup ## Run YEARS=5 simulated years of drawn worlds on all cores: nothing lost, doubled or left behind
 	$(BIN)/python -m sailplane.sim --years $(YEARS)
 
-mutants: setup ## Plant bugs into the simulated worlds and show that the judges catch each (up to half an hour)
+mutants: setup ## Plant bugs into the simulated worlds and show that the judges catch each (some minutes)
 	$(BIN)/python -m tests.sim.mutants
 
 check: setup ## Lint, types and tests: what must pass before anything lands

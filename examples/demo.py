@@ -1,4 +1,4 @@
-"""The whole path on this machine: deploy, call, scale out, lose a replica under load, sleep, wake, tear down.
+"""The whole path on this machine: deploy, make a key, call, scale out, lose a replica under load, sleep, wake, tear down.
 
 Run by `make demo`. Every step is observed, not assumed: a step that does not happen in its time ends the demo with a
 non-zero exit code, after everything it started has been stopped.
@@ -90,11 +90,12 @@ class Demo:
 class Load:
     """Clients that call the service at a steady pace, follow redirects and retry a broken request once, at once."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, key: str) -> None:
         self.answers: Counter[str] = Counter()  # by replica
         self.errors: list[str] = []
         self.retried = 0
         self._endpoint = endpoint
+        self._key = key
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._client) for _ in range(CLIENTS)]
@@ -110,7 +111,7 @@ class Load:
             thread.join()
 
     def _client(self) -> None:
-        with httpx.Client(follow_redirects=True, timeout=10) as client:
+        with httpx.Client(headers=bearer(self._key), follow_redirects=True, timeout=10) as client:
             while not self._ended.wait(CLIENTS / REQUESTS_PER_S):
                 error = self._call(client)
                 if error:
@@ -163,11 +164,15 @@ def play(demo: Demo) -> None:
         demo.sailplane("up", str(SPEC), "-n", "hello", "-y")
         endpoint = demo.sailplane("status", "hello", "--endpoint").strip()
         saw(f"READY at {endpoint}")
+    with demo.step("Let nobody in but who shows a key") as saw:
+        saw(f"without one: HTTP {httpx.get(f'{endpoint}/v1/models').status_code}")
+        key = demo.sailplane("keys", "create", "hello", "--name", "demo", "--expires", "1h").strip()
+        saw(f"made {key.rpartition('_')[0]}_…, known to the router after {until_known(endpoint, key):.1f} s")
     with demo.step("Call it with curl -L") as saw:
-        saw(curl(endpoint))
+        saw(curl(endpoint, key))
     with demo.step("Call it with the OpenAI client, streaming") as saw:
-        saw(chat(endpoint))
-    with Load(endpoint) as load:
+        saw(chat(endpoint, key))
+    with Load(endpoint, key) as load:
         with demo.step(f"Drive {REQUESTS_PER_S:.0f} requests/s until it scales out") as saw:
             status = demo.wait_for("three ready replicas", lambda seen: seen["ready"] >= 3, 60)
             saw(f"1 → {status['ready']} replicas ready")
@@ -183,7 +188,7 @@ def play(demo: Demo) -> None:
         demo.wait_for("no replica left", lambda seen: seen["status"] == "IDLE" and not live(seen), 90)
         saw("IDLE, no replica, no process")
     with demo.step("Wake it with a request") as saw:
-        saw(f"503 + Retry-After until a replica is ready, then 200 (answer after {wake(endpoint):.1f} s)")
+        saw(wake(endpoint, key))
     with demo.step("Tear down") as saw:
         demo.sailplane("down", "hello", "-y")
         demo.sailplane("local", "stop")
@@ -193,17 +198,34 @@ def play(demo: Demo) -> None:
         saw("no process left")
 
 
-def curl(endpoint: str) -> str:
+def bearer(key: str) -> dict[str, str]:
+    """The header that shows the key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+def until_known(endpoint: str, key: str) -> float:
+    """Ask until the router lets the key in; the seconds it took."""
+    started = time.monotonic()
+    while time.monotonic() - started < 15:
+        if httpx.get(f"{endpoint}/v1/models", headers=bearer(key), follow_redirects=True).status_code == 200:
+            return time.monotonic() - started
+        time.sleep(0.1)
+    raise DemoFailed("the router did not learn of the key within 15 s")
+
+
+def curl(endpoint: str, key: str) -> str:
     """The model list through a plain curl that follows the redirect."""
-    command = ["curl", "--silent", "--show-error", "--fail", "--location", f"{endpoint}/v1/models"]
-    print(f"   $ curl -L {endpoint}/v1/models", flush=True)
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    print(f'   $ curl -L -H "Authorization: Bearer $KEY" {endpoint}/v1/models', flush=True)
+    command = ["curl", "--silent", "--show-error", "--fail", "--location", "--config", "-", f"{endpoint}/v1/models"]
+    # Through stdin, because everybody on this machine can read a command line.
+    header = f'header = "Authorization: Bearer {key}"'
+    answer = subprocess.run(command, input=header, capture_output=True, text=True, check=True, timeout=30).stdout
     return f"models: {', '.join(model['id'] for model in json.loads(answer)['data'])}"
 
 
-def chat(endpoint: str) -> str:
+def chat(endpoint: str, key: str) -> str:
     """A streamed chat completion by the official client."""
-    client = openai.OpenAI(base_url=f"{endpoint}/v1", api_key="not-needed-here")
+    client = openai.OpenAI(base_url=f"{endpoint}/v1", api_key=key)
     messages: Any = [{"role": "user", "content": "Say hello."}]
     pieces = [
         chunk.choices[0].delta.content or ""
@@ -234,19 +256,14 @@ def kill_one(demo: Demo, load: Load, status: dict[str, Any], saw: Callable[[str]
     saw(f"{replacement} took its place and serves after {time.monotonic() - killed:.1f} s")
 
 
-def wake(endpoint: str) -> float:
-    """Ask as a patient client does, honouring Retry-After, until the service answers; the seconds it took."""
-    started, refusals = time.monotonic(), 0
-    with httpx.Client(follow_redirects=True, timeout=10) as client:
-        while time.monotonic() - started < 30:
-            answer = client.get(f"{endpoint}/v1/models")
-            if answer.status_code == 200 and refusals:
-                return time.monotonic() - started
-            if answer.status_code != 503 or "Retry-After" not in answer.headers:
-                raise DemoFailed(f"a sleeping service answered HTTP {answer.status_code}: {answer.text}")
-            refusals += 1
-            time.sleep(min(1.0, float(answer.headers["Retry-After"])))
-    raise DemoFailed("the service did not wake within 30 s")
+def wake(endpoint: str, key: str) -> str:
+    """One request of a client that follows redirects, as all stock ones do; what it took."""
+    started = time.monotonic()
+    with httpx.Client(headers=bearer(key), follow_redirects=True, timeout=40) as client:
+        answer = client.get(f"{endpoint}/v1/models")
+    if answer.status_code != 200:
+        raise DemoFailed(f"a sleeping service answered HTTP {answer.status_code}: {answer.text}")
+    return f"held for {time.monotonic() - started:.1f} s, then answered with 200, redirects: {len(answer.history)}"
 
 
 def ready(status: dict[str, Any]) -> set[str]:

@@ -1,9 +1,10 @@
 """The edge router as each cloud's functions take it: `python -m infra.edge [aws] [gcp] [azure] [--out DIR]`.
 
 One zip a platform, with exactly the modules that its entry point needs (found by following the imports) and what the
-platform reads beside them. The same sources give the same bytes, so that a hash tells whether there is anything to deploy.
+platform reads beside them. The same sources give the same bytes, so that a hash tells whether there is anything new.
 
-No .pyc files: they would save 15 ms of CPU of a cold start, double the size, and be good for one minor version of Python.
+No .pyc files: they would save a fifth of a cold start's CPU, triple the size, and be good for one minor version of Python
+(docs/adr/0018-the-edge-on-functions.md).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -23,14 +24,16 @@ def environment(cache: Path) -> Path:
     Raises:
         subprocess.CalledProcessError: it could not be installed; pip has said why.
     """
-    home = cache / f"skypilot-{VERSION}-py{sys.version_info.major}{sys.version_info.minor}"
+    requirements = _HERE / "requirements.txt"
+    digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:8]
+    home = cache / f"skypilot-{VERSION}-{digest}-py{sys.version_info.major}{sys.version_info.minor}"
     whole = home / ".whole"  # last, so that an interrupted installation is begun anew
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)  # what lies in it is executed
     with files.exclusive(home.with_name(f"{home.name}.lock")):
         if not whole.exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
             pip = [str(home / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-            subprocess.run([*pip, "install", "--no-deps", "-r", str(_HERE / "requirements.txt")], check=True)
+            subprocess.run([*pip, "install", "--no-deps", "-r", str(requirements)], check=True)
             whole.touch()
     return home / "bin" / "python"
 

@@ -19,7 +19,8 @@ _WORTH_S = 3600.0
 # From a decision to remove a machine to its end, the drain aside: one tick of EventBridge, and the cloud's time.
 _REMOVAL_S = 120.0
 _DAY_S = 86_400.0
-HELD = "held by the budget"  # how a decision begins to say so
+# How a decision begins to say so, and what it says once a launch is held back no more.
+HELD, HAS_ROOM = "held by the budget", "the budget has room again"
 # What is gone when it is written down, or never came: the cloud does not bill it.
 _NOT_BILLED = (Reason.PREEMPTED, Reason.LOST)
 _NEVER_CAME = (Reason.NO_CAPACITY, Reason.QUOTA, Reason.LAUNCH_REFUSED)
@@ -66,7 +67,7 @@ def affordable(state: State, launches: Sequence[Launch], now: float) -> tuple[li
             kept.append(launch)
             counted.append(launch.replica)
     if new and bool(why) != service.held_by_budget:
-        told = why or "the budget has room again"
+        told = why or HAS_ROOM
         return [SaveService(replace(service, held_by_budget=bool(why)), told), *kept], why
     return [*kept], why
 

@@ -267,7 +267,10 @@ def _retire(service: Service, active: Sequence[Replica]) -> list[Drain | Termina
     # the old one down. One that never served is of no use to anyone.
     old = _least_useful(spec, stale, len(stale) - max(0, target - ready_now))
     old += [replica for replica in stale if replica.status not in _SERVED and replica not in old]
-    replaced = [_give_up(replica, Reason.REPLACED, f"version {service.spec_version} replaces it") for replica in old]
+    reason, why = Reason.REPLACED, f"version {service.spec_version} replaces it"
+    if target == 0:  # scaled to zero, or the month's money is spent: nothing comes in its place
+        reason, why = Reason.SCALED_DOWN, "0 wanted"
+    replaced = [_give_up(replica, reason, why) for replica in old]
     return replaced + _surplus(service, current, wanted_mix(service, active))
 
 

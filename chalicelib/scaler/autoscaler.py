@@ -97,8 +97,10 @@ def _figures(spec: ScalingSpec, load: LoadSample, needed: int, limits: Bounds) -
     burst = f" ({_shown(load.panic)} in the last {spec.panic_window_s:g} s)" if spec.panic_window_s else ""
     by_accelerator = ", ".join(f"{target:g} on {name}" for name, target in spec.target_qps_by_accelerator)
     at = by_accelerator or f"{spec.target:g} per replica"
-    within = "" if limits.clamp(needed) == needed else f", within {limits}"
-    return f"{_shown(load.stable)} {spec.unit}{known}{burst}{ahead}{asked} at {at} want {needed}{within}"
+    end = ""
+    if limits.clamp(needed) != needed:
+        end = f", {'above the maximum' if needed > limits.max_replicas else 'below the minimum'} of {limits}"
+    return f"{_shown(load.stable)} {spec.unit}{known}{burst}{ahead}{asked} at {at} want {needed}{end}"
 
 
 def _shown(load: float) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from chalicelib.model import ProbeSpec, RoutingSpec, ScalingSpec
+from chalicelib.model import RISK_AWARE, SPOTHEDGE, ProbeSpec, RoutingSpec, ScalingSpec
 from chalicelib.spec import forms
 from chalicelib.spec.values import (
     MAX_LABELS,
@@ -64,6 +64,13 @@ _FOR_SPOT = (
     "replace_on_rebalance",
     "availability_target",
 )
+# What each of these refines; under another placer it is read by nobody.
+REFINED = {
+    "spot_spread": SPOTHEDGE,
+    "spot_zone_memory_seconds": SPOTHEDGE,
+    "spot_zone_backoff": SPOTHEDGE,
+    "availability_target": RISK_AWARE,
+}
 
 
 @dataclass(frozen=True, slots=True)

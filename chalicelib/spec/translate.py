@@ -25,12 +25,14 @@ from chalicelib.model import (
 from chalicelib.spec import forms
 from chalicelib.spec.document import KeyPath, dotted
 from chalicelib.spec.schema import (
+    REFINED,
     Access,
     Candidate,
     GitWorkdir,
     Later,
     Probe,
     PrometheusMetric,
+    ReplicaPolicy,
     Resources,
     Service,
     ServiceFile,
@@ -57,8 +59,15 @@ def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
 
 
 def not_acted_on(file: ServiceFile) -> tuple[str, ...]:
-    """`path: what that means` for every given field that nothing acts on yet, in the order of the schema."""
-    return tuple(f"{dotted(path)}: {sentence}" for path, sentence in _later(file, ()))
+    """`path: what that means` for every given field that nothing acts on yet, or not beside the others."""
+    later = (f"{dotted(path)}: {sentence}" for path, sentence in _later(file, ()))
+    return (*later, *_of_another_placer(file.service.replica_policy))
+
+
+def _of_another_placer(policy: ReplicaPolicy | None) -> Iterator[str]:
+    for name, placer in REFINED.items():
+        if policy and getattr(policy, name) and policy.spot_placer != placer:
+            yield f"service.replica_policy.{name}: it refines `spot_placer: {placer}`, and nothing without it"
 
 
 def _later(section: BaseModel, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:

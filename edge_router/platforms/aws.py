@@ -13,8 +13,8 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edge_router.messages import Request, Response
 from edge_router.platforms.function import from_env
-from edge_router.router import Request, Response
 
 # The whole event, in which a binary body is a third longer. Lambda itself refuses what is larger, with a 413 of its own.
 MAX_BODY_BYTES = 6 * 1024**2
@@ -42,9 +42,10 @@ def handler_of(answer: Callable[[Request], Response]) -> Handler:
 
 def _request(event: Mapping[str, Any]) -> Request:
     http = event["requestContext"]["http"]
-    headers = {name.lower().encode(): value.encode() for name, value in event["headers"].items()}
+    # "replace", as JSON can hold what no text can; a stranger's request is no error of this function.
+    headers = {name.lower().encode(): value.encode("utf-8", "replace") for name, value in event["headers"].items()}
     if cookies := event.get("cookies"):
-        headers[b"cookie"] = "; ".join(cookies).encode()
+        headers[b"cookie"] = "; ".join(cookies).encode("utf-8", "replace")
     body = event.get("body") or ""
     return Request(
         method=http["method"].encode(),

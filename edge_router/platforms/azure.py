@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import azure.functions as func
 
+from edge_router.messages import Request, Response
 from edge_router.platforms.function import from_env
-from edge_router.router import Request, Response
 
 # FUNCTIONS_REQUEST_BODY_SIZE_LIMIT, if nobody changed it; the host refuses what is larger, with a 413 of its own.
 MAX_BODY_BYTES = 104_857_600

@@ -17,8 +17,9 @@ from threading import Lock
 
 from edge_router import snapshot
 from edge_router.exchange import ExchangeFailed
+from edge_router.messages import Request, Response
 from edge_router.platforms import settings
-from edge_router.router import Request, Response, Router
+from edge_router.router import Router
 
 _log = logging.getLogger("edge_router")
 
@@ -26,8 +27,8 @@ _log = logging.getLogger("edge_router")
 REFRESH_S = 3.0
 # Of each step of an exchange. It stands between a client and its answer, and the last table is as good an answer.
 TIMEOUT_S = 1.0
-# While the control plane is gone one request pays the timeout every 3, 6, 12, 24, 24 … s, on each instance.
-MAX_SLOWDOWN = 8
+# While the control plane is gone, on each instance one request pays the timeout after 6, 12, 24, 24 … s.
+MAX_DOUBLINGS = 3
 # From one look for a replica to the next while a client is held; each is an exchange.
 POLL_S = (0.5, 1.0)
 
@@ -115,8 +116,8 @@ class Function:
             self._exchange()
         except ExchangeFailed as failure:
             self._failures += 1
-            slowdown = min(2.0 ** min(self._failures, 10), MAX_SLOWDOWN)
-            self._due_at = self._clock() + self._refresh_s * slowdown * (1 - self._random() / 4)
+            pause_s = self._refresh_s * 2 ** min(self._failures, MAX_DOUBLINGS)
+            self._due_at = self._clock() + pause_s * (1 - self._random() / 4)
             if str(failure) != self._complaint:
                 _log.warning("%s (routing goes on with the last table)", failure)
             self._complaint = str(failure)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import flask
 
+from edge_router.messages import Request, Response
 from edge_router.platforms.function import from_env
-from edge_router.router import Request, Response
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

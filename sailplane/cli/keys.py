@@ -19,7 +19,7 @@ _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*([a-z]+)")
 _HEADING = ("ID", "NAME", "SERVICES", "CREATED", "EXPIRES", "LAST USED", "LIMITS")
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """`90d` as seconds."""
 
     name = "duration"
@@ -31,7 +31,7 @@ class Duration(click.ParamType):
         return float(match[1]) * _UNITS_S[match[2]]
 
 
-class Rate(click.ParamType):
+class Rate(click.ParamType[float]):
     """`10/s` as requests per second."""
 
     name = "rate"

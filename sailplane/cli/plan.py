@@ -86,7 +86,7 @@ def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -
         out.data(f"The best place of each machine type; --all shows all {len(plan.candidates)} places.")
     out.data(f"\nChosen: {plan.why}.")
     _list(out, "Left out:", (f"{rejected.what}: {rejected.why}" for rejected in plan.left_out))
-    _list(out, "Not acted on yet:", plan.not_acted_on)
+    _list(out, "Not acted on:", plan.not_acted_on)
     if plan.chosen.price_usd_per_hour:
         days = int(plan.prices_age_s // 86400)
         out.data(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
+from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from chalicelib import spec
 from chalicelib.errors import Invalid
+from chalicelib.lifecycle import budget
 from chalicelib.model import Event, Offer, ServiceSpec
 from sailplane.cli import inputs, output, prices
 from sailplane.cli.exits import Exit
@@ -47,6 +49,7 @@ _BAR = 20  # characters of a progress bar, each of them a twentieth
 _ABOVE_0 = click.FloatRange(0, min_open=True)
 # Ten years: a generated market is held in memory, 4 million steps then, which take 3 s to draw.
 _LONGEST_DAYS = 3653
+_WORTH_COMPARING = ("spothedge", "round_robin_fallback")
 _POLICIES = "\n".join(f"  {name.ljust(20)}  {what}" for name, (what, _) in policies.POLICIES.items())
 
 
@@ -60,6 +63,12 @@ def _not_nan(_ctx: click.Context, _parameter: click.Parameter, days: float | Non
     if days is not None and math.isnan(days):
         raise click.BadParameter("nan is no number of days")
     return days
+
+
+def _each_once(_ctx: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in (name for name in names if names.count(name) > 1):
+        raise click.BadParameter(f"{name} is named twice; a policy is compared with others")
+    return names
 
 
 def _market_options(wrapped: Callable[..., _R]) -> Callable[..., _R]:
@@ -90,6 +99,7 @@ def _market_options(wrapped: Callable[..., _R]) -> Callable[..., _R]:
     ) -> _R:
         missing = _missing(machine, on_demand_usd, spot_usd)
         if market == _GENERATED:
+            _refuse_unread(machine, on_demand_usd, spot_usd)
             loaded = Loaded(generated.market(seed, days or _DAYS), ())
         else:
             loaded = market_files.load(Path(market), _price_list(), missing)
@@ -110,13 +120,14 @@ def _market_options(wrapped: Callable[..., _R]) -> Callable[..., _R]:
 @inputs.service_file
 @_market_options
 @click.option("--traffic", metavar=f"FILE|{_GENERATED}", help="Requests, or their rates. [default: none]")
-@click.option("--traffic-scale", type=_ABOVE_0, default=1.0, show_default=True, help="Multiplies the rate.")
+@click.option("--traffic-scale", type=_ABOVE_0, help="Multiplies the rate of --traffic. [default: 1]")
 @click.option(
     "--policy",
     "names",
     metavar="NAME",
     multiple=True,
     type=click.Choice(list(policies.POLICIES)),
+    callback=_each_once,
     default=("as_written",),
     show_default=True,
     help="How machines are bought; may be repeated. Others are compared with the first.",
@@ -133,7 +144,7 @@ def run(
     until_s: float,
     seed: int,
     traffic: str | None,
-    traffic_scale: float,
+    traffic_scale: float | None,
     names: tuple[str, ...],
     with_bound: bool,
     picture: Path | None,
@@ -143,6 +154,10 @@ def run(
     The market's machines stand for whatever FILE asks for; everything else is as FILE says. Nothing is started anywhere.
     Traces of markets and traffic in several public formats are read as they are, see docs/simulator.md.
     """
+    if traffic_scale and not traffic:
+        raise click.UsageError(
+            "--traffic-scale is of traffic, and there is none. Add --traffic FILE or --traffic generated."
+        )
     if len(names) > 1:
         extra.check("scipy", "A comparison")
     if picture:
@@ -151,7 +166,7 @@ def run(
     market = loaded.market
     written = policies.on(market, spec.parse(text, env_overrides=envs, known_accelerators=_accelerators()).spec)
     wanted = {name: policies.POLICIES[name][1](written) for name in names}
-    requests = _traffic(traffic, seed, traffic_scale, until_s)
+    requests = _traffic(traffic, seed, traffic_scale or 1.0, until_s)
     scenario = Scenario(written, market, requests, seed)
     least = _bound(scenario, until_s) if with_bound else None
     outcomes = _simulated(out, scenario, wanted, until_s)
@@ -159,19 +174,22 @@ def run(
         report.report(policy, outcome.history, market.on_demand_usd_per_hour, outcome.fates)
         for policy, outcome in outcomes.items()
     ]
-    differences = tables.differences(outcomes)
+    differences = tables.differences(reports)
     title = (
         f"{market.name}: {until_s / generated.DAY_S:.3g} days, {len(market.zones)} zones, seed {seed}, "
         f"{market.instance_type} at ${market.on_demand_usd_per_hour:g}/h on demand"
     )
     out.data("\n".join([title, *(f"  {note}" for note in loaded.notes), ""]))
-    heading = tables.HEADING + (tables.HEADING_OF_REQUESTS if requests else ())
-    out.table(heading, [tables.row(one) for one in reports], tables.FLUSH_RIGHT)
+    out.table(tables.HEADING, [tables.row(one) for one in reports], tables.FLUSH_RIGHT)
+    if requests:
+        out.data("")
+        out.table(tables.HEADING_OF_REQUESTS, [tables.row_of_requests(one) for one in reports], tables.FLUSH_RIGHT)
     out.data("\n".join(["", *map(tables.sentence, differences)]))
+    _tell_held(out, outcomes, until_s)
     if least:
         out.data(f"In hindsight nobody could have paid less than ${least.usd:,.2f} and met the target all the time.")
     if picture:
-        plot.save(picture, market, {policy: outcome.history for policy, outcome in outcomes.items()})
+        plot.save(picture, market, {policy: outcome.history.steps for policy, outcome in outcomes.items()}, until_s)
         out.message(f"Drawn into {picture}.")
     out.document(
         {
@@ -187,6 +205,8 @@ def run(
         }
     )
     _tell_violations(out, outcomes)
+    others = " ".join(f"--policy {name}" for name in dict.fromkeys((*names, *_WORTH_COMPARING)))
+    out.next(shlex.join(["sailplane", "plan", out.source]) if len(names) > 1 else f"the same with {others}")
 
 
 def _simulated(
@@ -251,6 +271,18 @@ def replay(
             "report": asdict(shown),
         }
     )
+    out.next(f"change {out.source} and replay again", shlex.join(["sailplane", "plan", out.source]))
+
+
+def _tell_held(out: Output, outcomes: Mapping[str, Outcome], until_s: float) -> None:
+    """For how long a budget kept launches back, and which part of it did first: a table cannot tell that from a full market."""
+    for policy, outcome in outcomes.items():
+        turns = [event for event in outcome.history.events if event.message.startswith((budget.HELD, budget.HAS_ROOM))]
+        ends = [*(event.at for event in turns[1:]), START + until_s]
+        held = [(end - turn.at, turn) for turn, end in zip(turns, ends, strict=False) if budget.HELD in turn.message]
+        if held:
+            hours = sum(length_s for length_s, _ in held) / 3600
+            out.data(f"{policy} lacked replicas for {hours:.1f} of {until_s / 3600:.1f} h, {held[0][1].message}.")
 
 
 def _tell_violations(out: Output, outcomes: Mapping[str, Outcome]) -> None:
@@ -261,23 +293,43 @@ def _tell_violations(out: Output, outcomes: Mapping[str, Outcome]) -> None:
         raise click.exceptions.Exit(Exit.FAILURE)
 
 
+class _ExportedEvent(BaseModel):
+    at: AwareDatetime
+    kind: str
+    message: str
+    replica: str
+
+
+class _Exported(BaseModel):
+    """What of `sailplane events NAME --json` is needed here; `replay --json` prints it too."""
+
+    events: tuple[_ExportedEvent, ...]
+
+
 def _events(file: IO[str]) -> list[Event]:
     try:
-        entries = json.load(file)["events"]
-        return [
-            Event(datetime.fromisoformat(one["at"]).timestamp(), one["kind"], one["message"], one["replica"])
-            for one in entries
-        ]
+        exported = _Exported.model_validate_json(file.read())
     except UnicodeDecodeError as error:  # of which the repr holds the whole file
         raise Invalid(f"{file.name}: not text ({error}). Export the events again.") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+        told = ": ".join(filter(None, (where.lstrip("."), first["msg"])))
         raise Invalid(
-            f"{file.name}: not what `sailplane events NAME --json` prints ({error!r}). Export the events again."
+            f"{file.name}: not what `sailplane events NAME --json` prints ({told}). Export the events again."
         ) from error
+    return [Event(one.at.timestamp(), one.kind, one.message, one.replica) for one in exported.events]
 
 
 def _instant(event: Event) -> datetime:
     return datetime.fromtimestamp(event.at, UTC)
+
+
+def _refuse_unread(machine: str | None, on_demand_usd: float | None, spot_usd: float | None) -> None:
+    """A generated market has machines and prices of its own."""
+    given = {"--machine": machine, "--on-demand-usd": on_demand_usd, "--spot-usd": spot_usd}
+    for option in (option for option, value in given.items() if value is not None):
+        raise click.BadParameter("is of recorded traces. Add --market DIR, or leave it out", param_hint=option)
 
 
 def _missing(machine: str | None, on_demand_usd: float | None, spot_usd: float | None) -> Missing:

@@ -28,6 +28,7 @@ from chalicelib.api.app import create_app
 from chalicelib.config import Config
 from chalicelib.errors import Invalid, SailplaneError, Unreachable
 from chalicelib.ports import Runtime
+from chalicelib.providers.local.offers import LOCATION
 from sailplane.local import loop
 from sailplane.local.clouds import Clouds, require_checkout
 from sailplane.local.edge import Router
@@ -118,9 +119,6 @@ def listening(port: int, option: str) -> Iterator[socket.socket]:
     except OSError as error:
         advice = f"Stop what uses it, or choose another with {option} (0 takes any free one)."
         raise Invalid(f"Cannot listen on port {port}: {error.strerror}. {advice}") from error
-    # Accepted connections inherit it. uvicorn takes a socket that it is handed as a file descriptor for a Unix one and
-    # leaves Nagle's algorithm on, which costs 44 ms a request on a kept-alive connection.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
         yield listener
 
@@ -158,6 +156,7 @@ def _configuration(home: Home, database_url: str, api_url: str, edge_url: str, b
             "SAILPLANE_EDGE_URL": edge_url,
             "SAILPLANE_LOCAL_ROOT": str(home.replicas),
             "SAILPLANE_CATALOG": str(home.catalog),
+            "SAILPLANE_SNAPSHOT": str(home.snapshot),
             "SAILPLANE_ADMIN_KEY": keys.admin_key,
             "SAILPLANE_ROUTER_TOKEN": keys.router_token,
             "SAILPLANE_AGENT_KEY": keys.agent_key,
@@ -175,6 +174,8 @@ def _router_env(home: Home, api_url: str) -> dict[str, str]:
         "SAILPLANE_ROUTER_TOKEN": home.secrets().router_token,
         "SAILPLANE_REFRESH_S": "1",
         "SAILPLANE_ROUTER_ID": "edge-local",
+        "SAILPLANE_SNAPSHOT_URL": home.snapshot.as_uri(),
+        "SAILPLANE_LOCATION": str(LOCATION),
     }
 
 

@@ -48,6 +48,7 @@ class Home:
         self.database = self.local / "ministack"
         self.replicas = self.local / "replicas"
         self.clouds = self.local / "clouds"
+        self.snapshot = self.local / "table"  # the routing table, for a router that starts without the control plane
         self._lock = self.local / "daemon.lock"
         self._state = self.local / "state.json"
         self._secrets = self.local / "secrets.json"

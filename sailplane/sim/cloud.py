@@ -102,6 +102,7 @@ class Cloud:
     on_machine: Callable[[Machine, Happening], None]
     on_change: Callable[[], None]  # it answers otherwise, whatever it is asked
     on_removal: Callable[[Machine], None]  # somebody asks for it, it is still as it was
+    on_refusal: Callable[[Location], None]  # there is no machine for who asks
     broken: frozenset[str] = frozenset()  # fingerprints whose engine ends at once
     listing_lag_s: float = 30.0  # at worst
     is_down: bool = False
@@ -234,6 +235,7 @@ class Cloud:
             refusal = NoCapacity(f"no {offer.instance_type} left in {offer.location}")
         if refusal is not None:
             self.counts.refusals += 1
+            self.on_refusal(offer.location)
             raise refusal
         number, now = next(self.numbers), self.scheduler.time
         lag_s = to_ticks(self.random.uniform(0, self.listing_lag_s * 0.7))

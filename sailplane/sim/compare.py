@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -44,14 +44,24 @@ def run(scenario: Scenario, until_s: float, progress: Callable[[float], None] = 
 def run_all(
     scenario: Scenario, specs: Mapping[str, ServiceSpec], until_s: float, *, processes: int, progress: Progress
 ) -> dict[str, Outcome]:
-    """The scenario with each spec in turn, by policy, so many at a time. The outcomes do not depend on how many.
+    """The scenario with each spec in turn, by policy, in their order; otherwise as `each`."""
+    outcomes = dict(each(scenario, specs, until_s, processes=processes, progress=progress))
+    return {policy: outcomes[policy] for policy in specs}
+
+
+def each(
+    scenario: Scenario, specs: Mapping[str, ServiceSpec], until_s: float, *, processes: int, progress: Progress
+) -> Iterator[tuple[str, Outcome]]:
+    """Each policy's outcome as soon as it is there, so many running at a time. The outcomes do not depend on how many.
 
     Raises `SailplaneError` when a process ends without an outcome.
     """
     scenarios = {policy: replace(scenario, spec=spec) for policy, spec in specs.items()}
-    if processes == 1 or len(scenarios) == 1:
-        return {policy: run(one, until_s, partial(progress, policy)) for policy, one in scenarios.items()}
-    waiting, running, outcomes = list(scenarios), dict[Connection, tuple[str, BaseProcess]](), dict[str, Outcome]()
+    if processes == 1 or len(scenarios) <= 1:
+        for policy, one in scenarios.items():
+            yield policy, run(one, until_s, partial(progress, policy))
+        return
+    waiting, running = list(scenarios), dict[Connection, tuple[str, BaseProcess]]()
     try:
         while waiting or running:
             while waiting and len(running) < processes:
@@ -62,16 +72,15 @@ def run_all(
             for ours, (policy, process) in [one for one in running.items() if one[0] in said]:
                 match _received(ours, policy):
                     case Outcome() as outcome:
-                        outcomes[policy] = outcome
                         del running[ours]
                         process.join()
+                        yield policy, outcome
                     case t:
                         progress(policy, t)
     finally:
         for _, process in running.values():
             process.terminate()
             process.join()
-    return {policy: outcomes[policy] for policy in scenarios}
 
 
 def _start(scenario: Scenario, until_s: float) -> tuple[Connection, BaseProcess]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import islice
 from zoneinfo import ZoneInfo
 
@@ -116,7 +116,7 @@ class Driver:
         is_idle = ended == started and self.changes == before and not any(map(_did_something, reports))
         if is_idle and self.skips:
             self._idle_since = before
-            # Read now and worked out when it is asked for: in a storm something else happens first, nine times of ten.
+            # Read now and worked out when it is asked for: by then something else may have happened.
             self._idle_until = cache(partial(self._next_moment, ended, self._read(ended), self.prices.were_read))
             self._in_flight_seen = self.in_flight()
         self._plan(next_at)
@@ -204,8 +204,13 @@ def _asked(state: State) -> Iterator[float]:
 def _scheduled(scaling: ScalingSpec, now: float) -> Iterator[float]:
     """The next instant of each of the schedule's expressions. A trend, if one is followed, is another at every moment."""
     for entry in scaling.schedule:
-        yield next(CronSim(entry.cron, datetime.fromtimestamp(now, ZoneInfo(entry.timezone)))).timestamp()
+        yield _next_instant(entry.cron, entry.timezone, int(now // 60))
     yield now if scaling.look_ahead else math.inf
+
+
+@lru_cache(maxsize=1024)
+def _next_instant(cron: str, timezone: str, minute: int) -> float:
+    return next(CronSim(cron, datetime.fromtimestamp(60 * minute, ZoneInfo(timezone)))).timestamp()
 
 
 def _paid_until(state: State, now: float) -> float:

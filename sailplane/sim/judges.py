@@ -7,7 +7,7 @@ and why a machine went.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from chalicelib.model import (
     RISK_AWARE,
     BudgetSpec,
     Lease,
+    Location,
     Reason,
     Replica,
     ReplicaStatus,
@@ -52,6 +53,9 @@ SETTLED_WITHIN_S = 1500.0
 NOTICE_TAKEN_S = 20.0
 # A version whose engine ends at once: a first round, one after 10 s, one after 30 s; a crash may lose a failure's count.
 BROKEN_LAUNCHES_PER_MINUTE = 6
+# Calls for a machine that a zone may refuse in ten minutes. Who asks soonest, `dynamic_fallback` without back-off, asks every 20 s.
+REFUSED_WITHIN_S = 600.0
+REFUSALS_MAX = 60
 # A launch without an answer is asked for again by the next pass, a second later.
 PENDING_MAX_S = 5.0
 # From the moment at which a pass looks at the load to the one at which it writes what follows from it.
@@ -59,6 +63,8 @@ SILENT_S = 5.0
 # A pass that died before it shut a service down for its budget: its lease, and the next one's time.
 LATE_S = 300.0
 _CENT = 0.01
+# A machine is booked from the intent to launch it until it is seen gone, which is longer than it is billed.
+BOOKED_MORE = 1.1
 SILENT_IN_A_STORM_S = 300.0
 _FAULTS = (Reason.UNHEALTHY, Reason.ENGINE_EXITED, Reason.INITIAL_DELAY_EXCEEDED, Reason.PREEMPTED, Reason.LOST)
 
@@ -76,6 +82,7 @@ class Judges:
     _leases: dict[int, int] = field(default_factory=dict)  # that passes under way have taken, by depth
     _last_routed: dict[str, float] = field(default_factory=dict)
     _broken_launches: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    _refused: defaultdict[Location, deque[float]] = field(default_factory=lambda: defaultdict(deque))
     _accused: set[str] = field(default_factory=set)
     _is_auditing: bool = False
     _told: tuple[str, int] = ("", 0)  # uid and version of the service that the owner gave last
@@ -193,20 +200,35 @@ class Judges:
             )
 
     def _judge_readiness(self, state: State | None) -> None:
-        wanted = state is not None and not state.service.deleting and self.world.bounds(state)[0] > 0
-        works = (
-            state is not None
-            and state.service.spec.fingerprint not in self.world.scenario.broken
-            and not self._may_forbid(state.service.spec)
-        )
-        bad = wanted and works and not self.world.ready() and (self.is_calm or not self.world.scenario.faults.is_storm)
+        is_judged = self.is_calm or not self.world.scenario.faults.is_storm
+        should_serve = is_judged and state is not None and self._should_serve(state)
+        bad = should_serve and not self.world.ready() and not (state and self._is_spent(state.service.spec))
         self._watch_readiness(bad=bad)
+
+    def _should_serve(self, state: State) -> bool:
+        """Whether somebody is wanted, of a version that works."""
+        service = state.service
+        is_wanted = not service.deleting and self.world.bounds(state)[0] > 0
+        return (
+            is_wanted
+            and service.spec.fingerprint not in self.world.scenario.broken
+            and not self._may_forbid(service.spec)
+        )
 
     def _may_forbid(self, spec: ServiceSpec) -> bool:
         """Whether the file itself may forbid to buy what could be had."""
         per_hour = spec.budget.max_usd_per_hour
         too_little = per_hour is not None and per_hour < self.world.scenario.market.on_demand_usd_per_hour
-        return too_little or spec.budget.max_usd_per_month is not None or spec.spot.max_spot_price_ratio is not None
+        return too_little or spec.spot.max_spot_price_ratio is not None
+
+    def _is_spent(self, spec: ServiceSpec) -> bool:
+        """Whether the month's budget may keep a machine from being launched: it has no room for an hour of all that runs and one more."""
+        limit = spec.budget.max_usd_per_month
+        if limit is None:
+            return False
+        billed = sum(one.offer.price_usd_per_hour for one in self.world.machines if one.is_billed)
+        an_hour = billed + self.world.scenario.market.on_demand_usd_per_hour
+        return self._usd_this_month() * BOOKED_MORE + an_hour > limit
 
     def _watch_readiness(self, *, bad: bool) -> None:
         key = ("unready", "")
@@ -219,6 +241,7 @@ class Judges:
     def _still_unready(self, since: float) -> None:
         """Nobody is ready. Was there a zone that could have held a machine all that time?"""
         now = self.world.t
+        self._judge_readiness(self.world.state())  # the money may have come to its end meanwhile
         if self._bad_since.get(("unready", "")) != since:
             return
         if self._could_have(since, now, UNREADY_MAX_S):
@@ -251,6 +274,15 @@ class Judges:
         if replica.fingerprint in self.world.scenario.broken:
             self._judge_broken(replica)
         self._judge_launch_paid(replica)
+
+    def on_refusal(self, place: Location) -> None:
+        """A zone that has nothing is left alone for a while, or clouds throttle who asks."""
+        refused = self._refused[place]
+        refused.append(self.world.t)
+        while refused[0] <= self.world.t - REFUSED_WITHIN_S:
+            refused.popleft()
+        if len(refused) > REFUSALS_MAX:
+            self.verdict(f"{place} has refused more than {REFUSALS_MAX} launches within {REFUSED_WITHIN_S:g} s")
 
     def _judge_broken(self, replica: Replica) -> None:
         launches = self._broken_launches[f"{replica.id.rsplit('-', 2)[0]} {replica.spec_version}"]
@@ -344,8 +376,6 @@ class Judges:
 
     def _judge_roll_out(self, before: State, after: State, began: float) -> None:
         """Whoever was READY and has to make room for a newer version leaves as many READY as are wanted, or as there were."""
-        if after.service.held_by_budget and after.service.spec.budget.shut_down:
-            return  # the month's money is spent, and everybody goes
         now_as = {replica.id: replica for replica in after.replicas}
         served = [now_as.get(replica.id) for replica in before.replicas if replica.status is ReplicaStatus.READY]
         ready = sum(replica.status is ReplicaStatus.READY for replica in after.replicas)

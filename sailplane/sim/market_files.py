@@ -17,6 +17,7 @@ import csv
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,6 +30,12 @@ from sailplane.sim.market import Market, Zone
 
 # The traces of events and counts are turned into steps of this length, the shortest interval in any of them.
 _STEP_S = 60.0
+# What each format has in its first hundred characters, and other files with the same ending do not.
+_BEGINNINGS = {
+    ".json": re.compile('"metadata"'),
+    ".csv": re.compile(r"\A\d+, *(add|remove),"),
+    ".txt": re.compile(r"\A\d{4}-\d\d-\d\d, *\d\d:\d\d:\d\d, *\d"),
+}
 
 Prices = Callable[[str, str], Sequence[Offer]]  # (cloud, instance type) -> what a price list has of it
 
@@ -77,8 +84,8 @@ def load(path: Path, prices: Prices, missing: Missing = Missing()) -> Loaded:
     """
     traces = [_trace(file, missing) for file in _files(path)]
     first = traces[0]
-    for other in traces[1:]:
-        _agree(first, other)
+    for one, other in itertools.combinations(traces, 2):
+        _agree(one, other)
     traces = _from_one_instant(traces)
     on_demand, of_on_demand = _on_demand(traces, prices, missing)
     spot = [_spot(trace, prices, missing) for trace in traces]
@@ -100,19 +107,26 @@ def load(path: Path, prices: Prices, missing: Missing = Missing()) -> Loaded:
     return Loaded(market, tuple(filter(None, notes)))
 
 
-def directories(path: Path) -> tuple[Path, ...]:
-    """Every directory at or below `path` that holds `*.json` traces of zones, sorted; one at the least, or `Invalid`."""
+def found(path: Path) -> tuple[Path, ...]:
+    """Every market at or below `path`, sorted; one at the least, or `Invalid`.
+
+    That is: a directory that holds `*.json` traces of zones, and each `*.csv` or `*.txt` trace by itself, since these do not
+    say what they have in common.
+    """
+    if path.is_file():
+        return (path,)
     if not path.is_dir():
-        raise Invalid(f"{path}: not a directory. Name one that holds markets, each a directory of traces.")
-    found = tuple(sorted({file.parent for file in path.rglob("*.json") if _is_trace(file)}))
-    if not found:
+        raise Invalid(f"{path}: not there. Name a directory that holds markets, or one of them.")
+    traces = [file for file in path.rglob("*") if file.suffix in _BEGINNINGS and file.is_file() and _is_trace(file)]
+    markets = tuple(sorted({file.parent if file.suffix == ".json" else file for file in traces}))
+    if not markets:
         raise Invalid(f"{path}: no traces of a market in it or below. Links are not followed: name what they point to.")
-    return found
+    return markets
 
 
 def _is_trace(file: Path) -> bool:
-    with file.open(encoding="utf-8") as text:
-        return '"metadata"' in text.read(100)
+    with file.open(encoding="utf-8", errors="replace") as text:
+        return _BEGINNINGS[file.suffix].search(text.read(100)) is not None
 
 
 def _files(path: Path) -> list[Path]:
@@ -286,6 +300,10 @@ def _agree(first: _Trace, other: _Trace) -> None:
                 f"{other.path}: {what} {theirs!r}, but {first.path.name} has {mine!r}. "
                 "A market is one type of machine: put the traces of each type in a directory of its own."
             )
+    if first.zone == other.zone:
+        raise Invalid(
+            f"{other.path}: of zone {other.zone!r}, as {first.path.name} is. A market has one trace a zone: name one of the files."
+        )
 
 
 def _from_one_instant(traces: Sequence[_Trace]) -> list[_Trace]:

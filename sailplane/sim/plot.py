@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalicelib.errors import Invalid
 from sailplane.sim import extra, report
-from sailplane.sim.history import History, Step
+from sailplane.sim.history import Step
 from sailplane.sim.market import Market
 
 if TYPE_CHECKING:  # the extra `sim` may not be installed
@@ -29,25 +29,32 @@ def check(path: Path) -> None:
         raise Invalid(f"{path}: there is no directory {path.parent}. Make it, or name a file in another.")
 
 
-def save(path: Path, market: Market, histories: Mapping[str, History]) -> None:
-    """Draw into `path`, of which the ending chooses the format. Raises `MissingExtra`, and `Invalid` when it cannot be written."""
+def save(path: Path, market: Market, runs: Mapping[str, Sequence[Step]], until_s: float) -> None:
+    """Draw the runs of policies into `path`, of which the ending chooses the format.
+
+    Raises `MissingExtra`, and `Invalid` when it cannot be written.
+    """
     with extra.wanted_for("A plot"):
         from matplotlib.figure import Figure  # noqa: PLC0415 - belongs to the extra
 
-    figure = Figure(figsize=(11, 2.2 * (len(histories) + 2)), layout="constrained")
-    prices, *replicas, availability = figure.subplots(len(histories) + 2, 1, sharex=True)
-    until_s = max(history.until_s for history in histories.values())
+    figure = Figure(figsize=(11, 2.2 * (len(runs) + 2)), layout="constrained")
+    prices, *replicas, availability = figure.subplots(len(runs) + 2, 1, sharex=True)
     _draw_prices(prices, market, until_s)
-    for axes, (policy, history) in zip(replicas, histories.items(), strict=True):
-        _draw_replicas(axes, policy, history)
-    for policy, history in histories.items():
-        _draw_availability(availability, policy, history)
+    for axes, (policy, steps) in zip(replicas, runs.items(), strict=True):
+        _draw_replicas(axes, policy, steps, until_s)
+    for policy, steps in runs.items():
+        _draw_availability(availability, policy, steps, until_s)
     availability.set(ylabel="available, %\nof each window", xlabel=f"days on {market.name}")
-    availability.legend(loc="lower left", fontsize="small")
+    _legend(availability)
     try:
         figure.savefig(path)
     except OSError as error:
         raise Invalid(f"{path}: cannot be written ({error.strerror}). Name another file.") from error
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes, where it hides nothing."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.98), fontsize="small", ncols=8, frameon=False)
 
 
 def _draw_prices(axes: Axes, market: Market, until_s: float) -> None:
@@ -58,16 +65,13 @@ def _draw_prices(axes: Axes, market: Market, until_s: float) -> None:
         axes.step([t / _DAY_S for t in times_s], usd, where="post", linewidth=0.8, label=zone.location.zone)
     axes.axhline(market.on_demand_usd_per_hour, color="black", linestyle=":", linewidth=0.8, label="on demand")
     axes.set(ylabel="$ an hour", ylim=(0, None))
-    axes.legend(loc="upper right", fontsize="x-small", ncols=4)
+    _legend(axes)
 
 
-def _draw_replicas(axes: Axes, policy: str, history: History) -> None:
+def _draw_replicas(axes: Axes, policy: str, steps: Sequence[Step], until_s: float) -> None:
     def line(figure: Callable[[Step], int]) -> tuple[list[float], list[int]]:
-        steps = history.steps
-        return [*(step.t / _DAY_S for step in steps), history.until_s / _DAY_S], [
-            *(figure(step) for step in steps),
-            figure(steps[-1]),
-        ]
+        days = [*(step.t / _DAY_S for step in steps), until_s / _DAY_S]
+        return days, [*(figure(step) for step in steps), figure(steps[-1])]
 
     days, spot = line(lambda step: step.spot_ready)
     _, ready = line(lambda step: step.ready)
@@ -76,11 +80,11 @@ def _draw_replicas(axes: Axes, policy: str, history: History) -> None:
     axes.fill_between(days, spot, ready, step="post", linewidth=0, color="tab:blue", alpha=0.7, label="on demand")
     axes.step(days, target, where="post", color="black", linestyle=":", linewidth=0.8, label="target")
     axes.set(ylabel=f"{policy}\nready", ylim=(0, None))
-    axes.legend(loc="upper right", fontsize="x-small", ncols=3)
+    _legend(axes)
 
 
-def _draw_availability(axes: Axes, policy: str, history: History) -> None:
-    spans = report.windows(history.until_s)
+def _draw_availability(axes: Axes, policy: str, steps: Sequence[Step], until_s: float) -> None:
+    spans = report.windows(until_s)
     edges = [begin / _DAY_S for begin, _ in spans] + [spans[-1][1] / _DAY_S]
-    shares = [100 * report.availability(history.steps, *span) for span in spans]
+    shares = [100 * report.availability(steps, *span) for span in spans]
     axes.stairs(shares, edges, baseline=None, label=policy)

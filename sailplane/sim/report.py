@@ -39,8 +39,17 @@ class Requests:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """One part of a run. `failure_rate` is of the requests that came in it; None without traffic."""
+
+    usd_per_hour: float
+    availability: float
+    failure_rate: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """One policy on one market."""
+    """One policy on one market. `windows` are what two runs are compared by, see `windows`."""
 
     policy: str
     hours: float
@@ -53,6 +62,7 @@ class Report:
     recovery_median_s: float | None  # of the times that ready stayed below target after having reached it
     recovery_longest_s: float | None
     requests: Requests | None
+    windows: tuple[Window, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,15 @@ def report(policy: str, history: History, on_demand_usd_per_hour: float, fates: 
         recovery_median_s=median(times_s) if times_s else None,
         recovery_longest_s=max(times_s, default=None),
         requests=None if fates is None else requests(fates),
+        windows=tuple(_window(history, fates, *span) for span in windows(until_s)),
+    )
+
+
+def _window(history: History, fates: Fates | None, from_s: float, to_s: float) -> Window:
+    return Window(
+        cost_usd(history.bill, from_s, to_s) / ((to_s - from_s) / 3600),
+        availability(history.steps, from_s, to_s),
+        None if fates is None else failure_rate(fates, from_s, to_s),
     )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sailplane.sim import report
-from sailplane.sim.compare import Outcome
-from sailplane.sim.report import Interval, Report, Requests
+from sailplane.sim.report import Interval, Report, Window
 
-HEADING = ("POLICY", "AVAILABLE", "COST ($)", "OF ON-DEMAND", "SPOT", "LAUNCHES/h", "PREEMPTED", "RECOVERY", "LONGEST")
-HEADING_OF_REQUESTS = ("REQUESTS", "FAILED", "RETRIED", "P50 (s)", "P90 (s)", "P99 (s)")
-FLUSH_RIGHT = (*HEADING[1:], *HEADING_OF_REQUESTS)
+HEADING = ("POLICY", "AVAILABLE", "COST ($)", "OF ON-DEMAND", "SPOT", "LAUNCHES/h", "LOST", "RECOVERY", "LONGEST")
+HEADING_OF_REQUESTS = ("POLICY", "REQUESTS", "FAILED", "RETRIED", "P50 (s)", "P90 (s)", "P99 (s)")
+FLUSH_RIGHT = (*HEADING[1:], *HEADING_OF_REQUESTS[1:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +25,8 @@ class Difference:
 
 
 def row(one: Report) -> tuple[str, ...]:
-    """Cells under `HEADING`, and under `HEADING_OF_REQUESTS` if there were any."""
-    of_replicas = (
+    """Cells under `HEADING`."""
+    return (
         one.policy,
         f"{one.availability:.3%}",
         f"{one.usd:,.2f}",
@@ -38,35 +37,37 @@ def row(one: Report) -> tuple[str, ...]:
         _duration(one.recovery_median_s),
         _duration(one.recovery_longest_s),
     )
-    return of_replicas if one.requests is None else of_replicas + _of_requests(one.requests)
 
 
-def differences(outcomes: Mapping[str, Outcome]) -> list[Difference]:
+def row_of_requests(one: Report) -> tuple[str, ...]:
+    """Cells under `HEADING_OF_REQUESTS`; the name alone without traffic."""
+    of = one.requests
+    if of is None:
+        return (one.policy,)
+    times_s = (of.p50_s, of.p90_s, of.p99_s)
+    shares = (f"{of.failure_rate:.3%}", f"{of.retried:,}")
+    return (one.policy, f"{of.ended:,}", *shares, *("-" if time_s is None else f"{time_s:.1f}" for time_s in times_s))
+
+
+def differences(reports: Sequence[Report]) -> list[Difference]:
     """Of each policy from the first one, window by window. Raises `MissingExtra` without scipy."""
-    first, *others = outcomes
-    return [_difference(policy, outcomes[policy], first, outcomes[first]) for policy in others]
+    first, *others = reports
+    return [_difference(one, first) for one in others]
 
 
-def _difference(policy: str, ours: Outcome, than: str, theirs: Outcome) -> Difference:
-    def paired(figure: Callable[[Outcome, float, float], float]) -> Interval:
-        spans = report.windows(ours.history.until_s)
-        return report.interval([figure(ours, *span) - figure(theirs, *span) for span in spans])
+def _difference(ours: Report, theirs: Report) -> Difference:
+    def paired(figure: Callable[[Window], float]) -> Interval:
+        return report.interval(
+            [figure(one) - figure(other) for one, other in zip(ours.windows, theirs.windows, strict=True)]
+        )
 
     return Difference(
-        policy, than, paired(_usd_per_hour), paired(_availability), paired(_failures) if ours.fates else None
+        ours.policy,
+        theirs.policy,
+        paired(lambda window: window.usd_per_hour),
+        paired(lambda window: 100 * window.availability),
+        paired(lambda window: 100 * (window.failure_rate or 0.0)) if ours.requests else None,
     )
-
-
-def _usd_per_hour(of: Outcome, from_s: float, to_s: float) -> float:
-    return report.cost_usd(of.history.bill, from_s, to_s) / ((to_s - from_s) / 3600)
-
-
-def _availability(of: Outcome, from_s: float, to_s: float) -> float:
-    return 100 * report.availability(of.history.steps, from_s, to_s)
-
-
-def _failures(of: Outcome, from_s: float, to_s: float) -> float:
-    return 100 * report.failure_rate(of.fates, from_s, to_s) if of.fates else 0.0
 
 
 def sentence(one: Difference) -> str:
@@ -79,12 +80,6 @@ def sentence(one: Difference) -> str:
 
 def _shown(of: Interval) -> str:
     return f"{of.mean:+.3f} [{of.low:+.3f}, {of.high:+.3f}]"
-
-
-def _of_requests(of: Requests) -> tuple[str, ...]:
-    times_s = (of.p50_s, of.p90_s, of.p99_s)
-    shares = (f"{of.failure_rate:.3%}", f"{of.retried:,}")
-    return (f"{of.ended:,}", *shares, *("-" if one is None else f"{one:.1f}" for one in times_s))
 
 
 def _duration(seconds: float | None) -> str:

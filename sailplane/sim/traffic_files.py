@@ -102,8 +102,8 @@ def _of_jsonl(path: Path) -> list[Request]:
                 )
             except (ValueError, KeyError, TypeError) as error:
                 raise Invalid(
-                    f"{path}:{number}: not an object with timestamp, input_length and output_length ({error!r}). "
-                    "Mend the line."
+                    f"{path}:{number}: {line.strip()[:80]!r} is no object with the numbers timestamp, input_length and "
+                    "output_length. Mend the line."
                 ) from error
     return _in_order(path, requests)
 

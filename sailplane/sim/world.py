@@ -17,6 +17,7 @@ from chalicelib.model import (
     CapacityType,
     InterruptionNotice,
     Lease,
+    Location,
     NoticeKind,
     Reason,
     Replica,
@@ -162,6 +163,7 @@ class Simulation:
             self._on_machine,
             self._on_change,
             self._on_removal,
+            self._on_refusal,
             self.scenario.broken,
             self.scenario.listing_lag_s,
         )
@@ -359,6 +361,9 @@ class Simulation:
 
     def _on_removal(self, machine: Machine) -> None:
         self.judges.on_removal(machine)
+
+    def _on_refusal(self, place: Location) -> None:
+        self.judges.on_refusal(place)
 
     def _on_lease(self, lease: Lease) -> None:
         self.judges.on_lease(lease)

@@ -76,7 +76,10 @@ def test_answers_keep_to_their_schema() -> None:
 
 def test_importing_the_app_loads_no_cloud_and_does_nothing() -> None:
     """No SDK of any cloud, not even Amazon's, and no HTTP client: they are loaded by the first request that needs them."""
-    code = "import os, sys, app; assert 'AWS_EXECUTION_ENV' not in os.environ; print(*sys.modules)"
+    code = (
+        "import os, sys; before = set(sys.modules); import app; assert 'AWS_EXECUTION_ENV' not in os.environ;"
+        "print(*(sys.modules.keys() - before))"
+    )
     environment = {"PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error"}
     modules = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, check=True, capture_output=True, text=True

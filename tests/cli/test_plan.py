@@ -109,7 +109,7 @@ def test_nothing_is_silently_ignored() -> None:
     text = plan(MIXTRAL).stdout
     assert "  A10:8: no enabled provider offers it; A10 comes in 1, 2\n" in text
     assert "  A10G:8: the catalog has none of azure, gcp\n" in text
-    assert "Not acted on yet:\n  resources.network_tier: " in text
+    assert "Not acted on:\n  resources.network_tier: " in text
     document = planned(MIXTRAL)
     assert any(entry["what"] == "A10:8" for entry in document["left_out"])
     assert any(entry.startswith("resources.network_tier") for entry in document["not_acted_on"])

@@ -106,6 +106,10 @@ def test_a_recorded_market_and_its_picture(service: Path, tmp_path: Path) -> Non
         (("--policy", "spothedg"), Exit.USAGE, "spothedge"),
         (("--days", "inf"), Exit.USAGE, "3653"),
         (("--days", "nan"), Exit.USAGE, "no number of days"),
+        (("--traffic-scale", "0.5"), Exit.USAGE, "Add --traffic"),
+        (("--machine", "aws/us-east-1a/p3.2xlarge"), Exit.USAGE, "--market DIR"),
+        (("--spot-usd", "1"), Exit.USAGE, "--market DIR"),
+        (("--policy", "spothedge", "--policy", "spothedge"), Exit.USAGE, "spothedge is named twice"),
         (("--plot", "out.xyz"), Exit.INVALID, ".png"),
         (("--plot", "nowhere/out.png"), Exit.INVALID, "no directory nowhere"),
     ],
@@ -137,7 +141,61 @@ def test_who_may_buy_nothing_has_nothing_and_that_is_no_defect(service: Path, li
     service.write_text(text.replace("  ports", f"  {limit}\n  ports"))
     result = sim("run", service, "--days", "0.1")
     assert (result.exit_code, "defect" in result.stderr) == (0, False), result.stderr
-    assert result.stdout.splitlines()[-2].split()[:2] == ["as_written", "0.000%"]
+    (row,) = (line.split() for line in result.stdout.splitlines() if line.startswith("as_written  "))
+    assert row[:2] == ["as_written", "0.000%"]
+    held = "as_written lacked replicas for 2.4 of 2.4 h, held by the budget: one more at $"
+    assert (held in result.stdout) == ("budget" in limit)
+
+
+def test_how_long_a_budget_held_is_until_it_had_room_again(service: Path) -> None:
+    """While a machine is dear, not from then on."""
+    service.write_text(YAML.replace("  ports", "  budget: {max_usd_per_hour: 2.8}\n  ports"))
+    result = sim("run", service, "--days", "1")
+    assert "as_written lacked replicas for 2.4 of 24.0 h, held by the budget: one more at $1.12" in result.stdout
+
+
+def test_a_table_fits_a_terminal(service: Path) -> None:
+    """With the longest name and requests, which have a table of their own, no line is longer than 100 columns."""
+    names = ("--policy", "round_robin_fallback", "--policy", "on_demand")
+    result = sim("run", service, "--days", "0.05", "--traffic", "generated", *names)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line.split()[:2] for line in lines if line.startswith("POLICY")] == [
+        ["POLICY", "AVAILABLE"],
+        ["POLICY", "REQUESTS"],
+    ]
+    assert all(
+        len(line) <= 100 for line in lines if line[:6] in ("POLICY", "round_", "on_dem") and " against " not in line
+    )
+
+
+def test_what_to_do_next_is_said(service: Path) -> None:
+    """Compare what was run alone; plan what was compared."""
+    run = ("run", service, "--days", "0.02")
+    alone = sim(*run, "--policy", "spothedge")
+    assert "Next: the same with --policy spothedge --policy round_robin_fallback\n" in alone.stderr
+    compared = sim(*run, "--policy", "spothedge", "--policy", "on_demand")
+    assert f"Next: sailplane plan {service}\n" in compared.stderr
+    assert "Next" not in sim(*run, "--json").stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "Invalid JSON"),
+        ('{"events": 1}', "events: Input should be a valid array"),
+        ('{"events": [{"at": "2026-01-01T00:00:00Z", "kind": 1}]}', "events[0].kind: Input should be a valid string"),
+        ('[{"events": []}]', "Input should be an object"),
+    ],
+)
+def test_events_that_are_none_are_told_by_place(service: Path, tmp_path: Path, text: str, told: str) -> None:
+    """In words: what Python calls the mistake is of no use to who exported the wrong thing."""
+    events = tmp_path / "events.json"
+    events.write_text(text)
+    result = sim("replay", events, service)
+    assert (result.exit_code, result.stdout) == (Exit.INVALID, "")
+    assert f"{events}: not what `sailplane events NAME --json` prints ({told}" in result.stderr
+    assert not any(word in result.stderr for word in ("Error(", "Traceback", "pydantic"))
 
 
 def test_a_service_is_replayed_from_its_events(service: Path, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def _told(file: Path, cloud: str, directory: Path) -> str:
     service.pop("replica_policy", None)
     service |= {
         "replicas": 1,
+        "access": {"keys": "open"},
         "readiness_probe": {"path": "/v1/models", "endpoint_probe_interval_seconds": 1, "initial_delay_seconds": 60},
     }
     document["resources"] |= {"infra": cloud, "use_spot": True}

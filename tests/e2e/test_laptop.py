@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import psutil
 import pytest
 
@@ -65,6 +66,12 @@ class Laptop:
     def start(self) -> Any:
         return self.json("local", "start", "--detach", *FREE_PORTS)
 
+    def make_key(self) -> str:
+        """An endpoint key for all services, as `KEY=$(sailplane keys create --all)` gives it."""
+        result = self.run("keys", "create", "--all")
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
     def processes(self) -> list[psutil.Process]:
         """Every living process of this home, replicas and routers included."""
         return [process for process in psutil.process_iter() if self._is_ours(process)]
@@ -93,6 +100,25 @@ def laptop(tmp_path: Path, cache: str) -> Iterator[Laptop]:
         process.kill()
 
 
+def ask(endpoint: str, key: str, timeout_s: float = 10.0) -> httpx.Response:
+    """The list of models, through the router and a redirect to a replica."""
+    return httpx.get(
+        f"{endpoint}/v1/models",
+        headers={"Authorization": f"Bearer {key}"},
+        follow_redirects=True,
+        timeout=timeout_s,
+    )
+
+
+@pytest.fixture(scope="module")
+def key(stack: Laptop) -> str:
+    """A key that opens the stack's services, and which its router knows."""
+    made = stack.make_key()
+    endpoint = stack.json("status", "hello", "--endpoint")["endpoint"]
+    until(lambda: ask(endpoint, made).is_success)
+    return made
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, cache: str) -> Iterator[Laptop]:
     """One started stack with the service hello on it, for the tests that leave it as it was."""
@@ -119,21 +145,54 @@ def hello(laptop: Laptop) -> str:
     return str(directory / "service.yaml")
 
 
-def test_a_request_reaches_the_service_through_the_router(stack: Laptop) -> None:
+def test_a_request_reaches_the_service_through_the_router(stack: Laptop, key: str) -> None:
     """The endpoint that `up` gives answers, after one redirect to the replica."""
     endpoint = stack.json("status", "hello", "--endpoint")["endpoint"]
-    answer = httpx.get(f"{endpoint}/v1/models", follow_redirects=True)
+    answer = ask(endpoint, key)
     assert answer.json()["data"][0]["id"] == "hello"
     assert [hop.status_code for hop in answer.history] == [307]
 
 
-def test_a_killed_replica_is_unrouted_and_replaced(stack: Laptop) -> None:
+@pytest.mark.parametrize("base", ["/hello/v1", "/v1"])
+def test_the_openai_client_needs_nothing_but_base_url_and_key(stack: Laptop, key: str, base: str) -> None:
+    """Whole and streaming, by the service's own URL and by the one of all services, where `model` picks it."""
+    edge = stack.json("local", "status")["edge_url"]
+    with openai.OpenAI(base_url=f"{edge}{base}", api_key=key) as client:
+        assert [model.id for model in client.models.list()] == ["hello"]
+        question: Any = {"model": "hello", "messages": [{"role": "user", "content": "hi"}]}
+        whole = client.chat.completions.create(**question)
+        assert "You said: hi" in str(whole.choices[0].message.content)
+        with client.chat.completions.create(**question, stream=True) as stream:
+            words = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    assert "".join(words) == whole.choices[0].message.content
+    assert len(words) > 2
+
+
+def test_nobody_gets_in_without_a_key(stack: Laptop, key: str) -> None:
+    """Neither at the router, with none, another or a revoked one, nor at the replica, whose address a redirect has told."""
+    endpoint = stack.json("status", "hello", "--endpoint")["endpoint"]
+    replica = ask(endpoint, key).history[0].headers["location"]
+    url = httpx.URL(replica)
+    assert httpx.get(f"{endpoint}/v1/models").status_code == 401
+    assert ask(endpoint, key[:-1] + ("A" if key[-1] != "A" else "B")).status_code == 401
+    for path in ("/v1/models", "/~forged/v1/models", url.path.replace("/v1/models", "/v1/other")):
+        assert httpx.get(url.copy_with(path=path)).status_code in (401, 403)
+    short_lived = stack.make_key()
+    until(lambda: ask(endpoint, short_lived).is_success)
+    stack.json("keys", "revoke", short_lived.split("_")[1])
+    until(lambda: ask(endpoint, short_lived).status_code == 401)
+    used = {one["id"]: one["last_used_at"] for one in stack.json("keys", "list")["keys"]}
+    assert list(used) == [key.split("_")[1]]
+    assert used[key.split("_")[1]] is not None
+
+
+def test_a_killed_replica_is_unrouted_and_replaced(stack: Laptop, key: str) -> None:
     """Another replica takes its place, and the endpoint goes on."""
     endpoint = stack.json("status", "hello", "--endpoint")["endpoint"]
     (victim,) = ready_ids(stack)
     stack.json("replica", "kill", "hello", victim)
     until(lambda: ready_ids(stack) not in ([], [victim]))
-    until(lambda: httpx.get(f"{endpoint}/v1/models", follow_redirects=True).is_success)
+    until(lambda: ask(endpoint, key).is_success)
 
 
 @dataclass
@@ -141,6 +200,7 @@ class Load:
     """Sequential clients that ask again at once, and once, when a request fails."""
 
     endpoint: str
+    key: str
     sent: dict[str, float] = field(default_factory=dict)  # replica's host and port -> when somebody was last sent there
     answered: int = 0
     retried: int = 0
@@ -148,7 +208,9 @@ class Load:
     over: threading.Event = field(default_factory=threading.Event)
 
     def client(self) -> None:
-        with httpx.Client(event_hooks={"response": [self._note]}, follow_redirects=True, timeout=10) as http:
+        shown = {"Authorization": f"Bearer {self.key}"}
+        noted = {"response": [self._note]}
+        with httpx.Client(event_hooks=noted, headers=shown, follow_redirects=True, timeout=10) as http:
             while not self.over.is_set():
                 if self._fault(http):
                     self.retried += 1
@@ -180,7 +242,8 @@ def test_a_replica_killed_under_load_costs_no_request(laptop: Laptop) -> None:
     )
     laptop.json("up", str(file), "-n", "hello", "-y")
     until(lambda: len(ready_ids(laptop)) == 2)
-    load = Load(laptop.json("status", "hello", "--endpoint")["endpoint"])
+    load = Load(laptop.json("status", "hello", "--endpoint")["endpoint"], laptop.make_key())
+    until(lambda: ask(load.endpoint, load.key).is_success)
     with ThreadPoolExecutor(8) as clients:
         running = [clients.submit(load.client) for _ in range(8)]
         try:
@@ -222,13 +285,13 @@ def ready_ids(laptop: Laptop) -> list[str]:
         return [replica.id for replica in client.service("hello").replicas if replica.status is ReplicaStatus.READY]
 
 
-def test_the_router_comes_back_when_it_dies(stack: Laptop) -> None:
+def test_the_router_comes_back_when_it_dies(stack: Laptop, key: str) -> None:
     """Clients wait while it restarts, on a socket that the supervisor holds; none is refused."""
     endpoint = stack.json("status", "hello", "--endpoint")["endpoint"]
     state = json.loads((stack.home / "local" / "state.json").read_text())
     psutil.Process(state["router"]["pid"]).kill()
-    answers = [httpx.get(f"{endpoint}/v1/models", follow_redirects=True, timeout=10) for _ in range(3)]
-    until(lambda: httpx.get(f"{endpoint}/v1/models", follow_redirects=True).is_success)
+    answers = [ask(endpoint, key) for _ in range(3)]
+    until(lambda: ask(endpoint, key).is_success)
     # Without a table yet it says 503 and Retry-After, which clients of a router must expect at any time.
     assert {answer.status_code for answer in answers} <= {200, 503}
 
@@ -307,12 +370,13 @@ def test_a_killed_database_is_started_again_and_nothing_is_lost(laptop: Laptop) 
     laptop.json("up", hello(laptop), "-n", "hello", "-y")
     before = ready_ids(laptop)
     endpoint = laptop.json("status", "hello", "--endpoint")["endpoint"]
+    key = laptop.make_key()
     state = laptop.home / "local"
     until(lambda: all(replica in "".join(f.read_text() for f in state.rglob("state/*.json")) for replica in before))
-    assert httpx.get(f"{endpoint}/v1/models", follow_redirects=True).status_code == 200  # the router has the table
+    until(lambda: ask(endpoint, key).is_success)  # the router has the table
     (database,) = (process for process in laptop.processes() if any("guarded" in word for word in process.cmdline()))
     database.kill()
-    assert httpx.get(f"{endpoint}/v1/models", follow_redirects=True).status_code == 200
+    assert ask(endpoint, key).status_code == 200
     until(lambda: laptop.run("status", "hello").returncode == 0)
     assert ready_ids(laptop) == before
     laptop.json("local", "stop", "--down")

@@ -24,6 +24,7 @@ FAULTS = (
     "stranger",
     "truncate",
     "redirect",
+    "unsealed",
 )
 
 
@@ -34,7 +35,7 @@ BEARER = {b"authorization": b"Bearer " + KEY.encode()}
 
 def seal(document: object, token: str = TOKEN) -> str:
     """A table as the control plane sends it. Written from the wire format, not with the router's code."""
-    body = json.dumps(document)
+    body = json.dumps(document, ensure_ascii=False)
     root = hmac.new(token.encode(), b"sailplane-grants", hashlib.sha256).digest()
     kid = hashlib.sha256(b"sailplane-kid" + root).hexdigest()[:8]
     key = hmac.new(token.encode(), b"sailplane-table", hashlib.sha256).digest()
@@ -115,7 +116,7 @@ class FakeControl:
                 if self.path != "/v1/edge/exchange" or self.headers["authorization"] != f"Bearer {TOKEN}":
                     self._answer(401, b"{}")
                     return
-                if fault in ("", "drop_after", "error_after"):
+                if fault in ("", "drop_after", "error_after", "unsealed"):
                     control.record(question)
                 if fault == "hang":
                     control.released.wait(10)
@@ -130,6 +131,8 @@ class FakeControl:
                     self._answer(200, b"<html>Log in to this network</html>")
                 elif fault == "stranger":
                     self._answer(200, b'{"status": "ok"}')
+                elif fault == "unsealed":
+                    self._answer(200, json.dumps({"table": control.table}).encode())
                 elif fault == "truncate":
                     self.send_response(200)
                     self.send_header("content-length", "999")

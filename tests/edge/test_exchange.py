@@ -139,6 +139,19 @@ def test_the_wrong_token_is_explained(control: FakeControl) -> None:
         ControlPlane(control.url, "wrong", "edge-x").exchange(router)
 
 
+def test_a_control_plane_that_changes_its_token_is_followed(control: FakeControl) -> None:
+    """Of several tokens the first is shown; an answer without a table says that the router's is the newest."""
+    control.fault, control.table = "", READY
+    now = 1_700_000_000.0
+    router = Router(clock=lambda: now, random=random.random, first_seq=1, token=f" {TOKEN} , old")
+    plane = ControlPlane(control.url, f" {TOKEN} , old", next(_router_ids))
+    plane.exchange(router)
+    now += 5.0
+    assert router.age_s == 5.0
+    plane.exchange(router)
+    assert router.age_s == 0.0
+
+
 @pytest.mark.parametrize("url", ["", "127.0.0.1:7480", "ftp://host", "http://", "http://host?x=1", "http://host:99999"])
 def test_a_wrong_url_is_refused_at_once(url: str) -> None:
     """Not at the first exchange, when nobody looks any more."""

@@ -10,15 +10,13 @@ from pathlib import Path
 import pytest
 
 from edge_router import snapshot
-from edge_router.exchange import ControlPlane, ExchangeFailed
+from edge_router.exchange import ExchangeFailed
 from edge_router.messages import Request
-from edge_router.router import Router
-from tests.edge.fakes import TOKEN, seal, table
+from tests.edge.fakes import seal, table
 from tests.edge.test_router import new_router
 
-DOCUMENT = table(
-    ("hello", "least_load", "READY", ["http://10.0.0.1"]), ("café".encode().hex(), "least_load", "IDLE", [])
-)
+DOCUMENT = table(("hello", "least_load", "READY", ["http://10.0.0.1"]))
+DOCUMENT["services"]["hello"]["models"] = ["modèle"]
 ASKED = Request(b"GET", b"/hello/x", b"", {})
 
 
@@ -48,7 +46,7 @@ def storage() -> Iterator[str]:
 def test_a_cold_router_routes_by_the_snapshot(storage: str, tmp_path: Path) -> None:
     """From object storage over plain HTTP(S), or from a file."""
     kept = tmp_path / "the table"
-    kept.write_text(seal(DOCUMENT))
+    kept.write_text(seal(DOCUMENT), "utf-8")
     for url in (f"{storage}/bucket/tables/edge?versionId=7", kept.as_uri()):
         router = new_router()
         assert router.age_s == float("inf")
@@ -79,13 +77,3 @@ def test_a_snapshot_that_is_none_is_refused(storage: str, tmp_path: Path) -> Non
             snapshot.read(url, router)
     assert router.etag == "one"
     assert router.handle(ASKED).status == 307
-
-
-def test_the_first_of_several_tokens_is_shown(storage: str) -> None:
-    """A list cannot be shown to the control plane; an unsealed table is explained."""
-    plane = ControlPlane(storage, f" {TOKEN} , old", "edge-1")
-    assert plane._token == TOKEN
-    router = Router(clock=lambda: 7.0, random=lambda: 0.0, first_seq=1, token=f" {TOKEN} , old")
-    router.accept(seal(DOCUMENT, "old"))
-    router.confirm()
-    assert router.age_s == 0

@@ -392,6 +392,14 @@ def test_a_broken_version_never_takes_the_old_one_down() -> None:
     assert drain.reason is Reason.REPLACED
 
 
+def test_who_goes_while_nobody_is_wanted_is_not_replaced() -> None:
+    """A roll-out that is scaled to zero, or that the month's budget ends, is told as what it is."""
+    old = replica(ReplicaStatus.READY, 1, fingerprint="old")
+    (drain,) = decide(service(0), [old], [instance(old)], [answer(old)])
+    assert isinstance(drain, Drain)
+    assert (drain.reason, drain.why) == (Reason.SCALED_DOWN, f"{old.id}: 0 wanted")
+
+
 def test_orphans_are_removed_after_their_grace() -> None:
     """A machine of this service without a live record goes, but not before the grace, nor one of another service."""
     stranger = replica(ReplicaStatus.READY, 9)

@@ -108,6 +108,18 @@ def test_bounds_changed_by_an_update_move_the_target_at_once() -> None:
 LOADS = st.lists(st.tuples(st.sampled_from([20.0, 60.0, 400.0, 1500.0]), st.floats(0, 30)), max_size=12)
 
 
+@pytest.mark.parametrize(
+    ("per_minute", "end"),
+    [(6_000, "want 10, above the maximum of 1..3: as it is"), (60, "want 1, below the minimum of 3..9: as it is")],
+)
+def test_who_is_held_by_a_bound_is_told_which(per_minute: int, end: str) -> None:
+    """The figures alone would leave their reader to wonder why nothing follows."""
+    low, high = (1, 3) if "maximum" in end else (3, 9)
+    subject = service(3, min_replicas=low, max_replicas=high, target_qps_per_replica=10.0)
+    decision = decide(subject, LoadSample(per_minute / 60, valid=True), START + 1)
+    assert decision.why.endswith(end)
+
+
 @given(LOADS, st.integers(0, 4), st.integers(0, 6))
 def test_the_target_stays_within_its_bounds(loads: list[tuple[float, float]], low: int, extra: int) -> None:
     """Whatever the load does, min <= target <= max."""

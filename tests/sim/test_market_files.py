@@ -71,7 +71,7 @@ def test_zones_that_begin_later_are_put_beside_what_happened_at_that_time(tmp_pa
     ).market.zones
     assert (east.capacity, east.spot_usd_per_hour) == ((7, 8), (3, 4))
     assert (west.capacity, west.spot_usd_per_hour) == ((1, 0), (0.9, 0.8))
-    apart = trace(metadata={"first_tick": 3})
+    apart = trace(metadata={"zone": "us-west-2c", "first_tick": 3})
     with pytest.raises(Invalid, match="ends before another"):
         market_files.load(written(tmp_path, trace(), apart), none)
 
@@ -184,16 +184,40 @@ def test_zones_of_several_machines_are_no_market(tmp_path: Path) -> None:
         market_files.load(written(tmp_path, trace(), trace(metadata={"instance_type": "g6.xlarge"})), none)
 
 
-def test_a_directory_of_directories_names_them(tmp_path: Path) -> None:
-    """Whoever names the parent is told what is in it; `directories` finds those with traces, and no other JSON."""
+def test_traces_that_say_no_zone_are_no_market_together(tmp_path: Path) -> None:
+    """All of them would be of the one zone that was told: two zones of one name cannot be told apart."""
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("0,add,x\n60000,remove,x\n")
+    with pytest.raises(Invalid, match=r"b\.csv: of zone 'us-east-1b', as a\.csv is.*name one of the files"):
+        market_files.load(tmp_path, none, HERE)
+
+
+def test_markets_are_found_at_any_depth(tmp_path: Path) -> None:
+    """A directory of zones is one, a trace of nodes or counts one by itself; what only ends like one is left alone."""
     for name in ("v100", "h100", "other"):
         (tmp_path / name).mkdir()
     written(tmp_path / "v100", trace())
-    written(tmp_path / "h100", trace())
-    (tmp_path / "other" / "x.json").write_text("{}")
+    written(tmp_path / "h100", trace(), trace())
+    for name, text in {
+        "other/x.json": "{}",
+        "other/nodes.csv": "0,add,x\n",
+        "other/rates.csv": "t_seconds,req_per_s\n0,1\n",
+        "counts.txt": "2021-12-11, 11:11:30, 55\n",
+        "LICENSE.txt": "Permission is hereby granted",
+    }.items():
+        (tmp_path / name).write_text(text)
+    names = [path.relative_to(tmp_path).as_posix() for path in market_files.found(tmp_path)]
+    assert names == ["counts.txt", "h100", "other/nodes.csv", "v100"]
+    assert market_files.found(tmp_path / "h100") == (tmp_path / "h100",)
+    assert market_files.found(tmp_path / "counts.txt") == (tmp_path / "counts.txt",)
+
+
+def test_a_directory_of_directories_names_them(tmp_path: Path) -> None:
+    """Whoever names the parent is told what is in it."""
+    for name in ("v100", "h100", "other"):
+        (tmp_path / name).mkdir()
     with pytest.raises(Invalid, match="h100, other, v100"):
         market_files.load(tmp_path, none)
-    assert [path.name for path in market_files.directories(tmp_path)] == ["h100", "v100"]
     with pytest.raises(Invalid, match="generated"):
         market_files.load(tmp_path / "nowhere", none)
 
@@ -202,4 +226,4 @@ def test_a_directory_without_markets_is_refused(tmp_path: Path) -> None:
     """A comparison on no market would end well and say nothing; links, which are not followed, look like that."""
     (tmp_path / "notes.json").write_text("{}")
     with pytest.raises(Invalid, match="no traces of a market"):
-        market_files.directories(tmp_path)
+        market_files.found(tmp_path)

@@ -7,9 +7,10 @@ import pytest
 from sailplane.sim import storms
 from tests.sim.mutants import MUTANTS
 
-# Those that a single storm brings to light, and a seed that does.
+# Those that a single world brings to light within a second, and the seed of one.
 QUICK = {
     "asks_for_a_removal_once": 0,
+    "forgets_refusals": 1,
     "forgets_who_is_leaving": 0,
     "leaves_the_dead_in_the_table": 0,
     "lists_once": 0,
@@ -27,5 +28,5 @@ def test_there_are_enough() -> None:
 
 @pytest.mark.parametrize("name", sorted(QUICK))
 def test_a_planted_bug_is_noticed(name: str) -> None:
-    """In a storm in which the shipped code does nothing wrong."""
+    """In a world in which the shipped code does nothing wrong."""
     assert storms.run(QUICK[name], around=MUTANTS[name])[0].violations

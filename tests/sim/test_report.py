@@ -9,7 +9,6 @@ import pytest
 
 from chalicelib.model import CapacityType, Location, Offer
 from sailplane.sim import extra, report, tables
-from sailplane.sim.compare import Outcome
 from sailplane.sim.edge import Fates
 from sailplane.sim.history import Billed, Counts, History, Step
 
@@ -93,7 +92,7 @@ def test_runs_are_compared_window_by_window() -> None:
         late.add(came_at, 1.0, 1)
     dear = History(bill=[billed(0, 400, 4.0), billed(400, 800, 40.0)], steps=[step(0, 2)], until_s=800.0)
     cheap = History(bill=[billed(0, 400, 3.0), billed(400, 800, 39.0)], steps=[step(0, 1)], until_s=800.0)
-    (found,) = tables.differences({"dear": Outcome(dear, Fates()), "cheap": Outcome(cheap, late)})
+    (found,) = tables.differences([report.report("dear", dear, 3.6, Fates()), report.report("cheap", cheap, 3.6, late)])
     assert (found.policy, found.than) == ("cheap", "dear")
     for interval, expected in (
         (found.usd_per_hour, -9.0),

@@ -11,6 +11,7 @@ import pytest
 from chalicelib.model import (
     RISK_AWARE,
     SPOTHEDGE,
+    BudgetSpec,
     CapacityType,
     EngineSpec,
     Location,
@@ -19,6 +20,7 @@ from chalicelib.model import (
     ResourceRequest,
     RoutingSpec,
     ScalingSpec,
+    ScheduledBounds,
     ServiceSpec,
     SpotSpec,
 )
@@ -28,6 +30,7 @@ from sailplane.sim.scenario import ColdStart, Faults, Scenario
 from sailplane.sim.world import Simulation
 
 HOUR_S = 3600.0
+UP, DOWN = ScheduledBounds("7 8 * * *", "UTC", 3, 4), ScheduledBounds("7 8 * * *", "UTC", 1, 1)
 
 
 def market(*capacities: tuple[int, ...], provider: str = "aws") -> Market:
@@ -96,6 +99,38 @@ def test_skipping_changes_nothing_of_what_time_does_to_a_mix(
     assert skipping == thorough
     assert skipping.passes_run < 2 * skipping.passes_skipped
     assert skipping.passes_run + skipping.passes_skipped == thorough.passes_run
+
+
+@pytest.mark.parametrize(
+    ("schedule", "budget", "seen"),
+    [
+        ((UP, ScheduledBounds("10 9 * * *", "UTC", 0, 1)), BudgetSpec(), {(1, 1), (3, 3)}),
+        ((DOWN, ScheduledBounds("10 9 * * *")), BudgetSpec(max_usd_per_month=3.0), {(2, 2), (1, 1), (2, 1)}),
+        ((), BudgetSpec(max_usd_per_hour=2.2), {(3, 2)}),
+        ((), BudgetSpec(max_usd_per_month=4.0, shut_down=True), {(3, 3), (3, 0)}),
+    ],
+)
+def test_skipping_changes_nothing_of_what_a_schedule_or_a_budget_does(
+    schedule: tuple[ScheduledBounds, ...], budget: BudgetSpec, seen: set[tuple[int, int]]
+) -> None:
+    """Bounds change on the minute, the money is spent at some instant that nothing names; worlds begin at 8 o'clock."""
+    scaling = ScalingSpec(min_replicas=2, max_replicas=3, target_qps_per_replica=1.0, schedule=schedule)
+    scaling = replace(scaling, downscale_delay_s=60.0) if schedule else spec().scaling
+    wanted = replace(spec(), scaling=scaling, budget=budget)
+    scenarios = (Scenario(wanted, market((4,) * 3, (4,) * 3), skips_idle_passes=skips) for skips in (True, False))
+    skipping, thorough = (Simulation(scenario).run(3 * HOUR_S) for scenario in scenarios)
+    assert skipping == thorough
+    assert {(step.target, step.billed) for step in skipping.steps} >= seen
+    assert skipping.passes_skipped > 0
+    assert skipping.passes_run + skipping.passes_skipped == thorough.passes_run
+
+
+@pytest.mark.parametrize("seed", [1, 9])
+def test_skipping_changes_nothing_of_a_season(seed: int) -> None:
+    """Nor in the first hours of seasons with a schedule, a month's budget, or both, with faults now and then."""
+    skipping, thorough = (storms.run(seed, days=0.3, skips_idle_passes=skips) for skips in (True, False))
+    assert skipping[0] == thorough[0], skipping[1].diary
+    assert skipping[0].passes_run < skipping[0].passes_skipped
 
 
 def test_the_bill_is_what_machines_cost_while_they_were_there() -> None:

@@ -126,8 +126,32 @@ def test_nothing_given_is_silently_ignored() -> None:
             *("file_mounts", "secrets"),
             "resources.network_tier",
             *("service.tls", "service.update.mode"),
+            "service.replica_policy.availability_target",
         ]
     )
+
+
+@pytest.mark.parametrize(
+    ("policy", "named"),
+    [
+        ("spot_spread: true", ["spot_spread"]),
+        ("spot_placer: risk_aware, spot_zone_memory_seconds: 60", ["spot_zone_memory_seconds"]),
+        (
+            "spot_placer: even_spread, spot_zone_backoff: true, availability_target: 0.9",
+            ["spot_zone_backoff", "availability_target"],
+        ),
+        ("spot_placer: risk_aware, availability_target: 0.9, spot_spread: false", []),
+        ("spot_placer: dynamic_fallback, spot_spread: true", []),
+    ],
+)
+def test_what_refines_another_placer_is_named(policy: str, named: list[str]) -> None:
+    """With the placer that reads it; a field that is off says nothing."""
+    told = spec.parse(
+        "run: serve\nresources: {accelerators: L4, use_spot: true}\n"
+        f"service: {{readiness_probe: /, ports: 8080, replica_policy: {{min_replicas: 1, {policy}}}}}"
+    ).not_acted_on
+    assert [line.split(": ")[0].rpartition(".")[2] for line in told] == named
+    assert all("`spot_placer: " in line for line in told)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ import queue
 import socket
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,9 +18,11 @@ from threading import Thread
 from typing import Any
 from urllib.parse import quote, unquote
 
+import pytest
+
 from tests.waiting import until
 
-SITE_PACKAGES = sysconfig.get_paths()["purelib"]
+SITE_PACKAGES = str(Path(pytest.__file__).parents[1])
 # Without `site`, whose .pth files would put this checkout on the path: what runs is what the zip holds. And without .pyc
 # files, which the clouds have no place for.
 ISOLATED = (sys.executable, "-I", "-S", "-B", "-c")
@@ -141,6 +142,10 @@ class RuntimeApi:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True  # head and body are two writes; 40 ms an event otherwise
+
+            def handle(self) -> None:
+                with suppress(ConnectionResetError):  # the function's process has ended
+                    super().handle()
 
             def do_GET(self) -> None:
                 assert self.path == "/2018-06-01/runtime/invocation/next"

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_router.exchange import ExchangeFailed
+from edge_router.messages import Request
 from edge_router.platforms import function, settings
 from edge_router.platforms.function import Function
-from edge_router.router import Request, Router
+from edge_router.router import Router
 from tests.edge.fakes import TOKEN, seal, table
 from tests.waiting import until
 

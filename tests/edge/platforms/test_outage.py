@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.edge.fakes import BEARER, TOKEN, FakeControl, seal, table
+from chalicelib.identity import sealed
+from tests.edge.fakes import BEARER, TOKEN, FakeControl, table
 from tests.edge.platforms.runtimes import LAMBDA, PLATFORMS, RuntimeApi, process
 from tests.waiting import until
 
@@ -20,7 +22,8 @@ def test_the_data_plane_outlives_the_control_plane(
 ) -> None:
     """Started without a control plane it routes by the snapshot; the newer table wins; gone again, nobody notices."""
     snapshot = tmp_path / "table"
-    snapshot.write_text(seal(table(("hello", "round_robin", "READY", ["http://198.51.100.1"]), etag="stored")))
+    stored = table(("hello", "round_robin", "READY", ["http://198.51.100.1"]), etag="stored")
+    snapshot.write_text(sealed(TOKEN, json.dumps(stored)))
     control = FakeControl()
     with control.running():
         control.fault = "refuse"

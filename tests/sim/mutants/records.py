@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from chalicelib.errors import Conflict, LeaseHeld
@@ -254,22 +255,39 @@ def takes_silence_for_no_load(runtime: Runtime) -> Runtime:
 
 def ignores_the_budget(runtime: Runtime) -> Runtime:
     """Money is no object."""
+    return with_store(partial(_Budgeted, budget=lambda _: BudgetSpec()))(runtime)
 
-    class Store(Instead):
-        def load(self, name: str) -> State | None:
-            state: State | None = self.port.load(name)
-            if state is None:
-                return None
-            return replace(state, service=replace(state.service, spec=replace(state.service.spec, budget=BudgetSpec())))
 
-        def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
-            state = self.port.load(name)
-            service = commit.service
-            if service is not None and state is not None:
-                service = replace(service, spec=state.service.spec)
-            self.port.commit(name, lease, replace(commit, service=service))
+def is_too_mean(runtime: Runtime) -> Runtime:
+    """A tenth of the month's money counts as all of it."""
 
-    return with_store(Store)(runtime)
+    def meaner(budget: BudgetSpec) -> BudgetSpec:
+        usd = budget.max_usd_per_month
+        return replace(budget, max_usd_per_month=usd and usd / 10)
+
+    return with_store(partial(_Budgeted, budget=meaner))(runtime)
+
+
+class _Budgeted(Instead):
+    """The service is read with another budget, and written with its own."""
+
+    def __init__(self, port: Any, budget: Callable[[BudgetSpec], BudgetSpec]) -> None:
+        super().__init__(port)
+        self.budget = budget
+
+    def load(self, name: str) -> State | None:
+        state: State | None = self.port.load(name)
+        if state is None:
+            return None
+        spec = state.service.spec
+        return replace(state, service=replace(state.service, spec=replace(spec, budget=self.budget(spec.budget))))
+
+    def commit(self, name: str, lease: Lease | None, commit: Commit) -> None:
+        state = self.port.load(name)
+        service = commit.service
+        if service is not None and state is not None:
+            service = replace(service, spec=state.service.spec)
+        self.port.commit(name, lease, replace(commit, service=service))
 
 
 MUTANTS: Sequence[Any] = (
@@ -290,4 +308,5 @@ MUTANTS: Sequence[Any] = (
     deletes_the_service_first,
     takes_silence_for_no_load,
     ignores_the_budget,
+    is_too_mean,
 )
