@@ -21,6 +21,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -49,7 +50,7 @@ class Row:
         return sorted(self.latencies_s)[min(int(len(self.latencies_s) * share), len(self.latencies_s) - 1)] * 1e3
 
 
-async def measure(way: str, urls: list[str], requests: int, connections: int) -> Row:
+async def measure(way: str, urls: list[str], key: str, requests: int, connections: int) -> Row:
     """Send `requests` POSTs with ids `<way>-<n>` over so many connections, spread over the urls, redirects followed."""
     latencies_s: list[float] = []
     errors: list[str] = []
@@ -69,7 +70,7 @@ async def measure(way: str, urls: list[str], requests: int, connections: int) ->
 
     started = time.perf_counter()
     # Connections are kept apart by worker, as the clients of a service would have their own.
-    sessions = [aiohttp.ClientSession() for _ in range(connections)]
+    sessions = [aiohttp.ClientSession(headers=bearer(key)) for _ in range(connections)]
     await asyncio.gather(*(worker(session) for session in sessions))
     for session in sessions:
         await session.close()
@@ -86,15 +87,36 @@ async def met(engines: list[str]) -> Counter[str]:
     return total
 
 
-async def run(endpoint: str, agents: list[str], engines: list[str], requests: int, connections: int) -> int:
+def bearer(key: str) -> dict[str, str]:
+    """The header that shows an endpoint key."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+async def resolved(endpoint: str, key: str, replicas: int) -> list[str]:
+    """Where the router sends clients that do not follow: a URL with a grant, good for 60 s, for each replica."""
+    urls: dict[str | None, str] = {}
+    async with aiohttp.ClientSession(headers=bearer(key)) as session:
+        while len(urls) < replicas:
+            async with session.get(f"{endpoint}/_resolve") as answer:
+                if answer.status == 200:
+                    url = (await answer.json())["url"]
+                    urls[urlsplit(url).netloc] = url
+                else:  # the router has yet to learn of the key
+                    await asyncio.sleep(0.1)
+    return list(urls.values())
+
+
+async def run(endpoint: str, key: str, engines: list[str], requests: int, connections: int) -> int:
+    agents = await resolved(endpoint, key, len(engines))
     ways = {"engine": engines, "agent": agents, "router": [endpoint]}
-    await asyncio.gather(*(measure("warm-up", urls, 200, connections) for urls in ways.values()))
+    await asyncio.gather(*(measure("warm-up", urls, key, 200, connections) for urls in ways.values()))
     print(f"{requests:,} POSTs of 1 kB each way, {connections} connections, 2 replicas\n")
     print(f"{'to the engine':<28} {'p50 ms':>8} {'p99 ms':>8} {'req/s':>8} {'lost':>6} {'doubled':>8} {'errors':>7}")
     faults = 0
     titles = {"engine": "directly", "agent": "through the agent", "router": "through router and agent"}
-    for way, urls in ways.items():
-        row = await measure(way, urls, requests, connections)
+    for way, known in ways.items():
+        urls = await resolved(endpoint, key, len(engines)) if way == "agent" else known
+        row = await measure(way, urls, key, requests, connections)
         counts = await met(engines)
         times = [counts[f"{way}-{number}"] for number in range(requests)]
         lost, doubled = times.count(0), sum(count > 1 for count in times)
@@ -120,8 +142,8 @@ def main() -> int:
         service: dict[str, Any] = json.loads(sailplane(home, "status", "bench", "--json"))
         replicas = [replica for replica in service["replicas"] if replica["status"] == "READY"]
         engines = [engine_url(home, replica["id"]) for replica in replicas]
-        agents = [replica["url"] for replica in replicas]
-        return asyncio.run(run(service["endpoint"], agents, engines, arguments.requests, arguments.connections))
+        key = sailplane(home, "keys", "create", "bench").strip()
+        return asyncio.run(run(service["endpoint"], key, engines, arguments.requests, arguments.connections))
     finally:
         sailplane(home, "local", "stop", "--down")
         shutil.rmtree(home, ignore_errors=True)

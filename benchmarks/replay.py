@@ -51,6 +51,7 @@ SAILPLANE = str(Path(sys.executable).with_name("sailplane"))
 NAME = "replay"
 SPEC = """
 service:
+  access: {{keys: open}}
   readiness_probe: {{path: /health, endpoint_probe_interval_seconds: {probe_s}, initial_delay_seconds: 60}}
   replica_policy:
     min_replicas: {least}

@@ -9,6 +9,7 @@ from edge_router import keys, models, prompt
 from edge_router.address import BY_MODEL, Address
 from edge_router.grants import NO_KEY, Grants, Use
 from edge_router.messages import Refusal, Request
+from edge_router.patience import GLANCE_S
 from edge_router.pick import Picker
 from edge_router.table import Key, Service, Table
 
@@ -20,10 +21,11 @@ _PROMPT_BYTES = 1_000_000
 
 
 class Routes(NamedTuple):
-    """A table and who picks the replicas of its services."""
+    """A table, who picks the replicas of its services, and its keys by their hashes."""
 
     table: Table
     pickers: Mapping[str, Picker]
+    keys: Mapping[str, Key]
 
 
 class Visit(NamedTuple):
@@ -55,7 +57,7 @@ class Visit(NamedTuple):
 def identify(routes: Routes, grants: Grants, request: Request, at: Address, now: float) -> Key | None:
     """The key that the request shows, or the one that its ticket was made for; None for none that is good."""
     if at.ticket is None:
-        return keys.check(routes.table.keys, keys.presented(request.headers), now)
+        return keys.check(routes.keys, keys.presented(request.headers), now)
     key_id = grants.key_id_of(at.ticket, Use(at.service, request.method, at.path), now)
     key = routes.table.keys.get(key_id or NO_KEY)
     return key if key and now < key.expires_at else None
@@ -111,7 +113,7 @@ def _picker(routes: Routes, name: str, key: Key | None) -> Picker:
         raise keys.unauthorized()
     if picker is None:
         detail = "No service of that name is served here. Requests go to /<service>/<path>."
-        raise Refusal(404, "Not Found", detail, hold_s=1.0)
+        raise Refusal(404, "Not Found", detail, hold_s=GLANCE_S)
     if not key.permits(name):
         raise Refusal(403, "Forbidden", f"The key {key.id} is not for this service.")
     return picker

@@ -58,16 +58,19 @@ class Grants:
 
     def key_id_of(self, ticket: Ticket, use: Use, now: float) -> str | None:
         """The key id in a grant of ours that was good for this until 10 minutes ago at most; None if it was not."""
+        # A replica knows the key of its own grants, so it could write tickets: let it do so for its own service only.
+        if ticket.replica_id.rsplit("-", 3)[0] != use.service:
+            return None
         text, _, mac = ticket.grant.rpartition(b".")
         fields = text.split(b".")
         secret = next((each for each in self._known if each.kid.encode() == fields[0]), None)
-        if secret is None:
+        if secret is None or len(fields) != 6 or not fields[1].isdigit():
             return None
         key = _derived(secret, ticket.replica_id, ticket.boot_nonce)
         if not hmac.compare_digest(mac, _encoded(_mac(key)(_bound(text, use)))):
             return None
         _, expires, key_id, _, _, scope = fields
-        return key_id.decode() if scope != RENEWED and now <= int(expires) + TICKET_S else None
+        return key_id.decode("latin-1") if scope != RENEWED and now <= int(expires) + TICKET_S else None
 
     def keep(self, replicas: Iterable[Replica]) -> None:
         """Forget what was derived for all others."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from edge_router import keys
 from edge_router.messages import Refusal, Response, answer
+from edge_router.patience import GLANCE_S
 from edge_router.table import Key, Service, Table
 
 PATH = b"v1/models"
@@ -21,7 +22,7 @@ def service_of(table: Table, key: Key | None, model: str) -> str:
         if model in service.models:
             return name
     detail = f"There is no model {model[:100]!r} for this key. GET /v1/models lists those that there are."
-    raise Refusal(404, "Not Found", detail, hold_s=1.0)
+    raise Refusal(404, "Not Found", detail, hold_s=GLANCE_S)
 
 
 def listing(table: Table, key: Key | None, rest: bytes) -> Response:

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from edge_router.quotas import Share, shares
-from edge_router.rendezvous import rendezvous
+from edge_router.rendezvous import rendezvous, weights
 from edge_router.table import Key, Replica, Service
 
 # A replica may have a quarter more than its equal share before the next is taken in its place, and one request more,
@@ -104,7 +104,8 @@ class Picker:
 
     def _near(self, candidates: Sequence[Replica]) -> Sequence[Replica]:
         """The nearest of those that are not overloaded."""
-        free = self._not_overloaded(candidates) or candidates
+        loads, bound = self._loads, self._bound()
+        free = [replica for replica in candidates if loads[replica.id] <= bound] or candidates
         nearest = min(self._distance[replica.id] for replica in free)
         return [replica for replica in free if self._distance[replica.id] == nearest]
 
@@ -136,15 +137,16 @@ class Picker:
 
     def _meeting_within_bounds(self, candidates: Sequence[Replica], meet: bytes) -> Replica:
         """The first one in the order of rendezvous that is not overloaded."""
-        first = rendezvous(meet, candidates)
-        if self._not_overloaded([first]):
+        ours = weights(meet, candidates)
+        first = candidates[ours.index(max(ours))]
+        loads, bound = self._loads, self._bound()
+        if loads[first.id] <= bound:
             return first
-        free = self._not_overloaded(candidates)
-        return rendezvous(meet, free) if free else first
+        free = [weight for weight, each in zip(ours, candidates, strict=True) if loads[each.id] <= bound]
+        return candidates[ours.index(max(free))] if free else first
 
-    def _not_overloaded(self, candidates: Sequence[Replica]) -> Sequence[Replica]:
-        loads, bound = self._loads, _OVERLOAD * self._load / len(self._loads) + 1
-        return [replica for replica in candidates if loads[replica.id] <= bound]
+    def _bound(self) -> float:
+        return _OVERLOAD * self._load / len(self._loads) + 1
 
     def _longest_waiting(self, candidates: Sequence[Replica]) -> Replica:
         """Unlike a position in a ring, this stays fair when a candidate is left out."""

@@ -13,11 +13,16 @@ from edge_router.table import Replica
 
 
 def rendezvous(key: bytes, replicas: Sequence[Replica]) -> Replica:
-    """The replica with the highest weight for `key`. `replicas` has at least one.
+    """The replica with the highest weight for `key`. `replicas` has at least one."""
+    ours = weights(key, replicas)
+    return replicas[ours.index(max(ours))]
 
-    Weights are Python's hash of a pair of integers, xxHash's rounds without a salt, so that routers agree: 300 take 23 us,
-    and SHA-256 would take 200. That hash mixes well only what differs in both places, hence the exclusive or.
+
+def weights(key: bytes, replicas: Sequence[Replica]) -> list[int]:
+    """The weight that each replica has for `key`.
+
+    It is Python's hash of a pair of integers, xxHash's rounds without a salt, so that routers agree: 300 take 23 us, and
+    SHA-256 would take 200. That hash mixes well only what differs in both places, hence the exclusive or.
     """
     number = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "big")
-    weights = [hash((number ^ replica.seed, number)) for replica in replicas]
-    return replicas[weights.index(max(weights))]
+    return [hash((number ^ replica.seed, number)) for replica in replicas]

@@ -12,9 +12,9 @@ from edge_router import address, cors, models, prompt
 from edge_router.admission import Routes, Visit, admit, body_limit, identify, refuse_what_cannot_follow
 from edge_router.counts import Batch, Counts
 from edge_router.grants import ANY, NO_KEY, ONE, RENEWED, TTL_S, Grants, Use
-from edge_router.keys import Buckets
+from edge_router.keys import Buckets, by_hash
 from edge_router.messages import Refusal, Request, Response, answer, redirect, retry_after
-from edge_router.patience import patience
+from edge_router.patience import GLANCE_S, patience
 from edge_router.pick import Picker, Wish
 from edge_router.recent import Retries
 from edge_router.sealing import secrets, unseal
@@ -99,7 +99,7 @@ class Router:
         routes, now = self._routes, self._clock()
         if routes is None:
             detail = "This router has no routing table yet."
-            raise Refusal(503, "Service Unavailable", detail, retry_after(1), hold_s=1.0)
+            raise Refusal(503, "Service Unavailable", detail, retry_after(1), hold_s=GLANCE_S)
         if _UNSAFE.search(request.path) or _UNSAFE.search(request.query):
             raise Refusal(400, "Bad Request", "The path or the query holds a control character or a space.")
         at = address.read(request.path)
@@ -192,8 +192,8 @@ class Router:
             }
             self._grants.keep(replica for service in table.services.values() for replica in service.replicas)
             self._buckets.keep(table.keys)
-            self._routes = Routes(table, pickers)
             self._confirmed_at = self._clock()
+            self._routes = Routes(table, pickers, by_hash(table.keys.values(), self._confirmed_at))
 
     def confirm(self) -> None:
         """The control plane has said that the current table is the newest."""

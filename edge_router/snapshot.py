@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from edge_router.ask import NoAnswer, ask
@@ -34,7 +33,8 @@ def _text(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "file":
         try:
-            return Path(unquote(parts.path)).read_text("utf-8")
+            with open(unquote(parts.path), encoding="utf-8") as file:  # noqa: PTH123 pathlib alone takes 5 ms to import
+                return file.read()
         except (OSError, UnicodeDecodeError) as error:
             raise ExchangeFailed(f"the snapshot of the table cannot be read: {error}") from error
     try:

@@ -91,6 +91,7 @@ class Server:
         """Close all connections, with what is still to be sent on them."""
         for client in list(self._clients):
             client.close()
+        self._behind.upstream.close()
         try:
             async with asyncio.timeout(_LAST_BYTES_S):
                 while self._clients:
@@ -410,6 +411,7 @@ class Exchange:
         self.answer_goes_on(data)
 
     def answered(self) -> None:
+        self._connection = None  # another's from here on: it must not be paused for this client
         self._show_head()
         if self._is_chunked:
             self._out.append(_END)

@@ -353,10 +353,14 @@ def test_every_command_is_documented() -> None:
 
 def test_every_field_of_the_service_file_is_documented() -> None:
     """docs/service-yaml.md names every key that `service` and `resources` may hold."""
-    from chalicelib.spec.schema import ReplicaPolicy, Resources, Service, ServiceFile  # noqa: PLC0415 as above
+    from chalicelib.spec.schema import Access, ReplicaPolicy, Resources, Routing, Service, ServiceFile  # noqa: PLC0415 as above
 
     text = (ROOT / "docs" / "service-yaml.md").read_text()
-    fields = {name for model in (ServiceFile, Service, ReplicaPolicy, Resources) for name in model.model_fields}
+    fields = {
+        name
+        for model in (ServiceFile, Service, ReplicaPolicy, Routing, Access, Resources)
+        for name in model.model_fields
+    }
     assert sorted(name for name in fields if name not in text) == []
 
 

@@ -80,7 +80,7 @@ def sailplane(urls: Sequence[str]) -> Iterator[Front]:
         }
         process = exits.enter_context(_running(command, env, pass_fds=[listener.fileno()]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/bench"
-        _until_answered(url, 307, {"Authorization": f"Bearer {KEY}"})
+        _until_answered(url, 307, KEY)
         yield Front("sailplane", url, process.pid, follows=True, key=KEY)
 
 
@@ -99,7 +99,7 @@ def skyserve(urls: Sequence[str], cache: Path) -> Iterator[Front]:
         command = [str(python), "-m", "sky.serve.load_balancer", "--controller-addr", controller]
         with _running([*command, "--load-balancer-port", str(port)], env) as process:
             url = f"http://127.0.0.1:{port}"
-            _until_answered(url, 200, {})
+            _until_answered(url, 200)
             yield Front("skyserve", url, process.pid, follows=False)
 
 
@@ -115,7 +115,7 @@ def nginx(urls: Sequence[str]) -> Iterator[Front]:
         configuration.write_text(_NGINX.format(home=directory, port=port, replica=urls[0]))
         with _running([program, "-e", f"{directory}/error.log", "-c", str(configuration)]) as process:
             url = f"http://127.0.0.1:{port}/bench"
-            _until_answered(url, 307, {})
+            _until_answered(url, 307)
             (worker,) = psutil.Process(process.pid).children()
             yield Front("nginx", url, worker.pid, follows=True)
 
@@ -170,20 +170,23 @@ def _running(
             process.terminate()
 
 
-def _until_answered(url: str, status: int, headers: Mapping[str, str]) -> None:
-    """Wait until a POST of the benchmark's kind gets `status`."""
+def answers(url: str, status: int, key: str = "") -> bool:
+    """Whether a POST of the benchmark's kind gets `status` within 10 s."""
     parts = urlsplit(url)
+    connection = HTTPConnection(parts.netloc, timeout=10)
+    try:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        connection.request("POST", f"{parts.path}/instant/whole", b"{}", headers)
+        return connection.getresponse().status == status
+    except OSError:
+        return False  # not there yet, or too busy
+    finally:
+        connection.close()
+
+
+def _until_answered(url: str, status: int, key: str = "") -> None:
     deadline = time.monotonic() + _START_S
-    while True:
-        connection = HTTPConnection(parts.netloc, timeout=10)
-        try:
-            connection.request("POST", f"{parts.path}/instant/whole", b"{}", dict(headers))
-            if connection.getresponse().status == status:
-                return
-        except OSError:
-            pass  # not there yet
-        finally:
-            connection.close()
+    while not answers(url, status, key):
         if time.monotonic() > deadline:
             raise SystemExit(f"{url} did not answer {status} within {_START_S:g} s")
         time.sleep(0.2)

@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
             return
         target = self._received.split(b" ", 2)[1]
         self._received = b""
-        answer = self._stream if target.endswith(b"/stream") else self._whole
+        answer = self._stream if b"/stream" in target else self._whole  # SkyServe appends a question mark
         if b"/slow/" in target:
             self._loop.call_later(DELAY_S, answer)
         else:

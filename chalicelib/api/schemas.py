@@ -116,7 +116,8 @@ class Exchange(_Request):
     etag: Annotated[str, StringConstraints(max_length=128)] | None = None
     used: Annotated[
         dict[Annotated[str, StringConstraints(max_length=64)], Annotated[float, Field(ge=0, le=1e11)]],
-        Field(max_length=MOST_KEYS),
+        # Keys come and go while a batch waits, and one that is refused would be sent again, as it is, for ever.
+        Field(max_length=10 * MOST_KEYS),
     ] = Field(default_factory=dict)
     on_demand: Annotated[bool, Field(strict=True)] = False
 

@@ -302,8 +302,9 @@ class DynamoDBStore:
         return self._table.get(f"SERVICE#{name}", "LEASE") is not None
 
     def create_key(self, key: EndpointKey) -> EndpointKey:
-        if not self._table.put_if(_key_row(key), Path("pk").does_not_exist()):
-            raise Exists(f"There is already a key with the id {key.id}. Try again.")
+        taken = Exists(f"There is already a key with the id {key.id}. Try again.")
+        # As a transaction, which DynamoDB knows again when its answer was lost: a key whose text nobody was told stays for ever.
+        self._table.transact([put(_key_row(key), taken, Path("pk").does_not_exist())])
         return replace(key, version=1)
 
     def endpoint_keys(self) -> tuple[EndpointKey, ...]:

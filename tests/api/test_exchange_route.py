@@ -216,7 +216,7 @@ def test_a_wake_up_brings_a_replica_back_from_zero(api: Api) -> None:
         ({"etag": 5}, "etag"),
         ({"used": {"a": -1}}, "used.a"),
         ({"used": {"a": "now"}}, "used.a"),
-        ({"used": {str(number): 1 for number in range(1001)}}, "used"),
+        ({"used": {str(number): 1 for number in range(10_001)}}, "used"),
         ({"extra": 1}, "extra"),
     ],
 )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import random
 import string
+from base64 import urlsafe_b64encode
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.identity import grant_keys
 from edge_router.grants import TICKET_S, TTL_S
 from edge_router.messages import Request
 from edge_router.router import Router
@@ -217,6 +220,29 @@ def test_a_ticket_is_as_good_as_its_key() -> None:
     assert revoked.handle(came).status == 401
     clock.now += 1
     assert routed(clock).handle(came).status == 401
+
+
+def minted(clock: Clock, service: bytes, text: bytes) -> bytes:
+    """A ticket that a replica wrote itself, with the key of its own grants."""
+    kid, key = next(iter(grant_keys([TOKEN], "hello-a1b2-0-1", "b0070").items()))
+    signed = b"%b.%d.%b" % (kid.encode(), clock.now, text)
+    mac = hmac.digest(bytes.fromhex(key), b"\n".join((signed, service, b"POST", PATH)), "sha256")
+    return ticket(signed + b"." + urlsafe_b64encode(mac).rstrip(b"="), service=service)
+
+
+def test_a_replica_that_was_taken_over_opens_no_other_service() -> None:
+    """It knows its own key and can write tickets: good for its service only, and none of them ends in an exception."""
+    clock = Clock()
+    router = routed(clock)
+    as_its_own = minted(clock, b"hello", f"{KEY_ID}.-.-.x".encode())
+    assert router.handle(Request(b"POST", as_its_own, b"", {})).status == 307
+    for path in (
+        minted(clock, b"other", f"{KEY_ID}.-.-.x".encode()),
+        minted(clock, b"hello", f"{KEY_ID}.-.x".encode()),
+        minted(clock, b"hello", b"\xff.-.-.x"),
+        minted(clock, b"hello", b""),
+    ):
+        assert router.handle(Request(b"POST", path, b"", {})).status == 401
 
 
 def test_ten_thousand_wrong_tickets_open_nothing() -> None:

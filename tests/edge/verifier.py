@@ -1,42 +1,29 @@
-"""A replica's side of a grant, written from the wire format and not with the router's code."""
+"""A replica's side of a grant: what its agent does with it, with the keys that the control plane gives the agent."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes
 
-FORM = re.compile(
-    rb"([0-9a-f]{8})\.([0-9]+)\.(-|[0-9a-z]+)\.(-|[0-9]+)\.(-|[0-9]+)\.([xpt])\.([A-Za-z0-9_-]{43})", re.ASCII
-)
+from chalicelib.identity import grant_keys
+from replica_agent.grants import Grants
 
 
 @dataclass(frozen=True)
 class Verifier:
     """One boot of one replica of one service."""
 
-    token: str
+    token: str  # of the routers
     service: str
     replica_id: str
     boot: str
 
     def honours(self, grant: bytes, method: bytes, path: bytes, now: float) -> bool:
         """Whether a request with this grant would be served: `path` is what follows the grant, without the query."""
-        match = FORM.fullmatch(grant)
-        if match is None:
-            return False
-        kid, expires, *_, scope, mac = match.groups()
-        root = hmac.new(self.token.encode(), b"sailplane-grants", hashlib.sha256).digest()
-        if kid.decode() != hashlib.sha256(b"sailplane-kid" + root).hexdigest()[:8]:
-            return False
-        key = hmac.new(root, f"{self.replica_id}\n{self.boot}".encode(), hashlib.sha256).digest()
-        request = [b"", b""] if scope == b"p" else [method, unquote_to_bytes(path)]
-        message = b"\n".join([grant[:-44], self.service.encode(), *request])
-        expected = base64.urlsafe_b64encode(hmac.new(key, message, hashlib.sha256).digest()).rstrip(b"=")
-        return hmac.compare_digest(mac, expected) and now < int(expires)
+        keys = grant_keys([self.token], self.replica_id, self.boot)
+        agent = Grants({kid: bytes.fromhex(key) for kid, key in keys.items()}, self.service)
+        found = agent.read(grant, method, path)
+        return found is not None and now < found.expires_at
 
 
 def of_location(location: bytes) -> tuple[bytes, bytes]:
