@@ -19,7 +19,7 @@ class Instant(asyncio.Protocol):
     """Understands only what the benchmark sends: a head with a Content-Length, and a body of that length, one at a time."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
         self._received = b""
 
     def data_received(self, data: bytes) -> None:

@@ -231,6 +231,11 @@ class Upstream:
         if connection in self._idle:
             self._idle.remove(connection)
 
+    def close(self) -> None:
+        """Close those that nobody uses; nobody takes one any more."""
+        while self._idle:
+            self._idle.pop().drop()
+
     def sweep(self) -> None:
         """Close those that have been idle for too long."""
         while self._idle and self._idle[0].idle_since <= self._now() - _KEEPALIVE_S:

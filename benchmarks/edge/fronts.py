@@ -25,11 +25,13 @@ from urllib.parse import urlsplit
 import psutil
 
 from benchmarks.skyserve.environment import environment
+from chalicelib.identity import grant_keys
 
 KEY_ID = "bench00000"
 KEY = f"sp_{KEY_ID}_{'k' * 43}"
 _TOKEN = "router-token-of-the-benchmark"  # noqa: S105 for this run only
 _START_S = 60.0
+_REPLICA = Path(__file__).with_name("replica.py")
 # One worker, as there is one router; nothing logged, as the router logs nothing.
 _NGINX = """
 worker_processes 1; daemon off; pid {home}/pid; error_log {home}/error.log crit;
@@ -60,14 +62,60 @@ def replicas() -> Iterator[list[str]]:
         urls = []
         for _ in range(2):
             listener = exits.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
-            command = [sys.executable, "-m", "benchmarks.edge.replica", f"--fd={listener.fileno()}"]
+            command = [sys.executable, str(_REPLICA), f"--fd={listener.fileno()}"]
             exits.enter_context(_running(command, pass_fds=[listener.fileno()]))
             urls.append(f"http://127.0.0.1:{listener.getsockname()[1]}")
         yield urls
 
 
 @contextmanager
-def sailplane(urls: Sequence[str]) -> Iterator[Front]:
+def agents() -> Iterator[list[str]]:
+    """URLs of two more replicas of that kind, each with its agent in front, which checks the grants."""
+    with ExitStack() as exits:
+        homes = [Path(exits.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
+        for number, home in enumerate(homes):
+            (home / "agent.json").write_text(json.dumps(_agent(number)))
+            exits.enter_context(_running([sys.executable, "-m", "replica_agent", "--config", f"{home}/agent.json"]))
+        yield [f"http://127.0.0.1:{_told(home / 'agent.lock')['port']}" for home in homes]
+
+
+def _agent(number: int) -> dict[str, object]:
+    return {
+        "replica_id": f"bench-a1b2-{number}-1",
+        "service": "bench",
+        "boot_nonce": f"b{number}",
+        "agent_token": "agent-token",
+        "grant_keys": grant_keys([_TOKEN], f"bench-a1b2-{number}-1", f"b{number}"),
+        "edge_url": "",
+        "access": "required",
+        "engine_key": "",
+        "cloud": "local",
+        "metadata_url": "",
+        "control_url": "",
+        "host": "127.0.0.1",
+        "port": 0,
+        "engine_port": 0,
+        "image": "",
+        "setup": "",
+        "run": f"exec {sys.executable} {_REPLICA} --port $SAILPLANE_PORT",
+        "env": {},
+        "workdir": "",
+        "drain_timeout_s": 1,
+    }
+
+
+def _told(lock: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + _START_S
+    while not (lock.exists() and lock.stat().st_size):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"an agent does not start: no {lock}")
+        time.sleep(0.05)
+    told: dict[str, Any] = json.loads(lock.read_text())
+    return told
+
+
+@contextmanager
+def sailplane(urls: Sequence[str], name: str = "sailplane") -> Iterator[Front]:
     """The router with its keys and grants, least load."""
     document = json.dumps(_table(urls))
     with _answering(lambda _: {"table": _sealed(document)}) as control, ExitStack() as exits:
@@ -80,8 +128,8 @@ def sailplane(urls: Sequence[str]) -> Iterator[Front]:
         }
         process = exits.enter_context(_running(command, env, pass_fds=[listener.fileno()]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/bench"
-        _until_answered(url, 307, {"Authorization": f"Bearer {KEY}"})
-        yield Front("sailplane", url, process.pid, follows=True, key=KEY)
+        _until_answered(url, 307, KEY)
+        yield Front(name, url, process.pid, follows=True, key=KEY)
 
 
 @contextmanager
@@ -99,7 +147,7 @@ def skyserve(urls: Sequence[str], cache: Path) -> Iterator[Front]:
         command = [str(python), "-m", "sky.serve.load_balancer", "--controller-addr", controller]
         with _running([*command, "--load-balancer-port", str(port)], env) as process:
             url = f"http://127.0.0.1:{port}"
-            _until_answered(url, 200, {})
+            _until_answered(url, 200)
             yield Front("skyserve", url, process.pid, follows=False)
 
 
@@ -115,7 +163,7 @@ def nginx(urls: Sequence[str]) -> Iterator[Front]:
         configuration.write_text(_NGINX.format(home=directory, port=port, replica=urls[0]))
         with _running([program, "-e", f"{directory}/error.log", "-c", str(configuration)]) as process:
             url = f"http://127.0.0.1:{port}/bench"
-            _until_answered(url, 307, {})
+            _until_answered(url, 307)
             (worker,) = psutil.Process(process.pid).children()
             yield Front("nginx", url, worker.pid, follows=True)
 
@@ -170,20 +218,23 @@ def _running(
             process.terminate()
 
 
-def _until_answered(url: str, status: int, headers: Mapping[str, str]) -> None:
-    """Wait until a POST of the benchmark's kind gets `status`."""
+def answers(url: str, status: int, key: str = "") -> bool:
+    """Whether a POST of the benchmark's kind gets `status` within 10 s."""
     parts = urlsplit(url)
+    connection = HTTPConnection(parts.netloc, timeout=10)
+    try:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        connection.request("POST", f"{parts.path}/instant/whole", b"{}", headers)
+        return connection.getresponse().status == status
+    except OSError:
+        return False  # not there yet, or too busy
+    finally:
+        connection.close()
+
+
+def _until_answered(url: str, status: int, key: str = "") -> None:
     deadline = time.monotonic() + _START_S
-    while True:
-        connection = HTTPConnection(parts.netloc, timeout=10)
-        try:
-            connection.request("POST", f"{parts.path}/instant/whole", b"{}", dict(headers))
-            if connection.getresponse().status == status:
-                return
-        except OSError:
-            pass  # not there yet
-        finally:
-            connection.close()
+    while not answers(url, status, key):
         if time.monotonic() > deadline:
             raise SystemExit(f"{url} did not answer {status} within {_START_S:g} s")
         time.sleep(0.2)

@@ -46,7 +46,7 @@ def decide(runtime: Runtime, state: State, _observed: Observed, now: float) -> D
     if slots := _unpaused(service, wanted.slots, now, why):
         launches += market.launches(market.own(), slots, why)
     # Each of the two writes the whole service, the second what the first has changed as well.
-    planned = replace(state, service=replace(service, plan=plan or service.plan))
+    planned = replace(state, service=replace(service, plan=plan)) if plan else state
     actions, held = budget.affordable(planned, launches, now)
     reasons = (*why, *filter(None, [held]), *(action.why for action in actions))
     return Decision((*_changed(service, plan), *actions), reasons)

@@ -34,7 +34,7 @@ def service_text(service: Service) -> str:
     )
     lines = [
         f"{service.name}: {service.status}, {service.message}",
-        f"Endpoint: {service.endpoint}",
+        f"Endpoint: {service.endpoint}{' (open to anybody)' if service.access == 'open' else ''}",
         f"Version:  {version}",
     ]
     return "\n".join([*lines, *(["", replica_table(service.replicas)] if service.replicas else [])])

@@ -35,14 +35,33 @@ from sailplane.sim.scheduler import Scheduler
 T = TypeVar("T")
 
 
+class _Answered(Future[T]):
+    """One that is done from the first. A pass asks each of its own seven times, and a lock around each took an eighth of its time."""
+
+    def __init__(self, answer: T) -> None:
+        super().__init__()
+        self.set_result(answer)
+        self._answer = answer
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> T:
+        del timeout
+        return self._answer
+
+    def exception(self, timeout: float | None = None) -> None:
+        del timeout
+
+
 def inline(_lane: str, work: Callable[[], T]) -> Future[T]:
     """`ports.Spawn` without threads: done before it returns, so that all happens in one order. A crash, or a bug, goes to the caller."""
-    done: Future[T] = Future()
     try:
-        done.set_result(work())
+        return _Answered(work())
     except SailplaneError as error:
-        done.set_exception(error)
-    return done
+        failed: Future[T] = Future()
+        failed.set_exception(error)
+        return failed
 
 
 @dataclass

@@ -136,10 +136,8 @@ def _season(draw: Random, changing_s: float) -> Scenario:
     spot, budget = _spot(draw, use_spot=use_spot), _budget(draw)
     market = _market(draw, changing_s, odds=0.005 * hurry)
     if not is_day:
-        # Nothing moves a service without a target within its bounds. And one that can pay two of three machines is looked at
-        # every second for nine days: such limits are kept in storms and days.
+        # Nothing moves a service without a target within its bounds.
         schedule = tuple(replace(entry, min_replicas=entry.max_replicas) for entry in schedule)
-        budget = replace(budget, max_usd_per_hour=None)
         # Two zones are often short together, and who does not back off asks them every 20 s, for days.
         spot = replace(spot, zone_backoff=spot.zone_backoff or len(market.zones) == 2)
     spec = ServiceSpec(

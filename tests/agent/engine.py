@@ -25,7 +25,10 @@ def gate(name: str) -> threading.Event:
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    rest = b""  # of an answer that nobody asked for
+
     def do_GET(self) -> None:
+        self.wfile.write(self.rest)
         if not self.path.startswith("/_"):  # the test's own questions
             SEEN.append(f"{self.command} {self.path}")
         path, _, query = self.path.partition("?")
@@ -99,6 +102,12 @@ class Handler(BaseHTTPRequestHandler):
         self.begin([("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])
         self.close_connection = True
 
+    def on_big(self, query: str) -> None:
+        try:
+            self.answer(b"x" * int(query))
+        except OSError:
+            LEFT.append(self.path)
+
     def on_peer(self, _query: str) -> None:
         self.answer(str(self.client_address[1]).encode())
 
@@ -107,14 +116,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"all of it")
         self.close_connection = True
 
-    def on_then_close(self, _query: str) -> None:
-        """Without a word about it."""
-        self.answer(b"")
-        self.close_connection = True
-
     def on_hints(self, _query: str) -> None:
         self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n")
         self.answer(b"then this")
+
+    def on_too_much(self, _query: str) -> None:
+        self.wfile.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nenoughHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+        )
+        self.rest = b"hello"
 
     def on_too_large(self, _query: str) -> None:
         self.answer(b"enough", status=413)

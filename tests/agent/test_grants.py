@@ -9,6 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.identity import grant_keys
+from edge_router.grants import ANY, ONE, RENEWED, Use
+from edge_router.grants import Grants as RoutersGrants
+from edge_router.quotas import Share
+from edge_router.sealing import secrets
+from edge_router.table import Replica
 from replica_agent.grants import Grant, Grants, join, split
 from tests.agent.running import GRANT_KEY, KID, grant
 
@@ -26,6 +32,30 @@ def test_a_routers_grant_says_who_and_how_much() -> None:
     found = read(text)
     assert found is not None
     assert found == Grant(text.encode(), found.expires_at, b"abc0123456", rate_share=2500, concurrency_share=4)
+
+
+@given(
+    st.sampled_from([ONE, ANY, RENEWED]),
+    st.sampled_from([b"GET", b"POST"]),
+    st.binary().map(lambda path: b"/" + path),
+    st.none() | st.integers(0, 10**9),
+    st.none() | st.integers(0, 10**6),
+)
+def test_the_three_programs_agree(
+    scope: bytes, method: bytes, path: bytes, rate: int | None, concurrency: int | None
+) -> None:
+    """What the router writes, the agent reads with the keys that the control plane has told it, and takes for nothing else."""
+    replica = Replica("svc-ab12-0-1", "http://192.0.2.1:7481", boot="n0")
+    issued = RoutersGrants(secrets("router-token,older")).issue(
+        replica, Use("svc", method, path), key_id="abc0123456", share=Share(rate, concurrency), scope=scope, now=1e9
+    )
+    grants = Grants(
+        {name: bytes.fromhex(key) for name, key in grant_keys(["older", "router-token"], "svc-ab12-0-1", "n0").items()},
+        "svc",
+    )
+    found = grants.read(issued, method, quote(path).encode())
+    assert found == Grant(issued, 1_000_000_060, b"abc0123456", rate, concurrency)
+    assert (grants.read(issued, b"PUT", quote(path).encode()) is None) == (scope != ANY)
 
 
 def test_no_key_and_no_limits_are_said_with_a_dash() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import http.client
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import aiohttp
@@ -271,6 +271,18 @@ def test_whoever_is_slow_lets_the_other_side_wait(agent: Agent) -> None:
     until(lambda: "/flood?slow" in agent.ask_engine("/_seen")["left"])
 
 
+def test_a_client_that_does_not_take_its_last_bytes_holds_up_nobody_else(agent: Agent) -> None:
+    """The engine has said all of it: its connection is the next one's. Some size or other fills the buffers just then."""
+    slow = [agent.connect() for _ in range(30)]
+    for number, connection in enumerate(slow):
+        connection.request("GET", granted("GET", f"/big?{number * 200_000}"))
+        for _ in range(3):
+            assert agent.ask("GET", "/peer").status == 200
+    for connection in slow:
+        connection.close()
+    until(lambda: agent.probe()["in_flight"] == 0)
+
+
 def test_an_engine_that_does_not_read_stops_its_client(agent: Agent) -> None:
     """The other way round."""
     with connected(agent) as client:
@@ -302,6 +314,25 @@ def test_another_protocol_passes_both_ways(agent: Agent) -> None:
 def test_another_protocol_needs_a_grant(agent: Agent) -> None:
     """As everything does."""
     assert said(agent, f"GET /socket HTTP/1.1\r\n{HOST}{UPGRADE}\r\n").startswith(b"HTTP/1.1 401 ")
+
+
+def test_nothing_goes_before_the_engine_has_agreed(agent: Agent) -> None:
+    """However late it says no, and however early the client goes on."""
+    with connected(agent) as client:
+        client.sendall((line("GET", "/sse?no") + HOST + UPGRADE + "\r\n").encode())
+        until(lambda: agent.probe()["in_flight"] == 1)
+        client.sendall(f"GET /hidden HTTP/1.1\r\n{HOST}\r\n".encode())
+        until(lambda: agent.probe()["ready"])
+        agent.ask_engine("/_open?no")
+        assert answers(everything(client)) == [200]
+    assert agent.ask("GET", "/peer").status == 200
+    assert "GET /hidden" not in seen(agent)
+
+
+def test_an_engine_that_says_too_much_is_not_heard_by_the_next(agent: Agent) -> None:
+    """One client's answer is never part of another's."""
+    assert agent.ask("GET", "/too/much").body == b"enough"
+    assert agent.ask("GET", "/peer").status == 200
 
 
 @pytest.mark.parametrize("upgrade", ["websocket", "h2c"])
@@ -354,10 +385,3 @@ def test_real_websockets_talk_through_the_agent() -> None:
 
     protocol, heard, code = asyncio.run(play())
     assert (protocol, heard[1:], len(heard[0]), code) == ("shouting", ["HELLO", "BYE"], 100_000, 4_001)
-
-
-def test_an_idle_connection_that_the_engine_closes_is_not_used(new_agent: Callable[..., Agent]) -> None:
-    """Or the next request would fail with it."""
-    agent = new_agent().until_ready()
-    for _ in range(3):
-        assert agent.ask("GET", "/then/close").status == 200

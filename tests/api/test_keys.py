@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import pytest
 
 from chalicelib import identity
+from chalicelib.errors import Unreachable
 from chalicelib.model import EndpointKey
-from tests.api.conftest import Api, assert_problem
+from tests.api.conftest import ROUTER_TOKEN, Api, assert_problem
 from tests.fakes import START
+from tests.sealed import opened
 
 DAY_S = 86_400.0
 
@@ -161,3 +164,42 @@ def test_the_service_s_view_says_whether_it_asks_for_keys(api: Api) -> None:
     assert api.post("/v1/services", {"name": "shut", "yaml": yaml}).json_body["access"] == "required"
     opened = yaml.replace("ports", "access: {keys: open}, ports")
     assert api.post("/v1/services", {"name": "wide", "yaml": opened}).json_body["access"] == "open"
+
+
+@dataclass
+class _Place:
+    """`ports.Snapshots`: one text, or none to be had."""
+
+    text: str = ""
+    fails: bool = False
+
+    def read(self) -> str:
+        return self.text
+
+    def write(self, text: str) -> None:
+        if self.fails:
+            raise Unreachable("the bucket does not answer")
+        self.text = text
+
+
+def test_routers_that_start_alone_know_of_every_change_of_keys(api: Api) -> None:
+    """The snapshot is written before the answer: a key that is revoked opens nothing, even if the control plane dies now."""
+    place = _Place()
+    api.world.runtime = replace(api.world.runtime, snapshots=place)
+    known = []
+    first = _make(api)
+    known.append(set(opened(place.text, ROUTER_TOKEN)["keys"]))
+    second = api.post(f"/v1/keys/{first['id']}/rotate", {}).json_body
+    known.append(set(opened(place.text, ROUTER_TOKEN)["keys"]))
+    api.call("DELETE", f"/v1/keys/{first['id']}")
+    known.append(set(opened(place.text, ROUTER_TOKEN)["keys"]))
+    assert known == [{first["id"]}, {first["id"], second["id"]}, {second["id"]}]
+
+
+def test_a_snapshot_that_cannot_be_written_costs_no_key(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    """The key is made and told; the failure is in the log, and the next tick mends it."""
+    api.world.runtime = replace(api.world.runtime, snapshots=_Place(fails=True))
+    made = _make(api)
+    assert list(_keys(api)) == [made["id"]]
+    assert "the bucket does not answer" in caplog.text
+    assert made["key"] not in caplog.text

@@ -66,7 +66,7 @@ def test_up_of_a_name_in_use_is_refused_before_asking(plane: Plane) -> None:
     assert plane.world.state().service.spec_version == before.spec_version
 
 
-@pytest.mark.parametrize("name", ["Hello", "h\u00e9llo", "a_b", "v1", "a" * 41])
+@pytest.mark.parametrize("name", ["Hello", "h\u00e9llo", "a_b", "v1", "healthz", "_resolve", "~x", "a" * 41])
 def test_up_with_a_name_that_cannot_be_one_is_refused_before_the_plan(plane: Plane, name: str) -> None:
     """The name is quoted and the way out told; the file, in which nothing is wrong, is not blamed."""
     result = plane.run("up", plane.file(), "-n", name, "-y")

@@ -169,9 +169,10 @@ def test_a_service_that_asks_for_keys_and_has_none_says_how_to_get_one(plane: Pl
 
 
 def test_an_open_service_is_called_without_a_key(plane: Plane) -> None:
-    """Nothing is said of keys."""
+    """It says so, and nothing of keys."""
     opened = YAML.replace("  ports", "  access: {keys: open}\n  ports")
     result = plane.run("up", plane.file(opened), "-n", "svc", "-y")
     assert result.exit_code == 0, result.stderr
+    assert "Endpoint: http://127.0.0.1:7490/svc (open to anybody)" in result.stdout
     assert "curl -L http://127.0.0.1:7490/svc/" in result.stderr
     assert "key" not in result.stderr.lower()

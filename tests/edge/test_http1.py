@@ -404,6 +404,9 @@ def test_each_state_has_its_deadline() -> None:
     assert deadline(client) == IDLE_TIMEOUT_S
     client.send(b"nonsense\r\n\r\n")
     assert deadline(client) == LINGER_S
+    client.server.now += 1
+    client.send(GET % b"/")
+    assert deadline(client) == LINGER_S - 1
 
 
 def test_a_released_client_has_time_for_its_next_request() -> None:

@@ -23,7 +23,7 @@ from chalicelib.ports import Commit
 from chalicelib.store.dynamodb import DynamoDBStore
 from tests.fakes import FakeClock
 from tests.store.conftest import Database
-from tests.store.nouns import NOW, RandomIds, event, replica, service, spec
+from tests.store.nouns import NOW, RandomIds, event, key, replica, service, spec
 
 Fault = Callable[[AWSRequest], AWSResponse | None]
 
@@ -241,3 +241,23 @@ def test_nobody_listening_is_unreachable() -> None:
         store = DynamoDBStore("table", "us-east-1", clock=FakeClock(NOW), ids=RandomIds(), endpoint_url=url)
         with pytest.raises(Unreachable, match=url):
             store.service_names()
+
+
+def test_a_key_whose_answer_was_lost_is_made_once(store: DynamoDBStore) -> None:
+    """Its text is told after all, instead of a refusal because of itself."""
+    inject(store, lost_answer, into="TransactWriteItems")
+    assert store.create_key(key()) == replace(key(), version=1)
+    assert len(store.endpoint_keys()) == 1
+
+
+def test_a_key_revoked_while_its_use_is_noted_stays_revoked(store: DynamoDBStore) -> None:
+    """The write that was decided on before finds nothing to write to."""
+    store.create_key(key())
+
+    def revoke(_request: AWSRequest) -> None:
+        store.revoke_key(key().id)
+
+    inject(store, revoke, into="UpdateItem")
+    store.record_used({key().id: NOW}, NOW)
+    assert store.endpoint_keys() == ()
+    assert [*store._table.query("KEYS")] == []
