@@ -10,7 +10,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from chalicelib.identity import grant_keys
@@ -176,6 +176,7 @@ def test_a_grant_opens_nothing_else(where: Verifier, method: bytes, path: bytes)
 )
 def test_grants_are_bound(boot: str, method: bytes, path: bytes, other_method: bytes, other_path: bytes) -> None:
     """Whatever is asked: the replica honours the grant for the same request and boot, and for no other."""
+    assume(path != b"_resolve")
     clock = Clock()
     path, other_path = (each.translate(None, bytes(range(0x21)) + b"\x7f~?%") for each in (path, other_path))
     router = Router(clock=clock, random=lambda: 0.0, first_seq=1, token=TOKEN)
