@@ -185,8 +185,17 @@ class WatchedStore(MemoryStore):
         super().commit(name, lease, commit)
         self._written(commit)
 
-    def record_load(self, name: str, router_id: str, seq: int, counts: Sequence[tuple[int, int]], now: float) -> None:
-        super().record_load(name, router_id, seq, counts, now)
+    def record_load(
+        self,
+        name: str,
+        router_id: str,
+        seq: int,
+        counts: Sequence[tuple[int, int]],
+        now: float,
+        *,
+        on_demand: bool = False,
+    ) -> None:
+        super().record_load(name, router_id, seq, counts, now, on_demand=on_demand)
         self._written(None)
 
 
