@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class _Answered(Future[T]):
-    """One that is done from the first. A pass asks each of its own seven times, and a lock around each took an eighth of its time."""
+    """One that is done from the first. It is asked some eight times, and a lock around each took 6 % of a simulation's time."""
 
     def __init__(self, answer: T) -> None:
         super().__init__()
