@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -33,7 +34,7 @@ from replica_agent.heads import OF_THE_HOP, REWRITTEN, Request
 from replica_agent.problem import Answer as AgentsAnswer
 from replica_agent.problem import problem
 from replica_agent.quota import Quotas
-from replica_agent.server import Behind, Server
+from replica_agent.server import Behind, Patience, Server
 from replica_agent.times import ControlTime
 from replica_agent.upstream import Upstream
 from tests.waiting import until
@@ -218,7 +219,7 @@ async def serving(handler: Callable[[web.BaseRequest], Awaitable[web.StreamRespo
 
 
 @asynccontextmanager
-async def before(engine_port: int, silence_s: float = 30.0) -> AsyncIterator[int]:
+async def before(engine_port: int, **patience: float) -> AsyncIterator[int]:
     """The port of the agent's server in this process, before an engine that is there already."""
     engine: Any = SimpleNamespace(port=engine_port, phase=Phase.RUNNING)
     config: Any = SimpleNamespace(grant_keys={KID: GRANT_KEY}, service="hello", edge_url="")
@@ -231,10 +232,12 @@ async def before(engine_port: int, silence_s: float = 30.0) -> AsyncIterator[int
         control=refusing,
         dropped=OF_THE_HOP | REWRITTEN,
         credentials=b"",
-        silence_s=silence_s,
+        patience=Patience(**patience),
     )
     server = Server(behind)
+    watching = asyncio.create_task(server.watch())
     yield await server.listen("127.0.0.1", 0)
+    watching.cancel()
     server.stop_listening()
     await server.close()
 
