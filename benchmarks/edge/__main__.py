@@ -3,7 +3,8 @@
     python -m benchmarks.edge [--seconds 2] [--repeat 3] [--connections 1,16,64,256,512] [--json FILE]
 
 A client that follows redirects asks two replicas through each front: same client, same replicas, one after the other, again
-and again. The front has one core, client and replicas the other, where the system lets processes be pinned. The first run
+and again. The front has one core, client and replicas the other, where the system lets processes be pinned. `with agents` is the
+router before replicas that have their agent in front, as they have in production; these check the grants. The first run
 installs skypilot 0.14.1 into an environment of its own under $SAILPLANE_CACHE (270 MB, from PyPI). Needs nginx.
 
 Each figure is the median of its repetitions, with the lowest and the highest where that says how noisy the machine is. CPU is
@@ -144,22 +145,22 @@ def open_loop(bench: Bench, ours: Front, repeat: int) -> list[Run]:
     return runs
 
 
-def whole(bench: Bench, both: Sequence[Front], connections: Sequence[int], repeat: int) -> list[Run]:
-    """Whole requests, both fronts in turn."""
+def whole(bench: Bench, which: Sequence[Front], connections: Sequence[int], repeat: int) -> list[Run]:
+    """Whole requests, the fronts in turn."""
     seen = []
     for answer in ANSWERS:
         print(f"\nwhole requests, {TITLES[answer]}")
         print(
-            f"{'connections':>11} {'front':<10} {'req/s':>22} {'p50 ms':>9} {'p99 ms':>9} {'CPU us/req':>11} {'errors':>7}"
+            f"{'connections':>11} {'front':<11} {'req/s':>22} {'p50 ms':>9} {'p99 ms':>9} {'CPU us/req':>11} {'errors':>7}"
         )
         for count in connections:
-            runs: dict[str, list[Run]] = {front.name: [] for front in both}
-            for _, front in product(range(repeat), both):
+            runs: dict[str, list[Run]] = {front.name: [] for front in which}
+            for _, front in product(range(repeat), which):
                 runs[front.name].append(bench.run(front, answer, count, follow=front.follows))
             for name, those in runs.items():
                 times = f"{median(those, 'p50_ms'):>9.2f} {median(those, 'p99_ms'):>9.2f}"
                 costs = f"{median(those, 'cpu_us'):>11.0f} {sum(run.errors for run in those):>7}"
-                print(f"{count:>11} {name:<10} {spread(those, 'per_s'):>22} {times} {costs}", flush=True)
+                print(f"{count:>11} {name:<11} {spread(those, 'per_s'):>22} {times} {costs}", flush=True)
                 seen += those
     return seen
 
@@ -183,16 +184,17 @@ def main() -> int:
         pin([os.getpid()], other_cores)
         urls = exits.enter_context(fronts.replicas())
         ours = exits.enter_context(fronts.sailplane(urls))
+        guarded = exits.enter_context(fronts.sailplane(exits.enter_context(fronts.agents()), "with agents"))
         theirs = exits.enter_context(fronts.skyserve(urls, cache))
         bare = exits.enter_context(fronts.nginx(urls))
-        pin([ours.pid, theirs.pid, bare.pid], front_cores)
+        pin([ours.pid, guarded.pid, theirs.pid, bare.pid], front_cores)
         bench = Bench(options.seconds, other_cores)
         seen = redirects(bench, ours, bare, connections, options.repeat)
         seen += open_loop(bench, ours, options.repeat)
-        seen += whole(bench, (ours, theirs), connections, options.repeat)
+        seen += whole(bench, (ours, guarded, theirs), connections, options.repeat)
     if options.json:
         options.json.write_text(json.dumps([asdict(run) for run in seen], indent=1))
-    return any(run.errors for run in seen if run.front == ours.name)
+    return any(run.errors for run in seen if run.front in (ours.name, guarded.name))
 
 
 if __name__ == "__main__":

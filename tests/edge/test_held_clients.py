@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -56,10 +56,9 @@ class Edge:
     async def ask(self, request: bytes = GET) -> bytes:
         """The head of the answer."""
         reader, writer = await self.client()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        writer.close()
-        return head
+        with closing(writer):
+            writer.write(request)
+            return await reader.readuntil(b"\r\n\r\n")
 
 
 def idle(etag: str, *urls: str, wait_s: float = 3600.0) -> dict[str, Any]:
@@ -157,6 +156,25 @@ def test_who_has_gone_is_forgotten() -> None:
             await seen(lambda: edge.server._held)
             writer.close()
             await seen(lambda: not edge.server._held and not edge.server._connections)
+
+    asyncio.run(story())
+
+
+def test_who_is_late_is_cut_but_not_who_is_held() -> None:
+    """The server looks at deadlines every second; while it keeps a client itself, that client has none."""
+
+    async def story() -> None:
+        async with running() as edge:
+            waiting = asyncio.create_task(edge.ask())
+            await seen(lambda: edge.server._held)
+            reader, writer = await edge.client()
+            with closing(writer):
+                await seen(lambda: len(edge.server._connections) == 2)
+                for connection in edge.server._connections:
+                    connection.deadline = 0.0
+                assert await reader.read() == b""
+            assert not waiting.done()
+            assert len(edge.server._connections) == 1
 
     asyncio.run(story())
 
