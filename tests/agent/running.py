@@ -221,10 +221,19 @@ async def serving(handler: Callable[[web.BaseRequest], Awaitable[web.StreamRespo
 @asynccontextmanager
 async def before(engine_port: int, **patience: float) -> AsyncIterator[int]:
     """The port of the agent's server in this process, before an engine that is there already."""
+    server = Server(behind(engine_port, **patience))
+    watching = asyncio.create_task(server.watch())
+    yield await server.listen("127.0.0.1", 0)
+    watching.cancel()
+    server.stop_listening()
+    await server.close()
+
+
+def behind(engine_port: int, **patience: float) -> Behind:
     engine: Any = SimpleNamespace(port=engine_port, phase=Phase.RUNNING)
     config: Any = SimpleNamespace(grant_keys={KID: GRANT_KEY}, service="hello", edge_url="")
     gate = Gate()
-    behind = Behind(
+    return Behind(
         door=Door(config, engine, gate, Quotas(time.monotonic), ControlTime()),
         gate=gate,
         upstream=Upstream(engine_port, time.monotonic),
@@ -234,12 +243,6 @@ async def before(engine_port: int, **patience: float) -> AsyncIterator[int]:
         credentials=b"",
         patience=Patience(**patience),
     )
-    server = Server(behind)
-    watching = asyncio.create_task(server.watch())
-    yield await server.listen("127.0.0.1", 0)
-    watching.cancel()
-    server.stop_listening()
-    await server.close()
 
 
 async def refusing(request: Request, _body: bytes) -> AgentsAnswer:

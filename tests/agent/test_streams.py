@@ -186,7 +186,8 @@ def test_whoever_says_nothing_more_is_let_go(raw: bytes, answer: bytes) -> None:
         async with agent(keepalive_s=0.1, linger_s=0.1, sweep_s=0.01) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(raw)
-            told = await reader.read()
+            async with asyncio.timeout(10):
+                told = await reader.read()
             writer.close()
             await writer.wait_closed()
             return told
