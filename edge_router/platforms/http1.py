@@ -11,6 +11,7 @@ import re
 from asyncio import BufferedProtocol, Transport
 from collections import deque
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Protocol, cast
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -34,23 +35,7 @@ MAX_BODIES_BYTES = 268_435_456
 # What still comes after the last answer is read for so long; a reset would overtake the answer.
 LINGER_S = 2.0
 
-_REASONS = {
-    200: b"OK",
-    204: b"No Content",
-    307: b"Temporary Redirect",
-    400: b"Bad Request",
-    401: b"Unauthorized",
-    403: b"Forbidden",
-    404: b"Not Found",
-    405: b"Method Not Allowed",
-    413: b"Content Too Large",
-    421: b"Misdirected Request",
-    429: b"Too Many Requests",
-    431: b"Request Header Fields Too Large",
-    501: b"Not Implemented",
-    503: b"Service Unavailable",
-}
-_STATUS_LINES = {status: b"HTTP/1.1 %d %b\r\n" % (status, reason) for status, reason in _REASONS.items()}
+_STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _KEEP = b""
 _KEEP_SAID = b"connection: keep-alive\r\n"  # to who asks for it: HTTP/1.0 closes otherwise
@@ -221,6 +206,8 @@ class Connection(BufferedProtocol):
         """Answer the held request, and whatever came after it."""
         assert self.held  # noqa: S101 the server holds it
         (request, said), self.held = self.held, None
+        if self._transport.is_closing():  # it has just hung up
+            return
         if not self._in_head and not self._in_body:
             self.deadline = self._server.now + IDLE_TIMEOUT_S
         self._write(request, response, said)

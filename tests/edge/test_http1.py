@@ -52,6 +52,9 @@ class Wire(Transport):
     def abort(self) -> None:
         self.aborted = True
 
+    def is_closing(self) -> bool:
+        return self.closed or self.aborted
+
     def pause_reading(self) -> None:
         self.paused = True
 
@@ -357,6 +360,14 @@ def test_what_comes_behind_a_held_request_waits_for_it() -> None:
     client.connection.release(answer_to(client.server.asked[-1]))
     assert client.bodies == [b"/a -", b"/held/b -", b"/c -", b"/held/d -", b"/e -"]
     assert not client.wire.ended
+
+
+def test_who_has_just_hung_up_is_not_answered() -> None:
+    """Between the end of a connection and the word of it, a release finds a transport that takes nothing any more."""
+    client = Client().send(GET % b"/held" + GET % b"/x")
+    client.wire.close()
+    client.connection.release(answer_to(client.server.asked[0]))
+    assert client.wire.written == b""
 
 
 def test_few_requests_wait_behind_a_held_one() -> None:
