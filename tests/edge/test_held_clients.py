@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
@@ -67,6 +67,11 @@ def idle(etag: str, *urls: str, wait_s: float = 3600.0) -> dict[str, Any]:
     return document
 
 
+def play(story: Coroutine[None, None, None]) -> None:
+    """Run it; nobody who is held waits for ever."""
+    asyncio.run(asyncio.wait_for(story, 30))
+
+
 @asynccontextmanager
 async def running(hold_s: float = 30.0, max_connections: int = 2_000, wait_s: float = 3600.0) -> AsyncIterator[Edge]:
     edge = Edge(hold_s, max_connections, wait_s)
@@ -100,7 +105,7 @@ def test_hundreds_of_held_clients_cost_one_look_each_when_there_is_news() -> Non
             assert edge.router.asked == 1500
             assert all(b"\r\nlocation: http://10.0.0.1:8000/~" in head for head in heads)
 
-    asyncio.run(story())
+    play(story())
 
 
 def test_a_storm_of_held_clients_is_few_exchanges() -> None:
@@ -114,7 +119,7 @@ def test_a_storm_of_held_clients_is_few_exchanges() -> None:
             assert asyncio.get_running_loop().time() - began > 1.0
             assert not any(task.done() for task in tasks)
 
-    asyncio.run(story())
+    play(story())
 
 
 def test_patience_ends_with_the_last_word() -> None:
@@ -127,7 +132,7 @@ def test_patience_ends_with_the_last_word() -> None:
             assert b"\r\nlocation: /idle/~wait.1/x\r\n" in head
             assert b"connection:" not in head
 
-    asyncio.run(story())
+    play(story())
 
 
 @pytest.mark.parametrize("is_gone", [False, True])
@@ -143,7 +148,7 @@ def test_without_patience_one_look_at_a_newer_table_is_all(is_gone: bool) -> Non
             edge.server._refresher._failures = 0
             assert b" 307 " in await edge.ask()
 
-    asyncio.run(story())
+    play(story())
 
 
 def test_who_has_gone_is_forgotten() -> None:
@@ -157,7 +162,7 @@ def test_who_has_gone_is_forgotten() -> None:
             writer.close()
             await seen(lambda: not edge.server._held and not edge.server._connections)
 
-    asyncio.run(story())
+    play(story())
 
 
 def test_who_is_late_is_cut_but_not_who_is_held() -> None:
@@ -176,7 +181,7 @@ def test_who_is_late_is_cut_but_not_who_is_held() -> None:
             assert not waiting.done()
             assert len(edge.server._connections) == 1
 
-    asyncio.run(story())
+    play(story())
 
 
 def test_held_clients_leave_room_for_others() -> None:
@@ -196,7 +201,7 @@ def test_held_clients_leave_room_for_others() -> None:
             for _, writer in idlers:
                 writer.close()
 
-    asyncio.run(story())
+    play(story())
 
 
 def test_a_stop_answers_who_is_held() -> None:
@@ -209,4 +214,4 @@ def test_a_stop_answers_who_is_held() -> None:
         heads = await asyncio.gather(*waiting)
         assert all(b"~wait.1" in head and b"\r\nconnection: close\r\n" in head for head in heads)
 
-    asyncio.run(story())
+    play(story())
