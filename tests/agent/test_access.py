@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.agent.running import Agent, Answer, grant, granted
+from tests.agent.running import GRANT_KEY, TOKEN, Agent, Answer, grant, granted
 from tests.waiting import until
 
 ENGINE_KEY = "the-engines-own-key"
@@ -218,17 +218,19 @@ def test_the_engines_redirect_elsewhere_takes_no_grant_along(agent: Agent, locat
 
 
 def test_no_secret_is_written_anywhere(new_agent: Callable[..., Agent]) -> None:
-    """Nothing that opens something stands in what the agent writes: not keys, not grants, not tokens."""
+    """Nothing that opens something stands beside the engine, which may serve any file: not keys, not grants, not tokens."""
     agent = new_agent(engine_key=ENGINE_KEY).until_ready()
     text = grant("GET", "/headers")
     for target in (f"/~{text}/headers", f"/~{text}x/headers", f"/~{grant('GET', '/headers', -1)}/headers"):
         agent.ask_raw("GET", target, headers=CREDENTIALS)
     written = "".join(_texts(agent.directory))
     assert agent.said == ""
-    assert not [secret for secret in (ENGINE_KEY, "clients-own", text[-43:]) if secret in written]
+    assert not [
+        secret for secret in (ENGINE_KEY, "clients-own", text[-43:], TOKEN, GRANT_KEY.hex()) if secret in written
+    ]
 
 
 def _texts(directory: Path) -> Iterator[str]:
     for path in directory.rglob("*"):
-        if path.is_file() and path.name != "agent.json":
+        if path.is_file():
             yield path.read_text(errors="replace")
