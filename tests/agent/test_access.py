@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,7 @@ def test_what_the_engine_says_to_browsers_stands(agent: Agent) -> None:
         ("http://localhost:{engine_port}/headers", "/headers"),
         ("http://127.0.0.1:{port}/headers", "/headers"),
         ("//127.0.0.1:{port}/headers", "/headers"),
+        ("http://127.0.0.1:{port}//headers", "//headers"),
     ],
 )
 def test_the_engines_redirect_to_itself_keeps_the_grant(agent: Agent, location: str, path: str) -> None:
@@ -199,7 +201,7 @@ def test_the_engines_redirect_to_itself_keeps_the_grant(agent: Agent, location: 
     answer = agent.ask("GET", "/deep/redirect?307," + quote(location.format(**agent.place)))
     assert answer.status == 307
     assert answer.headers["Location"].startswith("/~")
-    assert answer.headers["Location"].endswith(path)
+    assert re.fullmatch(r"/~[^/]+", answer.headers["Location"].removesuffix(path))
     assert agent.ask_raw("GET", answer.headers["Location"].partition("#")[0]).status in (200, 404)
 
 
