@@ -20,6 +20,7 @@ import httptools
 
 from replica_agent.door import ENGINE_START_RETRY_S, Door, Visit
 from replica_agent.gate import Gate
+from replica_agent.grants import split
 from replica_agent.heads import (
     CHUNKED,
     MAX_HEAD_BYTES,
@@ -326,7 +327,7 @@ class Exchange:
         request = self.request
         if request.defect:
             self.closes = True
-            self._answer(problem(400, "Bad request", request.defect, request.path))
+            self._answer(problem(400, "Bad request", request.defect, readable(split(request.target)[1])))
             self._client.close()  # where the request ends is not certain
         elif request.target.startswith(CONTROL):
             self._go_ahead()

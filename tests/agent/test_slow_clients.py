@@ -84,5 +84,5 @@ def _accepted(port: int) -> list[int]:
     return [
         each.fd
         for each in psutil.Process().net_connections("tcp")
-        if each.laddr.port == port and each.raddr and each.fd != -1
+        if each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED and each.fd != -1
     ]
