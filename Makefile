@@ -70,6 +70,7 @@ bench: setup ## Run the benchmarks and print their tables
 	$(BIN)/python benchmarks/router_decision.py
 	$(BIN)/python -m benchmarks.edge --seconds 1 --repeat 1
 	$(BIN)/python benchmarks/path.py
+	$(BIN)/python -m benchmarks.agent
 	$(BIN)/python -m benchmarks.slow_cloud
 	$(BIN)/python benchmarks/replay.py --minutes 3
 

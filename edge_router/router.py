@@ -118,7 +118,7 @@ class Router:
             return models.listing(routes.table, key, at.rest.removeprefix(models.PATH))
         visit = admit(routes, request, at, key)
         refuse_what_cannot_follow(visit, self._max_body_bytes)
-        if visit.is_new and not again:
+        if not again:
             self._count(visit, now)
         replica = self._pick(visit, now)
         if replica is None:
@@ -126,13 +126,18 @@ class Router:
         return self._resolved(visit, replica, now) if visit.is_resolve else self._redirected(visit, replica, now)
 
     def _count(self, visit: Visit, now: float) -> None:
-        """Requests that no replica can take are counted too: they are load, and what wakes a service at zero."""
+        """Requests that no replica can take are counted too: they are load, and what wakes a service at zero.
+
+        Who comes with our part of the path, whoever wrote it, is not counted again, and yet not unseen.
+        """
         with self._lock:
             if visit.key:
                 self._counts.use(visit.key.id, now)
-                if wait_s := self._buckets.take(visit.key, now):
-                    detail = f"The key {visit.key.id} may ask {visit.key.rate_per_s:g} times a second."
-                    raise Refusal(429, "Too Many Requests", detail, retry_after(wait_s))
+            if not visit.is_new:
+                return
+            if visit.key and (wait_s := self._buckets.take(visit.key, now)):
+                detail = f"The key {visit.key.id} may ask {visit.key.rate_per_s:g} times a second."
+                raise Refusal(429, "Too Many Requests", detail, retry_after(wait_s))
             self._counts.add(visit.name, now)
 
     def _pick(self, visit: Visit, now: float) -> Replica | None:

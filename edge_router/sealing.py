@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_router.table import TableRefused
 
@@ -18,8 +18,8 @@ class Secret:
     """One router token's: `kid` names it in public, `table_key` seals tables, grants' keys come from `grant_root`."""
 
     kid: str
-    table_key: bytes
-    grant_root: bytes
+    table_key: bytes = field(repr=False)
+    grant_root: bytes = field(repr=False)
 
 
 def secrets(token: str) -> tuple[Secret, ...]:

@@ -8,13 +8,13 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 
 import aiohttp
 
 from replica_agent import console, lock
 from replica_agent.conda import with_conda
-from replica_agent.config import Config, ConfigError
+from replica_agent.config import Config, ConfigError, forget_secrets
 from replica_agent.container import Container
 from replica_agent.control import Control
 from replica_agent.door import Door
@@ -91,6 +91,8 @@ async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told
         place = {"pid": os.getpid(), "port": port, "engine_port": engine.port}
         # The engine starts after this line, so a machine with an empty lock file has run nothing of the user's.
         lock.publish(descriptor, {**place, "started_at": time.time()})
+        with suppress(OSError):  # a full disk costs the log, not the replica
+            forget_secrets(config.path)
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(engine.run(*_scripts(config))),

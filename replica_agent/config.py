@@ -17,7 +17,7 @@ class ConfigError(Exception):
 class Config:
     """One replica on one machine. `engine_port` 0 lets the agent choose a free one, `port` 0 lets the system choose."""
 
-    directory: Path  # of the configuration file; logs, lock and notice lie in it
+    path: Path  # of the configuration file; logs, lock and notice lie beside it
     replica_id: str
     service: str
     boot_nonce: str
@@ -40,6 +40,10 @@ class Config:
     env: Mapping[str, str] = field(repr=False)
     workdir: str  # where setup and run start; empty = the directory itself
     drain_timeout_s: float
+
+    @property
+    def directory(self) -> Path:
+        return self.path.parent
 
     @property
     def is_local(self) -> bool:
@@ -70,12 +74,21 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path} is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a JSON object")
-    names = [each.name for each in fields(Config) if each.name != "directory"]
+    names = [each.name for each in fields(Config) if each.name != "path"]
     told = {name: _field(path, document, name) for name in names}
     for name, choices in _CHOICES.items():
         if told[name] not in choices:
             raise ConfigError(f"{path}: {name} must be one of {', '.join(choices)}")
-    return Config(directory=path.resolve().parent, **{**told, "grant_keys": _keys(path, told["grant_keys"])})
+    return Config(path=path.resolve(), **{**told, "grant_keys": _keys(path, told["grant_keys"])})
+
+
+def forget_secrets(path: Path) -> None:
+    """Take what the engine must not know out of the file, which lies beside it and which many an engine would serve.
+
+    It can be loaded as before: who wants to live here too is told why not. Raises OSError.
+    """
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**document, "agent_token": "", "grant_keys": {}, "engine_key": ""}), encoding="utf-8")
 
 
 def _keys(path: Path, texts: dict[str, Any]) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ import asyncio
 import math
 import socket
 import struct
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import httptools
 
 from replica_agent.door import ENGINE_START_RETRY_S, Door, Visit
 from replica_agent.gate import Gate
+from replica_agent.grants import split
 from replica_agent.heads import (
     CHUNKED,
     MAX_HEAD_BYTES,
@@ -35,6 +37,9 @@ from replica_agent.upstream import Connection, Upstream
 
 CONTROL = b"/_sailplane/"
 _MAX_HELD_BYTES = 2**20  # of a command, or of what a client sends before the engine speaks its protocol
+# Who sleeps, or moves to another network, says no goodbye: after so long a silence TCP asks, and asks again. Until the last
+# answer is missing, 3 minutes later, its WebSocket, or its place in an engine's queue, counts as in flight.
+_SILENCE_BEFORE_ASKING_S, _PAUSE_S, _TIMES = 60, 30, 4
 _LAST_BYTES_S = 5.0  # for answers that are still on their way when the agent ends
 
 
@@ -43,8 +48,9 @@ class Patience:
     """How long what is waited for."""
 
     keepalive_s: float = 75.0  # longer than a load balancer's 60 s; for ever, idle clients would take all sockets
-    # For the rest of a request that is answered already, since a client that still sends does not see the answer; and for a
-    # client to take what it was sent last.
+    # For what anybody may send who has shown nothing yet: the head of a request, all of a command. For the rest of a request
+    # that is answered already, since a client that still sends does not see the answer; and for a client to take what it was
+    # sent last.
     linger_s: float = 10.0
     # How long an answer's headers wait for its first byte. A client that sees its stream open does not mind half a minute.
     silence_s: float = 30.0
@@ -79,6 +85,7 @@ class Server:
         self._listener = await loop.create_server(
             lambda: Client(self._behind, self._clients, self._gone), host, port, backlog=1024
         )
+        _miss_the_vanished(self._listener.sockets[0])
         return int(self._listener.sockets[0].getsockname()[1])
 
     def stop_listening(self) -> None:
@@ -152,8 +159,12 @@ class Client(asyncio.Protocol):
         return self._loop.call_later(delay_s, call)
 
     def linger(self) -> None:
-        """The answer is out; let the rest of its request come, for a while."""
+        """Let come, for a while, what is nobody's claim to stay: the rest of an answered request, or what is not yet one."""
         self.ends_at = self._loop.time() + self._behind.patience.linger_s
+
+    def stay(self) -> None:
+        """For as long as the answer takes."""
+        self.ends_at = math.inf
 
     def look(self) -> None:
         """Go on with what can be done now: requests that wait for their turn, and reading."""
@@ -169,7 +180,7 @@ class Client(asyncio.Protocol):
             self._current = self._waiting.popleft() if self._waiting else None
             if self._current is None:
                 break
-            self.ends_at = math.inf
+            self.stay()
             self._current.start()
         self._is_looking = False
         self._read(not self._waiting and not (self._current and self._current.is_stuck))
@@ -243,6 +254,8 @@ class Client(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._url = b""
         self._fields = Fields()
+        if self._current is None:
+            self.linger()
 
     def on_url(self, url: bytes) -> None:
         self._silent_bytes = 0
@@ -314,13 +327,15 @@ class Exchange:
         request = self.request
         if request.defect:
             self.closes = True
-            self._answer(problem(400, "Bad request", request.defect, request.path))
+            self._answer(problem(400, "Bad request", request.defect, readable(split(request.target)[1])))
             self._client.close()  # where the request ends is not certain
         elif request.target.startswith(CONTROL):
             self._go_ahead()
             self._is_awaited = True
             if self.is_here:
                 self._command()
+            else:
+                self._client.linger()  # only all of it shows whether it is the control plane's
         else:
             visit = self._behind.door.enter(request)
             if isinstance(visit, Answer):
@@ -484,6 +499,7 @@ class Exchange:
             connection.pause(is_paused=True)
 
     def _command(self) -> None:
+        self._client.stay()
         self._task = asyncio.create_task(self._obey(b"".join(self._held)))
 
     async def _obey(self, body: bytes) -> None:
@@ -547,6 +563,15 @@ class Exchange:
 
 
 _END = b"0\r\n\r\n"
+
+
+def _miss_the_vanished(listener: socket.socket) -> None:
+    """Connections inherit it."""
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _SILENCE_BEFORE_ASKING_S)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PAUSE_S)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _TIMES)
 
 
 def _chunk(data: bytes) -> bytes:

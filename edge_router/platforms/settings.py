@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_router.exchange import ControlPlane
 
@@ -26,10 +26,10 @@ class Settings:
     """
 
     control_url: str
-    token: str
+    token: str = field(repr=False)
     refresh_s: float
     router_id: str
-    snapshot_url: str
+    snapshot_url: str = field(repr=False)  # may be signed
     location: str
 
     def control_plane(self, router_id: str, timeout_s: float, *, on_demand: bool = False) -> ControlPlane:

@@ -137,6 +137,13 @@ def test_what_is_no_request_is_refused(agent: Agent, start: str) -> None:
     assert b"Connection: close\r\n" in answer
 
 
+def test_a_refused_request_shows_no_grant(agent: Agent) -> None:
+    """Clients write problems into logs and tickets, where others read them."""
+    answer = said(agent, line("GET", "/status?200") + HOST + "Host: y\r\n\r\n")
+    assert answers(answer) == [400]
+    assert b'"instance": "/status"' in answer
+
+
 def test_no_field_that_connection_names_frames_a_body(agent: Agent) -> None:
     """`Connection: content-length` takes the length away for the engine, which would take the body for a request."""
     body = f"GET /hidden HTTP/1.1\r\n{HOST}\r\n"

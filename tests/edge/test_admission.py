@@ -174,6 +174,13 @@ def test_use_is_told_once() -> None:
     assert router.batch().used == {KEY_ID: 1_700_000_003}
 
 
+def test_no_path_hides_that_a_key_is_used() -> None:
+    """Anybody can write what looks like a hop; a stolen key that was "never used" would be found by nobody."""
+    router = routed(document())
+    assert ask(router, b"/hello/~wait.1/x").status == 307
+    assert router.batch().used == {KEY_ID: 1_700_000_000}
+
+
 # --- resolve
 
 

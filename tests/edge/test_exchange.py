@@ -6,14 +6,19 @@ import itertools
 import json
 import logging
 import random
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from threading import Thread
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_router.ask import NoAnswer
+from edge_router.ask import ask as ask_over_http
 from edge_router.counts import Counts
 from edge_router.exchange import ControlPlane, ExchangeFailed
 from edge_router.messages import Request
@@ -131,6 +136,30 @@ def test_a_control_plane_that_hangs_is_left_after_the_timeout(control: FakeContr
     control.fault = ""
     plane.exchange(router)
     assert control.recorded["hello"] == 2
+
+
+def test_an_answer_that_comes_byte_by_byte_is_left_too() -> None:
+    """Each byte is in time and all of them never are; a function has one thread, and clients wait behind it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=_drip, args=(listener,), daemon=True).start()
+        with pytest.raises(NoAnswer, match="127"):
+            ask_over_http("GET", f"http://127.0.0.1:{listener.getsockname()[1]}/", timeout_s=0.1)
+
+
+def _drip(listener: socket.socket) -> None:
+    """A good answer in 10 s."""
+    connection, _ = listener.accept()
+    with connection, suppress(OSError):
+        for byte in b"HTTP/1.1 200 OK\r\ncontent-length: 960\r\n\r\n" + b" " * 960:
+            connection.send(bytes([byte]))
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("url", ["http://a..b/", f"http://{'a' * 64}.example/"])
+def test_a_host_that_is_no_name_does_not_end_the_refresh(url: str) -> None:
+    """It is a failure like any other, and not one that ends the thread that keeps the table fresh."""
+    with pytest.raises(NoAnswer, match="Unicode"):
+        ask_over_http("GET", url, timeout_s=1.0)
 
 
 def test_the_wrong_token_is_explained(control: FakeControl) -> None:

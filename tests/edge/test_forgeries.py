@@ -17,7 +17,9 @@ from chalicelib.identity import grant_keys
 from edge_router.grants import TICKET_S, TTL_S
 from edge_router.keys import by_hash
 from edge_router.messages import Request
+from edge_router.platforms.settings import Settings
 from edge_router.router import Router
+from edge_router.sealing import secrets
 from edge_router.table import Key, TableRefused
 from tests.edge.fakes import BEARER, KEY, KEY_ID, TOKEN, seal, table
 from tests.edge.test_router import Clock, header
@@ -320,3 +322,11 @@ def test_tokens_rotate() -> None:
     assert router.handle(Request(b"POST", ticket(old_grant), b"", {})).status == 307
     with pytest.raises(ValueError, match="empty"):
         Router(clock=clock, random=lambda: 0.0, first_seq=1, token=" , ")
+
+
+def test_secrets_do_not_show() -> None:
+    """Not where a program's state is printed, as by an error reporter."""
+    secret = secrets(TOKEN)[0]
+    known = Settings("https://control", TOKEN, 1.0, "", "https://bucket/table?signature=x", "")
+    for hidden in (repr(secret.grant_root), repr(secret.table_key), TOKEN, "signature"):
+        assert hidden not in repr((secret, known))
