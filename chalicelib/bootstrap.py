@@ -90,16 +90,18 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         router_tokens=config.router_tokens,
         admin_key=config.admin_key,
     )
+    prober = HttpProber(settings.agent_key, clock, settings.pass_budget_s)
     return Runtime(
         clock=clock,
         ids=ids,
         store=_store(config, clock, ids),
         providers=Providers({name: partial(_provider, name, config, clock) for name in config.providers}),
         market=_market(config),
-        prober=HttpProber(settings.agent_key, clock, settings.pass_budget_s),
+        prober=prober,
         settings=settings,
         poke=poke,
         spawn=Threads(),
+        ask_routers=partial(prober.ask_routers, config.edge_url),
         snapshots=_snapshots(config),
     )
 

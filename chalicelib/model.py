@@ -539,6 +539,9 @@ class RouterLoad:
     seq: int
     reported_at: float
     counts: tuple[tuple[int, int], ...] = ()
+    on_demand: bool = (
+        False  # a function: it reports when it is asked for something, so its silence says that nobody asks
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,16 @@ class Store(Protocol):
     def events(self, name: str, *, limit: int = 200, after: float = 0.0, kind: str = "") -> tuple[Event, ...]:
         """The newest `limit` events after an instant whose kind starts with `kind`, oldest first."""
 
-    def record_load(self, name: str, router_id: str, seq: int, counts: Sequence[tuple[int, int]], now: float) -> None:
+    def record_load(
+        self,
+        name: str,
+        router_id: str,
+        seq: int,
+        counts: Sequence[tuple[int, int]],
+        now: float,
+        *,
+        on_demand: bool = False,
+    ) -> None:
         """Add what a router counted: (epoch second, requests) pairs.
 
         A `seq` not above the router's last one was recorded before (its answer got lost) and changes nothing; nor does
@@ -309,4 +318,6 @@ class Runtime:
     # By provider: lists asked for whose answer no pass has taken yet. Lives as long as the process, so that a cloud which
     # does not answer is asked once.
     asked: MutableMapping[str, Asked] = field(default_factory=dict)
+    # Has routers that are functions report, which they do only when they are asked for something; None = there are none.
+    ask_routers: Callable[[], None] | None = None
     snapshots: Snapshots | None = None  # None = routers that start find a table at the control plane only

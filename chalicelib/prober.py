@@ -14,7 +14,7 @@ import json
 import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
@@ -76,6 +76,10 @@ class HttpProber:
 
     def read_log(self, replica: Replica, tail: int) -> str | None:
         return self._run(self._read_log(replica, tail)) if replica.url else None
+
+    def ask_routers(self, edge_url: str) -> None:
+        """Ask the edge whether it lives, so that a function there reports. Silence is no error: it shows in the load."""
+        self._run(self._ask_routers(edge_url))
 
     def close(self) -> None:
         """Close the connections and end the thread. Only for tests and orderly shutdowns; the thread is a daemon."""
@@ -175,6 +179,11 @@ class HttpProber:
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
             return None
         return body.decode(errors="replace")
+
+    async def _ask_routers(self, edge_url: str) -> None:
+        with suppress(httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+            async with asyncio.timeout(COMMAND_TIMEOUT_S), self._client.stream("GET", f"{edge_url}/"):
+                pass
 
     @asynccontextmanager
     async def _ask(

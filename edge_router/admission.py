@@ -81,6 +81,12 @@ def admit(routes: Routes, request: Request, at: Address, key: Key | None) -> Vis
     return Visit(request, at, name, picker, key if key and key.permits(name) else None, document)
 
 
+def may_need_body(routes: Routes, at: Address) -> bool:
+    """False where whoever asks is routed without a look at the body, which spares most requests a look at the key."""
+    picker = routes.pickers.get(at.service)
+    return at.service == BY_MODEL or (picker is not None and picker.service.policy == "prefix_aware")
+
+
 def body_limit(routes: Routes, at: Address, key: Key | None) -> int:
     """How many bytes of the body `admit` wants.
 

@@ -26,9 +26,12 @@ class ControlPlane:
             stand in a header.
         router_id: unique among running routers; counts are kept apart by it.
         timeout_s: of each step (connect, send, receive).
+        on_demand: this router exchanges when it is asked for something, and its silence means that nobody asks.
     """
 
-    def __init__(self, url: str, token: str, router_id: str, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, url: str, token: str, router_id: str, timeout_s: float = 5.0, *, on_demand: bool = False
+    ) -> None:
         parts = urlsplit(url)
         if (
             parts.scheme not in ("http", "https")
@@ -44,6 +47,7 @@ class ControlPlane:
         self._token = token_list(token)[0]
         self._router_id = router_id
         self._timeout_s = timeout_s
+        self._on_demand = on_demand
 
     def exchange(self, router: Router) -> None:
         """Hand over the router's counts and give it the new table, if there is one.
@@ -61,6 +65,7 @@ class ControlPlane:
             "requests": batch.requests,
             "etag": router.etag,
             "used": batch.used,
+            "on_demand": self._on_demand,
         }
         answer = self._post(json.dumps(question).encode())
         if not isinstance(answer, dict) or "table" not in answer:

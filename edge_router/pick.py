@@ -17,6 +17,8 @@ from edge_router.table import Key, Replica, Service
 _OVERLOAD = 1.25
 # So many new replicas may be picked in vain for one request; the next one takes it, new or not.
 _LET_OFF = 2
+# Prompts' beginnings whose weights are kept: 12 kB each with 300 replicas.
+_KNOWN_PREFIXES = 100
 _WITHOUT_LIMITS: Mapping[str, Share] = {}
 _NO_LIMIT = Share()
 
@@ -71,6 +73,10 @@ class Picker:
         self._picks = max(self.memory.turns.values(), default=0)
         self._oldest = min((replica.ready_at for replica in service.replicas), default=0.0)
         self._distance = {replica.id: _distance(location, replica.location) for replica in service.replicas}
+        self._replicas = service.replicas
+        if service.prefer_near:
+            self._replicas = tuple(sorted(service.replicas, key=self._distance_of))
+        self._weights: dict[bytes, list[int]] = {}  # by what brings requests together
 
     def pick(self, wish: Wish, now: float) -> Replica | None:
         """The replica for one request, which is then counted as sent there; None when there is none."""
@@ -90,8 +96,7 @@ class Picker:
 
     def _usable(self, key: Key | None) -> Sequence[Replica]:
         limits = _WITHOUT_LIMITS if key is None else self._limits(key)
-        replicas = self.service.replicas
-        return [replica for replica in replicas if replica.id in limits] if limits else replicas
+        return [replica for replica in self._replicas if replica.id in limits] if limits else self._replicas
 
     def _limits(self, key: Key) -> Mapping[str, Share]:
         """Reckoned once for each key and set of replicas: 300 replicas take 300 us."""
@@ -103,11 +108,14 @@ class Picker:
         return known[key]
 
     def _near(self, candidates: Sequence[Replica]) -> Sequence[Replica]:
-        """The nearest of those that are not overloaded."""
+        """The nearest of those that are not overloaded. `candidates` are sorted by distance."""
         loads, bound = self._loads, self._bound()
         free = [replica for replica in candidates if loads[replica.id] <= bound] or candidates
-        nearest = min(self._distance[replica.id] for replica in free)
-        return [replica for replica in free if self._distance[replica.id] == nearest]
+        nearest = self._distance_of(free[0])
+        return free[: bisect(free, nearest, key=self._distance_of)]
+
+    def _distance_of(self, replica: Replica) -> int:
+        return self._distance[replica.id]
 
     def _pick_warm(self, candidates: Sequence[Replica], wish: Wish, now: float) -> Replica:
         """A new replica takes its turn with a probability that grows over the slow start, and lets it pass otherwise."""
@@ -137,13 +145,23 @@ class Picker:
 
     def _meeting_within_bounds(self, candidates: Sequence[Replica], meet: bytes) -> Replica:
         """The first one in the order of rendezvous that is not overloaded."""
-        ours = weights(meet, candidates)
+        ours = self._weights_of(meet, candidates)
         first = candidates[ours.index(max(ours))]
         loads, bound = self._loads, self._bound()
         if loads[first.id] <= bound:
             return first
         free = [weight for weight, each in zip(ours, candidates, strict=True) if loads[each.id] <= bound]
         return candidates[ours.index(max(free))] if free else first
+
+    def _weights_of(self, meet: bytes, candidates: Sequence[Replica]) -> list[int]:
+        """Kept for the beginnings that come again and again, as they do where this policy makes sense."""
+        if candidates is not self._replicas:
+            return weights(meet, candidates)
+        if meet not in self._weights:
+            if len(self._weights) >= _KNOWN_PREFIXES:
+                self._weights.clear()
+            self._weights[meet] = weights(meet, candidates)
+        return self._weights[meet]
 
     def _bound(self) -> float:
         return _OVERLOAD * self._load / len(self._loads) + 1

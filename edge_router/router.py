@@ -9,7 +9,15 @@ from math import inf
 from threading import Lock
 
 from edge_router import address, cors, models, prompt
-from edge_router.admission import Routes, Visit, admit, body_limit, identify, refuse_what_cannot_follow
+from edge_router.admission import (
+    Routes,
+    Visit,
+    admit,
+    body_limit,
+    identify,
+    may_need_body,
+    refuse_what_cannot_follow,
+)
 from edge_router.counts import Batch, Counts
 from edge_router.grants import ANY, NO_KEY, ONE, RENEWED, TTL_S, Grants, Use
 from edge_router.keys import Buckets, by_hash
@@ -91,6 +99,8 @@ class Router:
             return 0
         try:
             at = address.read(request.path)
+            if not may_need_body(routes, at):
+                return 0
             return body_limit(routes, at, identify(routes, self._grants, request, at, self._clock()))
         except Refusal:
             return 0

@@ -3,8 +3,8 @@
 One zip a platform, with exactly the modules that its entry point needs (found by following the imports) and what the
 platform reads beside them. The same sources give the same bytes, so that a hash tells whether there is anything new.
 
-No .pyc files: they would save a fifth of a cold start's CPU, triple the size, and be good for one minor version of Python
-(docs/adr/0018-the-edge-on-functions.md).
+No .pyc files: they would save a seventh of a cold start's CPU, triple the size, and be good for one minor version of
+Python (docs/adr/0018-the-edge-on-functions.md).
 """
 
 from __future__ import annotations

@@ -39,17 +39,24 @@ CONTROL = b"/_sailplane/"
 _MAX_HELD_BYTES = 2**20  # of a command, or of what a client sends before the engine speaks its protocol
 # Requests, and bytes of their bodies, that wait for their turn. Only who is read is seen to leave.
 _MAX_WAITING, _MAX_WAITING_BYTES = 16, 65_536
-_KEEPALIVE_S = 75.0  # longer than a load balancer's 60 s; for ever, idle clients would take all sockets
-# For what anybody may send who has shown nothing yet: the head of a request, all of a command. For the rest of a request that
-# is answered already, since a client that still sends does not see the answer; and for a client to take what it was sent last.
-_LINGER_S = 10.0
 # Who sleeps, or moves to another network, says no goodbye: after so long a silence TCP asks, and asks again. Until the last
 # answer is missing, 3 minutes later, its WebSocket, or its place in an engine's queue, counts as in flight.
 _SILENCE_BEFORE_ASKING_S, _PAUSE_S, _TIMES = 60, 30, 4
 _LAST_BYTES_S = 5.0  # for answers that are still on their way when the agent ends
-_SWEEP_S = 1.0
-# How long an answer's headers wait for its first byte. A client that sees its event stream open does not mind half a minute.
-_SILENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long what is waited for."""
+
+    keepalive_s: float = 75.0  # longer than a load balancer's 60 s; for ever, idle clients would take all sockets
+    # For what anybody may send who has shown nothing yet: the head of a request, all of a command. For the rest of a request
+    # that is answered already, since a client that still sends does not see the answer; and for a client to take what it was
+    # sent last.
+    linger_s: float = 10.0
+    # How long an answer's headers wait for its first byte. A client that sees its stream open does not mind half a minute.
+    silence_s: float = 30.0
+    sweep_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class Behind:
     control: Callable[[Request, bytes], Awaitable[Answer]]
     dropped: frozenset[bytes]  # of a request's fields, before the engine
     credentials: bytes  # a line for the engine, or empty
-    silence_s: float = _SILENCE_S
+    patience: Patience = Patience()
 
 
 class Server:
@@ -90,7 +97,7 @@ class Server:
         """Close what has been idle for too long, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(_SWEEP_S)
+            await asyncio.sleep(self._behind.patience.sweep_s)
             self._behind.upstream.sweep()
             for client in [each for each in self._clients if each.ends_at < loop.time()]:
                 client.expire()
@@ -128,7 +135,7 @@ class Client(asyncio.Protocol):
         self._is_looking = False
         self.is_full = False  # what it does not take now waits
         self.drained = asyncio.Event()
-        self.ends_at = self._loop.time() + _KEEPALIVE_S
+        self.ends_at = self._loop.time() + self._behind.patience.keepalive_s
 
     def write(self, data: bytes) -> None:
         if not self._transport.is_closing():
@@ -155,7 +162,7 @@ class Client(asyncio.Protocol):
 
     def linger(self) -> None:
         """Let come, for a while, what is nobody's claim to stay: the rest of an answered request, or what is not yet one."""
-        self.ends_at = self._loop.time() + _LINGER_S
+        self.ends_at = self._loop.time() + self._behind.patience.linger_s
 
     def stay(self) -> None:
         """For as long as the answer takes."""
@@ -168,7 +175,7 @@ class Client(asyncio.Protocol):
         self._is_looking = True
         while self._current is None or self._current.is_over:
             if self._current:
-                self.ends_at = self._loop.time() + _KEEPALIVE_S
+                self.ends_at = self._loop.time() + self._behind.patience.keepalive_s
                 if self._current.closes:
                     self.close()
                     break
@@ -417,7 +424,7 @@ class Exchange:
         # again by itself. So they are held back until there is something to go with them: whatever dies before that, engine
         # or machine, leaves the client a request that nobody had begun to answer.
         if self._head and self._silence is None:
-            self._silence = self._client.call_later(self._behind.silence_s, self._break_silence)
+            self._silence = self._client.call_later(self._behind.patience.silence_s, self._break_silence)
         self._flush()
 
     def switched(self, data: bytes) -> None:

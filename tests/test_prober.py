@@ -432,3 +432,27 @@ def test_no_agent_no_log(agents: Agents, prober: HttpProber) -> None:
     assert prober.read_log(agents.answering(_json({}, status=404)), 10) is None
     assert prober.read_log(_replica("http://127.0.0.1:1"), 10) is None
     assert prober.read_log(_replica(""), 10) is None
+
+
+def test_routers_are_asked_whether_they_live(agents: Agents, prober: HttpProber) -> None:
+    """With nothing that anybody could steal, and whatever they answer."""
+
+    async def unwell(_request: web.Request) -> web.Response:
+        return web.Response(status=503)
+
+    prober.ask_routers(agents.answering(unwell, "edge").url)
+    [(method, path, headers, body)] = agents.seen
+    assert (method, path, body) == ("GET", "/edge/", None)
+    assert "Authorization" not in headers
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://no.invalid", "http://[", ""])
+def test_routers_that_are_silent_are_no_error(agents: Agents, prober: HttpProber, url: str) -> None:
+    """Their silence shows in the load; those of the next minute are asked again."""
+
+    async def well(_request: web.Request) -> web.Response:
+        return web.Response()
+
+    prober.ask_routers(url)
+    prober.ask_routers(agents.answering(well, "edge").url)
+    assert len(agents.seen) == 1

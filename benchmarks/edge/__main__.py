@@ -3,8 +3,9 @@
     python -m benchmarks.edge [--seconds 2] [--repeat 3] [--connections 1,16,64,256,512] [--json FILE]
 
 A client that follows redirects asks two replicas through each front: same client, same replicas, one after the other, again
-and again. The front has one core, client and replicas the other, where the system lets processes be pinned. The first run
-installs skypilot 0.14.1 into an environment of its own under $SAILPLANE_CACHE (270 MB, from PyPI). Needs nginx.
+and again. The front has one core, client and replicas the other, where the system lets processes be pinned. `with agents` is the
+router before replicas that have their agent in front, as they have in production; these check the grants. The first run
+installs skypilot 0.14.1 into an environment of its own under $SAILPLANE_CACHE (270 MB, from PyPI).
 
 Each figure is the median of its repetitions, with the lowest and the highest where that says how noisy the machine is. CPU is
 the front's. Ends with 1 if a request failed that went through the router.
@@ -65,8 +66,9 @@ class Bench:
     seconds: float
     client_cores: tuple[int, ...]
 
-    def run(self, front: Front, answer: str, connections: int, *, follow: bool, per_s: float = 0.0) -> Run:
-        """One run of the client, in a process of its own."""
+    def run(self, front: Front, answer: str, connections: int, *, whole: bool, per_s: float = 0.0) -> Run:
+        """One run of the client, in a process of its own: whole requests, or the redirect alone."""
+        follow = whole and front.follows
         command = [sys.executable, "-m", "benchmarks.edge.client", f"{front.url}/{answer}", f"--pid={front.pid}"]
         command += [f"--key={front.key}", f"--connections={connections}", f"--seconds={self.seconds}"]
         command += [f"--per-second={per_s}", *(["--follow"] if follow else [])]
@@ -75,10 +77,10 @@ class Bench:
             said, _ = process.communicate()
         drain(front)
         seen = json.loads(said)
-        good = seen["statuses"].get("200" if follow or not front.follows else "307", 0)
+        good = seen["statuses"].get("200" if whole else "307", 0)
         return Run(
             front=front.name,
-            case=answer if follow else "redirect",
+            case=answer if whole else f"redirect, {per_s:g}/s" if per_s else "redirect",
             connections=connections,
             per_s=good / self.seconds,
             p50_ms=seen["p50_ms"] or float("nan"),
@@ -116,16 +118,19 @@ def spread(runs: Sequence[Run], figure: str) -> str:
     return f"{statistics.median(values):,.1f} ({min(values):,.1f}-{max(values):,.1f})"
 
 
-def redirects(bench: Bench, ours: Front, bare: Front, connections: Sequence[int], repeat: int) -> list[Run]:
+def redirects(bench: Bench, ours: Front, bare: Front | None, connections: Sequence[int], repeat: int) -> list[Run]:
     """The redirect alone, ours and nginx's in turn."""
+    if bare is None:
+        print("\nnginx is not installed: nothing to hold the redirect's cost against")
+        return []
     print("\nthe redirect alone, CPU of the front in us: median (lowest-highest)")
     print(f"{'connections':>11} {'sailplane':>22} {'nginx':>20} {'ratio of lowest':>16} {'ours p99 ms':>12}")
     seen = []
     for count in connections:
         ours_runs, bare_runs = [], []
         for _ in range(repeat):
-            ours_runs.append(bench.run(ours, "instant/whole", count, follow=False))
-            bare_runs.append(bench.run(bare, "instant/whole", count, follow=False))
+            ours_runs.append(bench.run(ours, "instant/whole", count, whole=False))
+            bare_runs.append(bench.run(bare, "instant/whole", count, whole=False))
         ratio = min(run.cpu_us for run in ours_runs) / min(run.cpu_us for run in bare_runs)
         cells = f"{spread(ours_runs, 'cpu_us'):>22} {spread(bare_runs, 'cpu_us'):>20} {ratio:>16.2f}"
         print(f"{count:>11} {cells} {median(ours_runs, 'p99_ms'):>12.2f}", flush=True)
@@ -136,7 +141,7 @@ def redirects(bench: Bench, ours: Front, bare: Front, connections: Sequence[int]
 def open_loop(bench: Bench, ours: Front, repeat: int) -> list[Run]:
     """A steady stream of requests that does not wait for answers."""
     runs = [
-        bench.run(ours, "instant/whole", OPEN_LOOP_CONNECTIONS, follow=False, per_s=OPEN_LOOP_PER_S)
+        bench.run(ours, "instant/whole", OPEN_LOOP_CONNECTIONS, whole=False, per_s=OPEN_LOOP_PER_S)
         for _ in range(repeat)
     ]
     print(f"\nthe redirect alone at {OPEN_LOOP_PER_S:,} requests/s, ms from when each was due")
@@ -144,22 +149,22 @@ def open_loop(bench: Bench, ours: Front, repeat: int) -> list[Run]:
     return runs
 
 
-def whole(bench: Bench, both: Sequence[Front], connections: Sequence[int], repeat: int) -> list[Run]:
-    """Whole requests, both fronts in turn."""
+def whole(bench: Bench, which: Sequence[Front], connections: Sequence[int], repeat: int) -> list[Run]:
+    """Whole requests, the fronts in turn."""
     seen = []
     for answer in ANSWERS:
         print(f"\nwhole requests, {TITLES[answer]}")
         print(
-            f"{'connections':>11} {'front':<10} {'req/s':>22} {'p50 ms':>9} {'p99 ms':>9} {'CPU us/req':>11} {'errors':>7}"
+            f"{'connections':>11} {'front':<11} {'req/s':>22} {'p50 ms':>9} {'p99 ms':>9} {'CPU us/req':>11} {'errors':>7}"
         )
         for count in connections:
-            runs: dict[str, list[Run]] = {front.name: [] for front in both}
-            for _, front in product(range(repeat), both):
-                runs[front.name].append(bench.run(front, answer, count, follow=front.follows))
+            runs: dict[str, list[Run]] = {front.name: [] for front in which}
+            for _, front in product(range(repeat), which):
+                runs[front.name].append(bench.run(front, answer, count, whole=True))
             for name, those in runs.items():
                 times = f"{median(those, 'p50_ms'):>9.2f} {median(those, 'p99_ms'):>9.2f}"
                 costs = f"{median(those, 'cpu_us'):>11.0f} {sum(run.errors for run in those):>7}"
-                print(f"{count:>11} {name:<10} {spread(those, 'per_s'):>22} {times} {costs}", flush=True)
+                print(f"{count:>11} {name:<11} {spread(those, 'per_s'):>22} {times} {costs}", flush=True)
                 seen += those
     return seen
 
@@ -183,16 +188,17 @@ def main() -> int:
         pin([os.getpid()], other_cores)
         urls = exits.enter_context(fronts.replicas())
         ours = exits.enter_context(fronts.sailplane(urls))
+        guarded = exits.enter_context(fronts.sailplane(exits.enter_context(fronts.agents()), "with agents"))
         theirs = exits.enter_context(fronts.skyserve(urls, cache))
         bare = exits.enter_context(fronts.nginx(urls))
-        pin([ours.pid, theirs.pid, bare.pid], front_cores)
+        pin([front.pid for front in (ours, guarded, theirs, bare) if front], front_cores)
         bench = Bench(options.seconds, other_cores)
         seen = redirects(bench, ours, bare, connections, options.repeat)
         seen += open_loop(bench, ours, options.repeat)
-        seen += whole(bench, (ours, theirs), connections, options.repeat)
+        seen += whole(bench, (ours, guarded, theirs), connections, options.repeat)
     if options.json:
         options.json.write_text(json.dumps([asdict(run) for run in seen], indent=1))
-    return any(run.errors for run in seen if run.front == ours.name)
+    return any(run.errors for run in seen if run.front in (ours.name, guarded.name))
 
 
 if __name__ == "__main__":

@@ -25,11 +25,13 @@ from urllib.parse import urlsplit
 import psutil
 
 from benchmarks.skyserve.environment import environment
+from chalicelib.identity import grant_keys
 
 KEY_ID = "bench00000"
 KEY = f"sp_{KEY_ID}_{'k' * 43}"
 _TOKEN = "router-token-of-the-benchmark"  # noqa: S105 for this run only
 _START_S = 60.0
+_REPLICA = Path(__file__).with_name("replica.py")
 # One worker, as there is one router; nothing logged, as the router logs nothing.
 _NGINX = """
 worker_processes 1; daemon off; pid {home}/pid; error_log {home}/error.log crit;
@@ -60,14 +62,60 @@ def replicas() -> Iterator[list[str]]:
         urls = []
         for _ in range(2):
             listener = exits.enter_context(socket.create_server(("127.0.0.1", 0), backlog=4096))
-            command = [sys.executable, "-m", "benchmarks.edge.replica", f"--fd={listener.fileno()}"]
+            command = [sys.executable, str(_REPLICA), f"--fd={listener.fileno()}"]
             exits.enter_context(_running(command, pass_fds=[listener.fileno()]))
             urls.append(f"http://127.0.0.1:{listener.getsockname()[1]}")
         yield urls
 
 
 @contextmanager
-def sailplane(urls: Sequence[str]) -> Iterator[Front]:
+def agents() -> Iterator[list[str]]:
+    """URLs of two more replicas of that kind, each with its agent in front, which checks the grants."""
+    with ExitStack() as exits:
+        homes = [Path(exits.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
+        for number, home in enumerate(homes):
+            (home / "agent.json").write_text(json.dumps(_agent(number)))
+            exits.enter_context(_running([sys.executable, "-m", "replica_agent", "--config", f"{home}/agent.json"]))
+        yield [f"http://127.0.0.1:{_told(home / 'agent.lock')['port']}" for home in homes]
+
+
+def _agent(number: int) -> dict[str, object]:
+    return {
+        "replica_id": f"bench-a1b2-{number}-1",
+        "service": "bench",
+        "boot_nonce": f"b{number}",
+        "agent_token": "agent-token",
+        "grant_keys": grant_keys([_TOKEN], f"bench-a1b2-{number}-1", f"b{number}"),
+        "edge_url": "",
+        "access": "required",
+        "engine_key": "",
+        "cloud": "local",
+        "metadata_url": "",
+        "control_url": "",
+        "host": "127.0.0.1",
+        "port": 0,
+        "engine_port": 0,
+        "image": "",
+        "setup": "",
+        "run": f"exec {sys.executable} {_REPLICA} --port $SAILPLANE_PORT",
+        "env": {},
+        "workdir": "",
+        "drain_timeout_s": 1,
+    }
+
+
+def _told(lock: Path) -> dict[str, Any]:
+    deadline = time.monotonic() + _START_S
+    while not (lock.exists() and lock.stat().st_size):
+        if time.monotonic() > deadline:
+            raise SystemExit(f"an agent does not start: no {lock}")
+        time.sleep(0.05)
+    told: dict[str, Any] = json.loads(lock.read_text())
+    return told
+
+
+@contextmanager
+def sailplane(urls: Sequence[str], name: str = "sailplane") -> Iterator[Front]:
     """The router with its keys and grants, least load."""
     document = json.dumps(_table(urls))
     with _answering(lambda _: {"table": _sealed(document)}) as control, ExitStack() as exits:
@@ -81,7 +129,7 @@ def sailplane(urls: Sequence[str]) -> Iterator[Front]:
         process = exits.enter_context(_running(command, env, pass_fds=[listener.fileno()]))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/bench"
         _until_answered(url, 307, KEY)
-        yield Front("sailplane", url, process.pid, follows=True, key=KEY)
+        yield Front(name, url, process.pid, follows=True, key=KEY)
 
 
 @contextmanager
@@ -104,11 +152,12 @@ def skyserve(urls: Sequence[str], cache: Path) -> Iterator[Front]:
 
 
 @contextmanager
-def nginx(urls: Sequence[str]) -> Iterator[Front]:
-    """The cheapest redirect that there is: no key, no choice, no grant."""
+def nginx(urls: Sequence[str]) -> Iterator[Front | None]:
+    """The cheapest redirect that there is: no key, no choice, no grant. None where nginx is not installed."""
     program = shutil.which("nginx")
     if program is None:
-        raise SystemExit("nginx is not installed; it is the yardstick of what a redirect must cost.")
+        yield None
+        return
     with tempfile.TemporaryDirectory() as directory:
         port = _free_port()
         configuration = Path(directory, "nginx.conf")

@@ -1,4 +1,4 @@
-"""A replica that costs as little as one can: `python -m benchmarks.edge.replica --fd FD`.
+"""A replica that costs as little as one can: `python replica.py --fd FD`, or `--port PORT`.
 
 The last two segments of the path say what it does: `/instant/` or `/slow/` (100 ms), then `whole` (1 kB in one piece) or
 `stream` (10 events, 10 ms apart).
@@ -70,5 +70,7 @@ async def serve(listener: socket.socket) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--fd", type=int, required=True)
-    uvloop.run(serve(socket.socket(fileno=parser.parse_args().fd)))
+    parser.add_argument("--fd", type=int)
+    parser.add_argument("--port", type=int, default=0)
+    told = parser.parse_args()
+    uvloop.run(serve(socket.socket(fileno=told.fd) if told.fd else socket.create_server(("127.0.0.1", told.port))))

@@ -40,7 +40,8 @@ def exchange(runtime: Runtime, body: Exchange) -> Exchanged:
     """Record what was counted, wake what a request waits for, and answer with the table unless the router has it."""
     now = runtime.clock.now()  # before the table is read: one read later must never look older
     for name, counts in body.requests.items():
-        runtime.store.record_load(name, body.router_id, body.seq, _by_second(counts, now), now)
+        by_second = _by_second(counts, now)
+        runtime.store.record_load(name, body.router_id, body.seq, by_second, now, on_demand=body.on_demand)
     if body.used:
         runtime.store.record_used(body.used, now)
     tables = runtime.store.tables()

@@ -100,7 +100,8 @@ class Exchange(_Request):
     """What a router counted since the last exchange that was answered, and which table it has.
 
     `requests`: service -> [[epoch second, count], …]. The batch is resent unchanged, with its `seq`, until it is answered.
-    `used`: id of an endpoint key -> epoch second of its last use.
+    `used`: id of an endpoint key -> epoch second of its last use. `on_demand`: a function, which reports when it is asked for
+    something; its silence is no load.
     """
 
     router_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9_.]{0,63}$")]
@@ -118,6 +119,7 @@ class Exchange(_Request):
         # Keys come and go while a batch waits, and one that is refused would be sent again, as it is, for ever.
         Field(max_length=10 * MOST_KEYS),
     ] = Field(default_factory=dict)
+    on_demand: Annotated[bool, Field(strict=True)] = False
 
 
 class CreateKey(_Request):

@@ -48,7 +48,12 @@ UV_WHEELS = {
         "5435c5ce14a56431208ca0996416d310f1598e8c2c8ba707688985a16bb82dbe",
     ),
 }
-IS_FIT = "import sys, aiohttp; sys.exit(sys.version_info < (3, 11) or aiohttp.__version__ != sys.argv[1])"
+NEEDED = ("aiohttp", "httptools")
+IS_FIT = f"""
+import sys
+from importlib.metadata import version
+sys.exit(sys.version_info < (3, 11) or [version(name) for name in {NEEDED}] != sys.argv[1:])
+"""
 
 
 def main(ticket: Any, environ: Any) -> None:
@@ -123,10 +128,10 @@ def private_ip(cloud: str, base: str) -> str:
 
 def fit_python(requirements: str) -> str:
     """A Python of the image that can run the agent as it was tested; empty when there is none."""
-    wanted = requirements.partition("aiohttp==")[2].split()[0]
+    wanted = [requirements.partition(f"\n{name}==")[2].split()[0] for name in NEEDED]
     for name in ("python3.13", "python3.12", "python3.11", "python3"):
         path = shutil.which(name)
-        if path and subprocess.call([path, "-c", IS_FIT, wanted], stderr=subprocess.DEVNULL) == 0:  # noqa: S603 - no shell
+        if path and subprocess.call([path, "-c", IS_FIT, *wanted], stderr=subprocess.DEVNULL) == 0:  # noqa: S603 - no shell
             return path
     return ""
 

@@ -22,6 +22,9 @@ from chalicelib.optimizer import is_fallback, matching, on_demand
 from chalicelib.scaler.capacity import best_first, capacity
 from chalicelib.scaler.trend import cold_start_s, expected_qps
 
+# What a function counted is handed over by the first request that finds its table older than 3 s, and that may take some.
+_FUNCTIONS_LAG_S = 10.0
+
 
 def sample(state: State, observed: Observed, limits: Limits, now: float) -> LoadSample:
     """The load on a service at `now`, in the unit of its metric.
@@ -29,19 +32,27 @@ def sample(state: State, observed: Observed, limits: Limits, now: float) -> Load
     Valid as long as every router that has had requests lately, and one at the least, has reported within
     `load_stale_after_s`, and, with a metric that replicas report, every ready replica has done so: silence means that nobody
     knows, which is not the same as no load. Without any ready replica nobody knows the load on replicas either.
+
+    Only a function that is silent has no load: it hands over every request that finds its table older than some seconds, and
+    ends unheard. That somebody has to be heard shows that functions can report at all.
     """
     spec = state.service.spec.scaling
     heard = [router for router in state.load if now - router.reported_at <= limits.load_stale_after_s]
     silent = [router for router in state.load if now - router.reported_at > limits.load_stale_after_s]
-    busy = [router for router in silent if _qps([router], spec.qps_window_s)]
+    busy = [router for router in silent if not router.on_demand and _qps([router], spec.qps_window_s, now)]
+    counted = [*heard, *(router for router in silent if router.on_demand)]
     ready = [replica for replica in state.replicas if replica.status is ReplicaStatus.READY]
     loads = _loads(ready, observed)
     by_routers = spec.metric is Metric.QPS
     unheard = _unheard(heard, busy, limits)
     missing = unheard or ("" if by_routers else _untold(ready, loads, spec))
     return LoadSample(
-        stable=_qps(heard, spec.qps_window_s) if by_routers else math.fsum(load.stable for load in loads.values()),
-        panic=_qps(heard, spec.panic_window_s) if by_routers else math.fsum(load.panic for load in loads.values()),
+        stable=_qps(counted, spec.qps_window_s, now)
+        if by_routers
+        else math.fsum(load.stable for load in loads.values()),
+        panic=_qps(counted, spec.panic_window_s, now)
+        if by_routers
+        else math.fsum(load.panic for load in loads.values()),
         valid=not missing,
         expected=_expected(state, heard, now) if spec.look_ahead and not missing and by_routers else None,
         asked=any(count for one in state.load for _, count in _since(one, math.floor(now - spec.qps_window_s) + 1)),
@@ -68,21 +79,24 @@ def _untold(ready: Sequence[Replica], loads: Mapping[str, ReplicaLoad], spec: Sc
     return f"{silent[0]} does not tell its {spec.unit}{others}" if silent else ""
 
 
-def _qps(routers: Sequence[RouterLoad], window_s: float) -> float:
+def _qps(routers: Sequence[RouterLoad], window_s: float, now: float) -> float:
     """Requests per second of all of them, each over the last whole seconds before its own report.
 
-    A report that is late is not a load that falls, and the second that a router is in the middle of would make it fall and rise.
+    A report that is late is not a load that falls, unless it is a function's, and the second that a router is in the middle of would make it fall and rise.
     """
     seconds = math.ceil(window_s)
     if not seconds:
         return 0.0
-    requests = sum(
-        count
-        for router in routers
-        for second, count in _since(router, int(router.reported_at) - seconds)
-        if second < int(router.reported_at)
-    )
+    requests = 0
+    for router in routers:
+        end = _end(router, now)
+        requests += sum(count for second, count in _since(router, end - seconds) if second < end)
     return requests / seconds
+
+
+def _end(router: RouterLoad, now: float) -> int:
+    """The second up to which a router's counts are all there."""
+    return int(max(router.reported_at, now - _FUNCTIONS_LAG_S) if router.on_demand else router.reported_at)
 
 
 def _since(router: RouterLoad, second: int) -> Sequence[tuple[int, int]]:
@@ -100,7 +114,7 @@ def _expected(state: State, heard: Sequence[RouterLoad], now: float) -> float | 
     ahead_s = cold_start_s(state.replicas)
     if ahead_s is None:
         return None
-    end = min(int(router.reported_at) for router in heard)
+    end = min(_end(router, now) for router in heard)
     return expected_qps(state.load, end, state.service.created_at, ahead_s + now - end)
 
 

@@ -255,7 +255,16 @@ class DynamoDBStore:
         newest = [from_json(Event, row["body"]) for row in islice(rows, limit)]
         return tuple(reversed(newest))
 
-    def record_load(self, name: str, router_id: str, seq: int, counts: Sequence[tuple[int, int]], now: float) -> None:
+    def record_load(
+        self,
+        name: str,
+        router_id: str,
+        seq: int,
+        counts: Sequence[tuple[int, int]],
+        now: float,
+        *,
+        on_demand: bool = False,
+    ) -> None:
         key = f"LOAD#{router_id}"
         for attempt in range(_LOAD_ATTEMPTS):
             rows = self._table.get_many(f"SERVICE#{name}", ["META", key])
@@ -266,7 +275,8 @@ class DynamoDBStore:
             known = from_json(RouterLoad, stored["body"]) if stored and stored["uid"] == uid else None
             if not is_news(known, seq, counts, now):
                 return
-            load = RouterLoad(router_id, seq, now, add_counts(known.counts if known else (), counts, now))
+            merged = add_counts(known.counts if known else (), counts, now)
+            load = RouterLoad(router_id, seq, now, merged, on_demand)
             # Alone, not in a transaction with META: that one would collide with those of passes, and cost four times as much.
             is_unchanged = Path("seq") == stored["seq"] if stored else Path("pk").does_not_exist()
             if self._table.put_if(_load_row(name, uid, load), is_unchanged):

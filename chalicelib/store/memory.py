@@ -219,7 +219,16 @@ class MemoryStore:
         found = [event for key, event in rows if key > start and event.kind.startswith(kind)]
         return tuple(found[max(len(found) - limit, 0) :])
 
-    def record_load(self, name: str, router_id: str, seq: int, counts: Sequence[tuple[int, int]], now: float) -> None:
+    def record_load(
+        self,
+        name: str,
+        router_id: str,
+        seq: int,
+        counts: Sequence[tuple[int, int]],
+        now: float,
+        *,
+        on_demand: bool = False,
+    ) -> None:
         with self._lock:
             if name not in self._services:
                 return
@@ -227,7 +236,7 @@ class MemoryStore:
             if not is_news(known, seq, counts, now):
                 return
             merged = add_counts(known.counts if known else (), counts, now)
-            self._loads[name][router_id] = RouterLoad(router_id, seq, now, merged)
+            self._loads[name][router_id] = RouterLoad(router_id, seq, now, merged, on_demand)
 
     def tables(self) -> tuple[RouteTable, ...]:
         with self._lock:

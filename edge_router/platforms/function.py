@@ -142,7 +142,7 @@ def from_env(platform: str, *, max_body_bytes: int) -> Function:
         WrongSetting: a variable is missing or makes no sense; the message names it.
     """
     env = settings.from_env(refresh_s=REFRESH_S)
-    control = env.control_plane(f"{platform}-{os.urandom(4).hex()}", TIMEOUT_S)
+    control = env.control_plane(f"{platform}-{os.urandom(4).hex()}", TIMEOUT_S, on_demand=True)
     router = Router(
         clock=time.time,
         random=random,

@@ -32,14 +32,14 @@ class Settings:
     snapshot_url: str = field(repr=False)  # may be signed
     location: str
 
-    def control_plane(self, router_id: str, timeout_s: float) -> ControlPlane:
-        """The control plane, as the router called `router_id` sees it; `timeout_s` is for each step of an exchange.
+    def control_plane(self, router_id: str, timeout_s: float, *, on_demand: bool = False) -> ControlPlane:
+        """The control plane, as the router called `router_id` sees it; the rest as `ControlPlane` takes it.
 
         Raises:
             WrongSetting: its URL or the token cannot be used.
         """
         try:
-            return ControlPlane(self.control_url, self.token, router_id, timeout_s)
+            return ControlPlane(self.control_url, self.token, router_id, timeout_s, on_demand=on_demand)
         except ValueError as error:
             raise WrongSetting(f"SAILPLANE_CONTROL_URL or SAILPLANE_ROUTER_TOKEN: {error}") from None
 

@@ -51,8 +51,9 @@ REFUSED_AT_MOST_S = 3600.0
 SETTLED_WITHIN_S = 1500.0
 # A notice that was given so long before, to a plane that nobody disturbs, and still a client was sent there.
 NOTICE_TAKEN_S = 20.0
-# A version whose engine ends at once: a first round, one after 10 s, one after 30 s; a crash may lose a failure's count.
-BROKEN_LAUNCHES_PER_MINUTE = 6
+# A version whose engine ends at once: a first round of all that are wanted, one after 10 s, one after 30 s; a crash may lose a
+# failure's count, which is why small services may have more.
+BROKEN_LAUNCHES_PER_MINUTE, RETRIES_PER_MINUTE = 6, 2
 # Calls for a machine that a zone may refuse in ten minutes. Who asks soonest, `dynamic_fallback` without back-off, asks every 20 s.
 REFUSED_WITHIN_S = 600.0
 REFUSALS_MAX = 60
@@ -287,7 +288,10 @@ class Judges:
     def _judge_broken(self, replica: Replica) -> None:
         launches = self._broken_launches[f"{replica.id.rsplit('-', 2)[0]} {replica.spec_version}"]
         launches.append(self.world.t)
-        if sum(self.world.t - at < 60 for at in launches) > BROKEN_LAUNCHES_PER_MINUTE:
+        state = self.world.state()
+        first_round = _limit(state.service.spec) if state else 0
+        most = max(BROKEN_LAUNCHES_PER_MINUTE, first_round + RETRIES_PER_MINUTE)
+        if sum(self.world.t - at < 60 for at in launches) > most:
             self.verdict("a broken version is launched again and again")
 
     def _judge_launch_paid(self, launched: Replica) -> None:

@@ -102,12 +102,6 @@ class Handler(BaseHTTPRequestHandler):
         self.begin([("Content-Type", "text/event-stream"), ("Transfer-Encoding", "chunked")])
         self.close_connection = True
 
-    def on_big(self, query: str) -> None:
-        try:
-            self.answer(b"x" * int(query))
-        except OSError:
-            LEFT.append(self.path)
-
     def on_peer(self, _query: str) -> None:
         self.answer(str(self.client_address[1]).encode())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -33,7 +34,7 @@ from replica_agent.heads import OF_THE_HOP, REWRITTEN, Request
 from replica_agent.problem import Answer as AgentsAnswer
 from replica_agent.problem import problem
 from replica_agent.quota import Quotas
-from replica_agent.server import Behind, Server
+from replica_agent.server import Behind, Patience, Server
 from replica_agent.times import ControlTime
 from replica_agent.upstream import Upstream
 from tests.waiting import until
@@ -218,12 +219,21 @@ async def serving(handler: Callable[[web.BaseRequest], Awaitable[web.StreamRespo
 
 
 @asynccontextmanager
-async def before(engine_port: int, silence_s: float = 30.0) -> AsyncIterator[int]:
+async def before(engine_port: int, **patience: float) -> AsyncIterator[int]:
     """The port of the agent's server in this process, before an engine that is there already."""
+    server = Server(behind(engine_port, **patience))
+    watching = asyncio.create_task(server.watch())
+    yield await server.listen("127.0.0.1", 0)
+    watching.cancel()
+    server.stop_listening()
+    await server.close()
+
+
+def behind(engine_port: int, **patience: float) -> Behind:
     engine: Any = SimpleNamespace(port=engine_port, phase=Phase.RUNNING)
     config: Any = SimpleNamespace(grant_keys={KID: GRANT_KEY}, service="hello", edge_url="")
     gate = Gate()
-    behind = Behind(
+    return Behind(
         door=Door(config, engine, gate, Quotas(time.monotonic), ControlTime()),
         gate=gate,
         upstream=Upstream(engine_port, time.monotonic),
@@ -231,12 +241,8 @@ async def before(engine_port: int, silence_s: float = 30.0) -> AsyncIterator[int
         control=refusing,
         dropped=OF_THE_HOP | REWRITTEN,
         credentials=b"",
-        silence_s=silence_s,
+        patience=Patience(**patience),
     )
-    server = Server(behind)
-    yield await server.listen("127.0.0.1", 0)
-    server.stop_listening()
-    await server.close()
 
 
 async def refusing(request: Request, _body: bytes) -> AgentsAnswer:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from random import Random
 from urllib.parse import quote
 
 import pytest
@@ -116,9 +118,28 @@ GENUINE = grant("POST", PATH, key_id="abc0123456", rate="2500", concurrency="4")
 @given(st.integers(0, 8 * len(GENUINE) - 1))
 def test_no_bit_of_a_grant_may_change(bit: int) -> None:
     """Neither in what it says nor in its mac, whose last character holds two bits that no byte needs."""
-    raw = bytearray(GENUINE.encode())
-    raw[bit // 8] ^= 1 << bit % 8
-    assert GRANTS.read(bytes(raw), b"POST", PATH.encode()) is None
+    assert GRANTS.read(flipped(GENUINE.encode(), bit), b"POST", PATH.encode()) is None
+
+
+def test_ten_thousand_forgeries_open_nothing() -> None:
+    """Of another key, another service, another path, with a bit flipped, cut, or made up."""
+    random = Random(5)
+    makers: list[Callable[[], bytes]] = [
+        lambda: grant("POST", PATH, key=random.randbytes(32)).encode(),
+        lambda: grant("POST", PATH, service=f"hello{random.randrange(100)}").encode(),
+        lambda: grant("POST", f"{PATH}/{random.randrange(100)}").encode(),
+        lambda: flipped(GENUINE.encode(), random.randrange(8 * len(GENUINE))),
+        lambda: GENUINE.encode()[: random.randrange(len(GENUINE))],
+        lambda: GENUINE.rpartition(".")[0].encode() + b"." + base64.urlsafe_b64encode(random.randbytes(32))[:43],
+    ]
+    forged = [makers[number % len(makers)]() for number in range(10_000)]
+    assert [text for text in forged if GRANTS.read(text, b"POST", PATH.encode())] == []
+
+
+def flipped(raw: bytes, bit: int) -> bytes:
+    changed = bytearray(raw)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 @given(st.binary() | st.from_regex(r"[0-9a-z.-]*", fullmatch=True).map(str.encode))

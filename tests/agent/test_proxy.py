@@ -205,6 +205,15 @@ def test_head_tells_the_length_and_sends_nothing(agent: Agent) -> None:
     assert answer.body == b""
 
 
+def test_a_client_that_asks_first_may_be_told_no(agent: Agent) -> None:
+    """At once, and the connection ends: whether the body comes now is anybody's guess."""
+    with socket.create_connection(("127.0.0.1", agent.place["port"]), timeout=15) as client:
+        client.sendall(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert (answer.status, answer.getheader("Connection")) == (401, "close")
+
+
 def test_a_client_that_asks_first_is_told_to_go_on(agent: Agent) -> None:
     """A client such as curl sends large bodies only after `100 Continue`."""
     with socket.create_connection(("127.0.0.1", agent.place["port"]), timeout=15) as client:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from replica_agent.problem import Answer
-from replica_agent.server import Client
+from replica_agent.server import Client, Patience
 from tests.agent.running import Agent, before
 
 COMMAND = b"POST /_sailplane/probe HTTP/1.1\r\nHost: r\r\nContent-Length: 4\r\n\r\n"
@@ -38,7 +38,7 @@ async def silent(*_: object) -> Answer:
 
 async def waits_s(*pieces: bytes) -> float:
     """How long a client is waited for that has sent these bytes."""
-    behind: Any = SimpleNamespace(control=silent)
+    behind: Any = SimpleNamespace(control=silent, patience=Patience())
     client = Client(behind, set(), asyncio.Event())
     client.connection_made(Wire())
     for piece in pieces:
@@ -97,5 +97,5 @@ def _accepted(port: int) -> list[int]:
     return [
         each.fd
         for each in psutil.Process().net_connections("tcp")
-        if each.laddr.port == port and each.raddr and each.fd != -1
+        if each.laddr.port == port and each.status == psutil.CONN_ESTABLISHED and each.fd != -1
     ]

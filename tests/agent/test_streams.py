@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,7 +61,7 @@ asks = st.lists(
 
 
 @asynccontextmanager
-async def agent() -> AsyncIterator[int]:
+async def agent(**patience: float) -> AsyncIterator[int]:
     """The port of an agent's server before an engine; both are gone at the end, and all their connections."""
     conversations: set[asyncio.Task[None]] = set()
 
@@ -68,7 +69,7 @@ async def agent() -> AsyncIterator[int]:
         conversations.add(asyncio.create_task(converse(reader, writer)))
 
     server = await asyncio.start_server(begin, "127.0.0.1", 0)
-    async with server, before(server.sockets[0].getsockname()[1]) as port:
+    async with server, before(server.sockets[0].getsockname()[1], **patience) as port:
         yield port
     await asyncio.gather(*conversations)
 
@@ -166,3 +167,29 @@ def test_whoever_leaves_takes_nothing_of_others_along(asked: list[Ask], sent: in
             return answers
 
     assert asyncio.run(play()) == [last.wanted] * 3
+
+
+@pytest.mark.parametrize(
+    ("raw", "answer"),
+    [
+        (b"", b""),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n", b""),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 401 "),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf", b"HTTP/1.1 401 "),
+    ],
+    ids=["nothing", "half a head", "a request", "half a refused body"],
+)
+def test_whoever_says_nothing_more_is_let_go(raw: bytes, answer: bytes) -> None:
+    """A connection costs a socket, so it is not kept for ever; what was asked on it is answered."""
+
+    async def play() -> bytes:
+        async with agent(keepalive_s=0.1, linger_s=0.1, sweep_s=0.01) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(raw)
+            async with asyncio.timeout(10):
+                told = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            return told
+
+    assert asyncio.run(play())[:13] == answer

@@ -14,8 +14,10 @@ import pytest
 from aiohttp import web
 
 from replica_agent.heads import MAX_HEAD_BYTES
+from replica_agent.server import Client
 from replica_agent.session import client_session
-from tests.agent.running import Agent, before, granted, serving
+from replica_agent.upstream import Connection
+from tests.agent.running import Agent, before, behind, granted, serving
 from tests.waiting import until
 
 HOST = "Host: x\r\n"
@@ -278,16 +280,47 @@ def test_whoever_is_slow_lets_the_other_side_wait(agent: Agent) -> None:
     until(lambda: "/flood?slow" in agent.ask_engine("/_seen")["left"])
 
 
-def test_a_client_that_does_not_take_its_last_bytes_holds_up_nobody_else(agent: Agent) -> None:
-    """The engine has said all of it: its connection is the next one's. Some size or other fills the buffers just then."""
-    slow = [agent.connect() for _ in range(30)]
-    for number, connection in enumerate(slow):
-        connection.request("GET", granted("GET", f"/big?{number * 200_000}"))
-        for _ in range(3):
-            assert agent.ask("GET", "/peer").status == 200
-    for connection in slow:
-        connection.close()
-    until(lambda: agent.probe()["in_flight"] == 0)
+class Pipe(asyncio.Transport):
+    """One end of a connection: what was written, and whether anybody reads."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self.written = b""
+        self.takes_all = True
+        self.reads = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+        if not self.takes_all:
+            self._protocol.pause_writing()
+
+    def pause_reading(self) -> None:
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        self.reads = True
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def test_a_client_that_does_not_take_its_last_bytes_holds_up_nobody_else() -> None:
+    """The engine has said all of it: its connection is the next request's, and reads."""
+
+    async def play() -> tuple[bytes, bool, bool]:
+        agent = behind(0)
+        connection, client = Connection(agent.upstream), Client(agent, set(), asyncio.Event())
+        to_engine, to_client = Pipe(connection), Pipe(client)
+        connection.connection_made(to_engine)
+        client.connection_made(to_client)
+        agent.upstream.keep(connection)
+        client.data_received((line("GET", "/") + HOST + "\r\n").encode())
+        to_client.takes_all = False
+        connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        return to_client.written[-2:], to_engine.reads, agent.upstream.take() is connection
+
+    assert asyncio.run(play()) == (b"ok", True, True)
 
 
 def test_an_engine_that_does_not_read_stops_its_client(agent: Agent) -> None:

@@ -105,10 +105,10 @@ def test_tokens_change_without_a_moment_s_loss(api: Api) -> None:
     api.world.tick(4)
     agents = _grants(api)
     made = api.post("/v1/keys", {"services": ["svc"]}).json_body
+    question = {"router_id": "edge", "seq": 1, "requests": {}, "etag": None}
     for tokens in ((old, new), (new, old), (new,)):
         api.world.runtime = replace(api.world.runtime, settings=replace(settings, router_tokens=tokens))
         router = _router(api, ",".join(tokens))
-        question = {"router_id": "edge", "seq": 1, "requests": {}, "etag": None}
         router.accept(api.call("POST", "/v1/edge/exchange", question, key=tokens[0]).json_body["table"])
         status, location = _ask(router, made["key"])
         assert status == 307

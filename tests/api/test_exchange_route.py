@@ -33,6 +33,17 @@ def _table(api: Api, body: dict[str, Any]) -> dict[str, Any]:
     return opened(api.exchange(body).json_body["table"], ROUTER_TOKEN)
 
 
+def test_a_function_says_that_it_is_one(api: Api) -> None:
+    """So that its silence is taken for no load; who says nothing of it reports by itself."""
+    _serve(api)
+    api.exchange(_body(1, {"svc": []}) | {"router_id": "aws-1", "on_demand": True})
+    api.exchange(_body(1, {"svc": []}))
+    state = api.world.store.load("svc")
+    assert state is not None
+    assert {router.router_id: router.on_demand for router in state.load} == {"aws-1": True, "edge-1a2b": False}
+    assert_problem(api.exchange(_body(2) | {"on_demand": "yes"}), 422)
+
+
 def test_the_table_holds_all_services_and_keys(api: Api) -> None:
     """Everything that a router needs to choose and to let in, sealed with its token; and of the keys the hashes only."""
     _serve(api)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from chalicelib.api.triggers import PassesFailed
+from chalicelib.api.triggers import PassesFailed, on_schedule
 from chalicelib.errors import Invalid
 from chalicelib.model import Replica, ReplicaStatus
 from tests.api.conftest import Api
@@ -46,6 +47,16 @@ def test_the_schedule_runs_the_passes(api: Api) -> None:
     """A service that wants two replicas has them asked for after one tick."""
     api.world.create()
     _tick(api)
+    assert sum(api.world.cloud.started.values()) == 2
+
+
+def test_functions_report_before_the_passes_look(api: Api) -> None:
+    """The routers are asked first, and what they report then is what the passes see."""
+    api.world.create()
+    asked: list[int] = []
+    asking = replace(api.world.runtime, ask_routers=lambda: asked.append(sum(api.world.cloud.started.values())))
+    on_schedule(lambda: asking)(_event("Scheduled Event", {}, "aws.events"))
+    assert asked == [0]
     assert sum(api.world.cloud.started.values()) == 2
 
 

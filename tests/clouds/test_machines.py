@@ -31,6 +31,10 @@ from chalicelib.ports import Commit, Settings
 from chalicelib.prober import HttpProber
 from chalicelib.providers import boot
 from chalicelib.providers.local.processes import processes_of
+from edge_router.grants import NO_KEY, ONE, Grants, Use
+from edge_router.quotas import Share
+from edge_router.sealing import secrets
+from edge_router.table import Replica as Routed
 from tests.agent.running import ENGINE
 from tests.api.serving import served
 from tests.clouds.machines import Machines
@@ -38,6 +42,7 @@ from tests.fakes import FakeClock, FakeCloud, World, offer, spec
 from tests.waiting import until
 
 KEY = "agent-key-of-the-tests"
+ROUTER_TOKEN = "router-token-of-the-tests"
 SECRET = "password-of-the-service"
 
 
@@ -69,6 +74,13 @@ class Plane:
         replica = replace(self.replica, url=boot.agent_url(address))
         return self.prober.probe([(replica, ProbeSpec(path="/headers", timeout_s=5))], ScalingSpec())[replica.id]
 
+    def grant(self, method: str, path: str) -> str:
+        """As a router writes it."""
+        to = Routed(self.replica.id, boot.agent_url("machine"), self.replica.boot_nonce)
+        use = Use("svc", method.encode(), path.encode())
+        grants = Grants(secrets(ROUTER_TOKEN))
+        return grants.issue(to, use, key_id=NO_KEY, share=Share(), scope=ONE, now=time.time()).decode()
+
     def end_replica(self) -> None:
         replica = self.world.replicas()[0]
         gone = lifecycle.moved(replica, ReplicaStatus.TERMINATING, 0.0)
@@ -96,7 +108,9 @@ def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
     prober = HttpProber(KEY, SystemClock())
     with socket.create_server(("127.0.0.1", 0)) as listener, closing(prober):
         control_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        world.runtime = replace(world.runtime, settings=Settings(agent_key=KEY, control_url=control_url))
+        world.runtime = replace(
+            world.runtime, settings=Settings(agent_key=KEY, router_tokens=(ROUTER_TOKEN,), control_url=control_url)
+        )
         with served(listener, world.runtime):
             yield Plane(world, replica, prober)
 
@@ -151,7 +165,8 @@ def test_a_machine_becomes_the_replica(machines: Machines, plane: Plane, tmp_pat
     until(lambda: plane.probe(address).ready)
     seen = plane.probe(address)
     assert (seen.identified, seen.engine) == (True, EnginePhase.RUNNING)
-    assert httpx.get(f"{boot.agent_url(address)}/headers").status_code == 200
+    assert httpx.get(f"{boot.agent_url(address)}/headers").status_code == 401
+    assert httpx.get(f"{boot.agent_url(address)}/~{plane.grant('GET', '/headers')}/headers").status_code == 200
     until(lambda: f"engine of {plane.replica.id}" in machines.console("m-1"))
     assert machines.is_running("m-1")
 

@@ -27,6 +27,7 @@ from chalicelib.model import ReplicaStatus
 from chalicelib.providers.local import processes
 from sailplane.cli.client import Client
 from sailplane.cli.connection import locate
+from sailplane.local.edge import Router
 from sailplane.local.home import Home
 from tests.waiting import interrupted, until
 
@@ -294,6 +295,20 @@ def test_the_router_comes_back_when_it_dies(stack: Laptop, key: str) -> None:
     until(lambda: ask(endpoint, key).is_success)
     # Without a table yet it says 503 and Retry-After, which clients of a router must expect at any time.
     assert {answer.status_code for answer in answers} <= {200, 503}
+
+
+def test_a_router_that_starts_alone_serves_what_was_left_for_it(stack: Laptop, key: str) -> None:
+    """With no control plane to ask: the snapshot that this one writes has its replicas and its keys."""
+    home = Home(stack.home)
+    environment = {
+        "SAILPLANE_CONTROL_URL": "http://127.0.0.1:9",
+        "SAILPLANE_ROUTER_TOKEN": home.secrets().router_token,
+        "SAILPLANE_SNAPSHOT_URL": home.snapshot.as_uri(),
+    }
+    with socket.create_server(("127.0.0.1", 0)) as listener, Router(listener, environment, home.local):
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}/hello"
+        until(lambda: ask(endpoint, key).is_success)
+        assert ask(endpoint, "sp_0123456789_" + "A" * 43).status_code == 401
 
 
 def test_a_second_start_finds_the_first(stack: Laptop) -> None:

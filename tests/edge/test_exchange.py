@@ -65,8 +65,9 @@ def test_an_exchange_hands_over_counts_and_brings_a_table(control: FakeControl) 
     ask(router, 3)
     plane.exchange(router)
     first, idle, busy = control.questions
-    assert first == {"router_id": first["router_id"], "seq": 1, "requests": {}, "etag": None, "used": {}}
-    assert idle == {"router_id": first["router_id"], "seq": 2, "requests": {"hello": []}, "etag": "one", "used": {}}
+    same = {"router_id": first["router_id"], "used": {}, "on_demand": False}
+    assert first == same | {"seq": 1, "requests": {}, "etag": None}
+    assert idle == same | {"seq": 2, "requests": {"hello": []}, "etag": "one"}
     assert sum(count for _, count in busy["requests"]["hello"]) == 3
     assert all(before <= second <= time.time() for second, _ in busy["requests"]["hello"])
     assert busy["seq"] == 3

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import pytest
@@ -56,16 +56,20 @@ class Edge:
     async def ask(self, request: bytes = GET) -> bytes:
         """The head of the answer."""
         reader, writer = await self.client()
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        writer.close()
-        return head
+        with closing(writer):
+            writer.write(request)
+            return await reader.readuntil(b"\r\n\r\n")
 
 
 def idle(etag: str, *urls: str, wait_s: float = 3600.0) -> dict[str, Any]:
     document = table(("idle", "round_robin", "READY" if urls else "IDLE", list(urls)), etag=etag)
     document["services"]["idle"]["wait_for_replica_s"] = wait_s
     return document
+
+
+def play(story: Coroutine[None, None, None]) -> None:
+    """Run it; nobody who is held waits for ever."""
+    asyncio.run(asyncio.wait_for(story, 30))
 
 
 @asynccontextmanager
@@ -101,7 +105,7 @@ def test_hundreds_of_held_clients_cost_one_look_each_when_there_is_news() -> Non
             assert edge.router.asked == 1500
             assert all(b"\r\nlocation: http://10.0.0.1:8000/~" in head for head in heads)
 
-    asyncio.run(story())
+    play(story())
 
 
 def test_a_storm_of_held_clients_is_few_exchanges() -> None:
@@ -115,7 +119,7 @@ def test_a_storm_of_held_clients_is_few_exchanges() -> None:
             assert asyncio.get_running_loop().time() - began > 1.0
             assert not any(task.done() for task in tasks)
 
-    asyncio.run(story())
+    play(story())
 
 
 def test_patience_ends_with_the_last_word() -> None:
@@ -128,7 +132,7 @@ def test_patience_ends_with_the_last_word() -> None:
             assert b"\r\nlocation: /idle/~wait.1/x\r\n" in head
             assert b"connection:" not in head
 
-    asyncio.run(story())
+    play(story())
 
 
 @pytest.mark.parametrize("is_gone", [False, True])
@@ -144,7 +148,7 @@ def test_without_patience_one_look_at_a_newer_table_is_all(is_gone: bool) -> Non
             edge.server._refresher._failures = 0
             assert b" 307 " in await edge.ask()
 
-    asyncio.run(story())
+    play(story())
 
 
 def test_who_has_gone_is_forgotten() -> None:
@@ -158,7 +162,26 @@ def test_who_has_gone_is_forgotten() -> None:
             writer.close()
             await seen(lambda: not edge.server._held and not edge.server._connections)
 
-    asyncio.run(story())
+    play(story())
+
+
+def test_who_is_late_is_cut_but_not_who_is_held() -> None:
+    """The server looks at deadlines every second; while it keeps a client itself, that client has none."""
+
+    async def story() -> None:
+        async with running() as edge:
+            waiting = asyncio.create_task(edge.ask())
+            await seen(lambda: edge.server._held)
+            reader, writer = await edge.client()
+            with closing(writer):
+                await seen(lambda: len(edge.server._connections) == 2)
+                for connection in edge.server._connections:
+                    connection.deadline = 0.0
+                assert await reader.read() == b""
+            assert not waiting.done()
+            assert len(edge.server._connections) == 1
+
+    play(story())
 
 
 def test_held_clients_leave_room_for_others() -> None:
@@ -178,7 +201,7 @@ def test_held_clients_leave_room_for_others() -> None:
             for _, writer in idlers:
                 writer.close()
 
-    asyncio.run(story())
+    play(story())
 
 
 def test_a_stop_answers_who_is_held() -> None:
@@ -191,4 +214,4 @@ def test_a_stop_answers_who_is_held() -> None:
         heads = await asyncio.gather(*waiting)
         assert all(b"~wait.1" in head and b"\r\nconnection: close\r\n" in head for head in heads)
 
-    asyncio.run(story())
+    play(story())

@@ -157,6 +157,18 @@ def test_a_prefix_meets_within_the_bound(loads: list[int], prefix: bytes, seed: 
     assert met is first
 
 
+def test_prefixes_meet_again_whatever_came_between() -> None:
+    """Twice 150 prompts, more than are remembered: each time the first in the order that is within the bound then."""
+    ready = replicas(7)
+    one = picker(Service("prefix_aware", "READY", ready), random.Random(1).random)
+    loads = dict.fromkeys(ready, 0)
+    for prompt in (*prompts(150), *prompts(150)):
+        bound = 1.25 * sum(loads.values()) / 7 + 1
+        expected = rendezvous(prompt, [replica for replica in ready if loads[replica] <= bound])
+        assert picked(one, Wish(meet=prompt)) is expected
+        loads[expected] += 1
+
+
 def test_one_prefix_does_not_drown_its_replica() -> None:
     """1,000 requests with the same prompt over 10 replicas: nobody gets more than the bound, some get nothing near it."""
     one = picker(Service("prefix_aware", "READY", replicas(10)), random.Random(1).random)

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -100,18 +101,27 @@ def test_it_is_what_an_old_python_understands(request_: LaunchRequest, tmp_path:
 
 def test_uv_is_the_one_that_locks_the_project() -> None:
     """One version in the whole project."""
-    version = re.search(r"^UV_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert version
-    assert f"uv-{version[1]}" == first_boot.UV
+    pinned = re.search(r"^UV_VERSION := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert pinned
+    assert f"uv-{pinned[1]}" == first_boot.UV
     for url, digest in first_boot.UV_WHEELS.values():
         assert url.startswith("https://files.pythonhosted.org/")
         assert f"/{first_boot.UV}-py3-none-manylinux" in url
         assert re.fullmatch("[0-9a-f]{64}", digest)
 
 
-def test_a_python_with_another_aiohttp_does_not_do() -> None:
+def test_a_python_with_other_libraries_does_not_do() -> None:
     """The agent runs with what it was tested with, or not on that Python."""
-    assert first_boot.fit_python("# as locked\naiohttp==0.0.1 \\\n    --hash=sha256:0\n") == ""
+    own = [version(name) for name in first_boot.NEEDED]
+    for wanted, fits in ((own, True), (["0.0.1", own[1]], False), ([own[0], "0.0.1"], False)):
+        assert (subprocess.run([sys.executable, "-c", first_boot.IS_FIT, *wanted], check=False).returncode == 0) == fits
+    assert first_boot.fit_python("# as locked\naiohttp==0.0.1 \\\n    --hash=sha256:0\nhttptools==0.0.1 \\\n") == ""
+
+
+def test_the_libraries_that_are_looked_at_are_pinned() -> None:
+    """By the file that machines get."""
+    text = (ROOT / "replica_agent" / "requirements.txt").read_text()
+    assert all(f"\n{name}==" in text for name in first_boot.NEEDED)
 
 
 @pytest.fixture

@@ -64,6 +64,33 @@ def test_a_busy_router_that_fell_silent_leaves_the_load_partly_known() -> None:
     assert seen(service(), NOW, routers=[router(steady(2, NOW), NOW), idle]).valid
 
 
+def test_a_function_that_is_silent_has_no_load() -> None:
+    """Instances end unheard, busy ones too: what they counted counts while it is in the window, and never makes load unknown."""
+    heard = router((), NOW - 5, "edge-a", on_demand=True)
+    gone = router(steady(6, NOW - 40), NOW - 40, "edge-b", on_demand=True)
+    load = seen(service(), NOW, routers=[heard, gone])
+    assert (load.stable, load.valid) == (
+        pytest.approx(6 * 30 / 60),
+        True,
+    )  # the window ends 10 s ago, before it may lack some
+    longer_gone = router(steady(6, NOW - 62), NOW - 62, "edge-b", on_demand=True)
+    load = seen(service(), NOW, routers=[heard, longer_gone])
+    assert (load.stable, load.valid) == (pytest.approx(6 * 8 / 60), True)
+    load = seen(service(), NOW + 300, routers=[replace(heard, reported_at=NOW + 300), gone])
+    assert (load.stable, load.valid) == (0.0, True)
+
+
+def test_a_function_that_reports_stands_for_its_load() -> None:
+    """Its window ends at its report, however few seconds ago that was: the next seconds are not handed over yet."""
+    load = seen(service(), NOW, routers=[router(steady(2, NOW - 3), NOW - 3, on_demand=True)])
+    assert (load.stable, load.valid) == (2.0, True)
+
+
+def test_functions_are_believed_only_while_one_of_them_is_heard() -> None:
+    """All silent, they may be unable to report."""
+    assert not seen(service(), NOW, routers=[router(steady(2, NOW - 61), NOW - 61, on_demand=True)]).valid
+
+
 def test_the_panic_window_is_as_short_as_it_says() -> None:
     """The same counts over the last 6 whole seconds; 0 without a panic window."""
     counts = [*steady(1, NOW), (SECOND - 3, 59)]

@@ -52,8 +52,8 @@ def replica(
     return replace(made, **changes)
 
 
-def router(counts: Iterable[tuple[int, int]], at: float, name: str = "a") -> RouterLoad:
-    return RouterLoad(name, 1, at, tuple(counts))
+def router(counts: Iterable[tuple[int, int]], at: float, name: str = "a", *, on_demand: bool = False) -> RouterLoad:
+    return RouterLoad(name, 1, at, tuple(counts), on_demand)
 
 
 def steady(qps: int, until: float, seconds: int = 600) -> list[tuple[int, int]]:

@@ -493,15 +493,15 @@ def loads(store: Store) -> tuple[RouterLoad, ...]:
 
 
 def test_load_adds_up_by_second(store: Store) -> None:
-    """Counts of one second add up, every router apart; an idle report is a report too."""
+    """Counts of one second add up, every router apart; an idle report is a report too, a function's as well."""
     created(store)
     second = int(NOW)
     store.record_load("hello", "r1", 5, [(second, 2), (second - 1, 1)], NOW)
     store.record_load("hello", "r1", 6, [(second, 3), (second + 1, 4)], NOW + 1)
-    store.record_load("hello", "r2", 1, [], NOW + 2)
+    store.record_load("hello", "r2", 1, [], NOW + 2, on_demand=True)
     assert loads(store) == (
         RouterLoad("r1", 6, NOW + 1, ((second - 1, 1), (second, 5), (second + 1, 4))),
-        RouterLoad("r2", 1, NOW + 2, ()),
+        RouterLoad("r2", 1, NOW + 2, (), on_demand=True),
     )
 
 

@@ -226,6 +226,14 @@ def test_too_large_a_body_is_told_the_way_out(stack: Stack, platform: str, limit
     assert "/hello/_resolve" in problem(answer)["detail"]
 
 
+def test_functions_say_that_they_report_on_demand(stack: Stack) -> None:
+    """Each instance under an id of its own, that begins with its platform's name; the server reports by itself."""
+    for call in stack.calls.values():
+        call("GET", "/hello/x", BEARER, b"")
+    said = {each["router_id"].partition("-")[0]: each["on_demand"] for each in stack.control.questions}
+    assert said == {"aws": True, "gcp": True, "azure": True, "edge": False}
+
+
 def test_strangers_neither_count_nor_wake(stack: Stack, call: Call) -> None:
     """Whatever a scanner asks for, no service hears of it."""
     before = stack.control.recorded["late"]
