@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 import time
@@ -33,6 +34,9 @@ from replica_agent.times import ControlTime
 from replica_agent.upstream import Upstream
 
 _ENGINE_GRACE_S = 5.0
+# Each request takes two sockets; what systemd allows (1,024) is full with 500 streams. The engine inherits it, and many ask
+# for as much themselves (vLLM for 65,535).
+_MOST_FILES = 65_536
 
 
 async def live(config: Config, host_env: Mapping[str, str]) -> None:
@@ -43,6 +47,7 @@ async def live(config: Config, host_env: Mapping[str, str]) -> None:
         ConfigError: the port to listen on cannot be had. Nothing was started.
     """
     descriptor = lock.take(config.directory)
+    _allow_many_files()
     told_to_stop = _on_signal()
     engine_port = config.engine_port or free_port()
     engine_env = _engine_env(config, engine_port)
@@ -110,6 +115,14 @@ async def _serve(config: Config, descriptor: int, engine: Engine, log: Log, told
             for task in background:
                 task.cancel()
         await server.close()
+
+
+def _allow_many_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS allows less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _scripts(config: Config) -> tuple[str, str]:

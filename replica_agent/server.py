@@ -37,6 +37,8 @@ from replica_agent.upstream import Connection, Upstream
 
 CONTROL = b"/_sailplane/"
 _MAX_HELD_BYTES = 2**20  # of a command, or of what a client sends before the engine speaks its protocol
+# Requests, and bytes of their bodies, that wait for their turn. Only who is read is seen to leave.
+_MAX_WAITING, _MAX_WAITING_BYTES = 16, 65_536
 # Who sleeps, or moves to another network, says no goodbye: after so long a silence TCP asks, and asks again. Until the last
 # answer is missing, 3 minutes later, its WebSocket, or its place in an engine's queue, counts as in flight.
 _SILENCE_BEFORE_ASKING_S, _PAUSE_S, _TIMES = 60, 30, 4
@@ -183,7 +185,12 @@ class Client(asyncio.Protocol):
             self.stay()
             self._current.start()
         self._is_looking = False
-        self._read(not self._waiting and not (self._current and self._current.is_stuck))
+        self._read(self._has_room_to_wait and not (self._current and self._current.is_stuck))
+
+    @property
+    def _has_room_to_wait(self) -> bool:
+        waiting = self._waiting
+        return len(waiting) < _MAX_WAITING and sum(each.held_bytes for each in waiting) < _MAX_WAITING_BYTES
 
     def _read(self, wanted: bool) -> None:
         if wanted != self._is_reading and not self._transport.is_closing():
@@ -300,6 +307,7 @@ class Exchange:
         self.is_answered = False
         self.has_begun = False  # something of the answer is on its way
         self.is_stuck = False  # the client must wait before it sends more
+        self.held_bytes = 0  # of the request, while there is nobody to give it to
         self.is_head = request.method == b"HEAD"
         self._client = client
         self._behind = behind
@@ -307,8 +315,7 @@ class Exchange:
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._silence: asyncio.TimerHandle | None = None
-        self._held: list[bytes] = []  # of the request, while there is nobody to give it to
-        self._held_bytes = 0
+        self._held: list[bytes] = []
         self._head = b""  # of the answer, which goes with its first byte
         self._out: list[bytes] = []  # of the answer
         self._is_chunked = self._has_length = False  # the answer
@@ -351,8 +358,8 @@ class Exchange:
             return
         if self._connection is None or (self.request.upgrades and not self._is_switched):
             self._held.append(data)
-            self._held_bytes += len(data)
-            if self._held_bytes > _MAX_HELD_BYTES:
+            self.held_bytes += len(data)
+            if self.held_bytes > _MAX_HELD_BYTES:
                 self.closes = True
                 if self._connection:
                     self._connection.drop()

@@ -69,14 +69,17 @@ def test_a_client_that_leaves_takes_its_request_along(agent: Agent) -> None:
     until(lambda: agent.probe()["in_flight"] == 0)
 
 
-def test_a_client_that_leaves_before_the_answer_takes_its_request_along(agent: Agent) -> None:
-    """Also while the engine is silent: the request must not wait for its first byte to be let go."""
+@pytest.mark.parametrize("next_one", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_a_client_that_leaves_before_the_answer_takes_its_request_along(agent: Agent, next_one: bytes) -> None:
+    """Also while the engine is silent: the request must not wait for its first byte to be let go, whatever follows it."""
     connection = agent.connect()
-    connection.request("GET", granted("GET", "/never?silent"))
+    name = f"silent{len(next_one)}"
+    connection.request("GET", granted("GET", f"/never?{name}"))
+    connection.sock.sendall(next_one)
     until(lambda: agent.probe()["in_flight"] == 1)
     connection.close()
     until(lambda: agent.probe()["in_flight"] == 0)
-    agent.ask_engine("/_open?silent")
+    agent.ask_engine(f"/_open?{name}")
 
 
 @pytest.mark.parametrize("path", ["/break/chunked", "/break/length"])

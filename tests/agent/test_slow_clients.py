@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from replica_agent.problem import Answer
 from replica_agent.server import Client, Patience
-from tests.agent.running import before
+from tests.agent.running import Agent, before
 
 COMMAND = b"POST /_sailplane/probe HTTP/1.1\r\nHost: r\r\nContent-Length: 4\r\n\r\n"
 
@@ -55,6 +57,17 @@ def test_who_has_shown_nothing_is_waited_for_shortly(sent: tuple[bytes, ...]) ->
 def test_a_command_takes_the_time_it_takes() -> None:
     """A probe waits for the engine, and a log is followed for hours."""
     assert asyncio.run(waits_s(COMMAND, b"abcd")) == float("inf")
+
+
+def test_sockets_are_as_many_as_the_machine_allows(new_agent: Callable[..., Agent]) -> None:
+    """The usual 1,024 are two for each stream, and all of them for anybody who opens a thousand."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))  # what the agent inherits
+    try:
+        agent = new_agent()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert psutil.Process(agent.place["pid"]).rlimit(psutil.RLIMIT_NOFILE) == (min(hard, 65_536), hard)
 
 
 def test_who_has_vanished_is_missed() -> None:

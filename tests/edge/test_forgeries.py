@@ -216,6 +216,18 @@ def test_a_late_client_comes_back_once() -> None:
     assert router.batch().requests["hello"] == ()  # its first visit was counted, by whichever router
 
 
+def test_a_resolved_grant_resolves_no_other() -> None:
+    """Nor does one that was found in a log renew itself so."""
+    clock = Clock()
+    router = routed(clock)
+    resolved = json.loads(router.handle(Request(b"GET", b"/hello/_resolve", b"", BEARER)).body)["url"].rpartition("~")[
+        2
+    ]
+    back = b"/hello/~" + resolved.encode() + b"~hello-a1b2-0-1~b0070"
+    assert router.handle(Request(b"GET", back + PATH, b"", {})).status == 307
+    assert router.handle(Request(b"GET", back + b"/_resolve", b"", {})).status == 401
+
+
 def test_a_ticket_is_as_good_as_its_key() -> None:
     """Not after ten minutes, not when the key is revoked, has expired, or is for another service."""
     clock = Clock()
