@@ -6,7 +6,7 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from threading import Timer
+from threading import Event, Timer
 from urllib.parse import urlsplit
 
 # A table of 10,000 replicas has 2.5 MB; a function's answer ends at 6 MB.
@@ -44,7 +44,8 @@ def ask(
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.connect()
-        end = Timer(_STEPS * timeout_s, _cut, (connection.sock,))
+        cut = Event()
+        end = Timer(_STEPS * timeout_s, _cut, (connection.sock, cut))
         end.daemon = True
         end.start()
         try:
@@ -52,20 +53,20 @@ def ask(
             with connection.getresponse() as response:
                 answer = response.read(_MAX_ANSWER_BYTES + 1)
         finally:
-            is_cut = end.finished.is_set()
             end.cancel()
     except (OSError, HTTPException, UnicodeError) as error:  # the last one: of a host that is no name
         raise NoAnswer(f"{where}: {type(error).__name__}: {error}") from error
     finally:
         connection.close()
-    if is_cut:
+    if cut.is_set():
         raise NoAnswer(f"{where}: not all of the answer within {_STEPS * timeout_s:g} s")
     if len(answer) > _MAX_ANSWER_BYTES:
         raise NoAnswer(f"{where}: an answer longer than {_MAX_ANSWER_BYTES} bytes")
     return response.status, answer
 
 
-def _cut(connected: socket.socket) -> None:
-    """Ends whatever another thread does with it; past TLS, which would take its leave first."""
+def _cut(connected: socket.socket, cut: Event) -> None:
+    """Ends whatever another thread does with it, which then finds out why; past TLS, which would take its leave first."""
+    cut.set()
     with suppress(OSError):
         socket.socket.shutdown(connected, socket.SHUT_RDWR)

@@ -635,8 +635,9 @@ class TestFacts:
     def test_facts_and_notices_load_no_sdk(self) -> None:
         """Two seconds of CPU are for those who act on the cloud."""
         program = (
-            "import sys; import chalicelib.providers.gcp.interruption, chalicelib.providers.gcp.offers;"
-            "print([name for name in sys.modules if name.split('.')[0] in ('google', 'requests', 'grpc')])"
+            "import sys; before = set(sys.modules);"
+            "import chalicelib.providers.gcp.interruption, chalicelib.providers.gcp.offers;"
+            "print([name for name in sys.modules.keys() - before if name.split('.')[0] in ('google', 'requests', 'grpc')])"
         )
         run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert run.stdout.strip() == "[]"
