@@ -20,8 +20,9 @@ from edge_router.quotas import Share
 from edge_router.sealing import Secret
 from edge_router.table import Replica
 
-# As long as a grant may wait for its use. A request that has begun is not cut short by it.
-TTL_S = 60
+# As long as a grant may wait for its use. A request that has begun is not cut short by it. With the 5 s that a router takes
+# at most to hear of it, a key that was revoked opens nothing after a minute.
+TTL_S = 55
 # How late a client may come back with a grant that has expired.
 TICKET_S = 600
 # Instead of a key's id, where a service asks for none.
