@@ -51,7 +51,7 @@ YEARS ?= 5
 sim: setup ## Run YEARS=5 simulated years of drawn worlds on all cores: nothing lost, doubled or left behind
 	$(BIN)/python -m sailplane.sim --years $(YEARS)
 
-mutants: setup ## Plant bugs into the simulated worlds and show that the judges catch each (some minutes)
+mutants: setup ## Plant bugs into the simulated worlds and show that the judges catch each (3 minutes)
 	$(BIN)/python -m tests.sim.mutants
 
 lint: setup ## Format, lint, types and the lock file
