@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -56,6 +57,8 @@ def test_a_key_for_everything_says_where_all_models_are(plane: Plane) -> None:
         (("--expires", "90d", "--rate", "10/s", "--concurrency", "3"), 90 * DAY_S, 10.0, 3),
         (("--expires", "1.5h", "--rate", "30/min"), 5400.0, 0.5, None),
         (("--expires", "2w", "--rate", "360 / h"), 14 * DAY_S, 0.1, None),
+        (("--expires", "3650d", "--rate", "3.6/h"), 3650 * DAY_S, 0.001, None),
+        (("--expires", "0.1s", "--rate", "1000000/s"), 0.1, 1e6, None),
     ],
 )
 def test_limits_are_written_as_people_write_them(
@@ -72,13 +75,16 @@ def test_limits_are_written_as_people_write_them(
     ("args", "exit_code", "said"),
     [
         ((), 2, "or give --all"),
-        (("svc", "--all"), 2, "or give --all"),
+        (("svc", "--all"), 2, "not both"),
         (("svc", "--expires", "90"), 2, "such as 90d"),
         (("svc", "--expires", "soon"), 2, "such as 90d"),
         (("svc", "--rate", "10"), 2, "such as 10/s"),
         (("svc", "--rate", "10/x"), 2, "such as 10/s"),
         (("svc", "--concurrency", "0"), 2, "0 is not in the range"),
-        (("svc", "--expires", "0s"), 3, "expires_in_s"),
+        (("svc", "--expires", "0s"), 2, "'0s' is no time: more than 0s"),
+        (("svc", "--expires", "99999999d"), 2, "'99999999d' is too long: at most 3650d"),
+        (("svc", "--rate", "0/s"), 2, "'0/s' is out of range: from 3.6/h to 1000000/s"),
+        (("svc", "--rate", "1000000000/s"), 2, "'1000000000/s' is out of range: from 3.6/h to 1000000/s"),
         (("Not_A_Name",), 3, "cannot name a service"),
     ],
 )
@@ -127,11 +133,31 @@ def test_a_key_is_revoked_by_id_or_by_name(plane: Plane) -> None:
     unknown = plane.run("keys", "revoke", "a", "nobody")
     assert (unknown.exit_code, len(plane.world.store.endpoint_keys())) == (4, 4)
     assert "There is no key 'nobody'" in unknown.stderr
+    assert "Next:\n  sailplane keys list" in unknown.stderr
     unsure = plane.run("keys", "revoke", "a", "twice")
     assert (unsure.exit_code, len(plane.world.store.endpoint_keys())) == (3, 4)
     assert "Give the id" in unsure.stderr
     assert plane.json("keys", "revoke", "a", ids["b"]) == {"revoked": [ids["a"], ids["b"]]}
     assert {key.name for key in plane.world.store.endpoint_keys()} == {"twice"}
+
+
+def test_an_expired_key_does_not_make_its_name_uncertain(plane: Plane) -> None:
+    """It is listed for a week yet opens nothing: the name means the one that does. It is found where it is the only one."""
+    _create(plane, "svc", "--name", "ci", "--expires", "1s")
+    plane.world.clock.advance(2)
+    _create(plane, "svc", "--name", "ci")
+    expired, valid = (key.id for key in plane.world.store.endpoint_keys())
+    assert plane.json("keys", "revoke", "ci") == {"revoked": [valid]}
+    assert plane.json("keys", "revoke", "ci") == {"revoked": [expired]}
+
+
+def test_the_longest_overlap_is_said_in_days(plane: Plane) -> None:
+    """And none at all is one: the old key ends at once."""
+    _create(plane, "svc", "--name", "ci")
+    result = plane.run("keys", "rotate", "ci", "--overlap", "366d")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'366d' is too long: at most 365d" in result.stderr
+    assert plane.run("keys", "rotate", "ci", "--overlap", "0s").exit_code == 0
 
 
 def test_a_rotation_prints_the_new_key_and_until_when_the_old_one_works(plane: Plane) -> None:
@@ -145,7 +171,9 @@ def test_a_rotation_prints_the_new_key_and_until_when_the_old_one_works(plane: P
     assert second.hash == identity.endpoint_key_hash(result.stdout.strip())
     assert replace(second, id="", hash="", created_at=0) == replace(old, id="", hash="", created_at=0)
     assert first.expires_at == second.created_at + DAY_S
-    assert f"{old.id} works until" in result.stderr
+    end = datetime.fromtimestamp(second.created_at + DAY_S, UTC)
+    assert f"{old.id} works until {end:%Y-%m-%d %H:%M:%S} UTC: give" in result.stderr
+    assert f"{end:%Y-%m-%d %H:%M:%S} UTC" in plane.run("keys", "list").stdout
     again = plane.json("keys", "rotate", second.id, "--overlap", "30min")
     assert {"key", "id", "name", "services", "rate_per_s", "concurrency", "expires_at"} <= again.keys()
     ends = {key.id: key.expires_at for key in plane.world.store.endpoint_keys()}
