@@ -194,7 +194,7 @@ class Replica(_Answer):
 
 
 class Service(_Answer):
-    """A service as it stands."""
+    """A service as it stands. `probe_path` is without its query, which may hold a key; null where the probe is a POST."""
 
     name: str
     status: ServiceStatus
@@ -205,6 +205,8 @@ class Service(_Answer):
     ready: int
     updating: bool
     access: Literal["required", "open"]
+    routing_mode: Literal["redirect", "resolve"]
+    probe_path: str | None
     created_at: AwareDatetime
     updated_at: AwareDatetime
     replicas: tuple[Replica, ...]

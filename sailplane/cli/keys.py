@@ -14,6 +14,7 @@ from chalicelib.api.schemas import (
     SLOWEST_PER_S,
     Key,
     NewKey,
+    Service,
     valid_name,
 )
 from chalicelib.errors import Invalid, NotFound
@@ -21,6 +22,7 @@ from sailplane.cli import connection, output
 from sailplane.cli.client import Client
 from sailplane.cli.failures import NoKey
 from sailplane.cli.output import Output
+from sailplane.cli.services import example
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)")
@@ -181,25 +183,27 @@ def _tell(out: Output, client: Client, made: NewKey) -> None:
     opens = "all services" if "*" in made.services else ", ".join(made.services)
     until = "does not expire" if made.expires_at is None else f"expires at {_utc(made.expires_at)}"
     out.message(f"Key {made.id} opens {opens} and {until}. It is shown this once and kept nowhere.")
-    for missing in _missing(client, made.services):
+    found = {name: _service(client, name) for name in made.services if name != "*"}
+    for missing in (name for name, service in found.items() if service is None):
         out.message(f"There is no service {missing!r} yet: the key will open it when there is.")
-    base = f"{client.info().edge_url}{'' if '*' in made.services else f'/{made.services[0]}'}/v1"
-    out.next(
-        f'curl -L -H "Authorization: Bearer $KEY" {base}/models',
-        f'openai.OpenAI(base_url="{base}", api_key=KEY)',
-    )
+    first = made.services[0]
+    base = f"{client.info().edge_url}{'' if first == '*' else f'/{first}'}/v1"
+    out.next(*_ways_to_call(base, found.get(first)))
 
 
-def _missing(client: Client, services: tuple[str, ...]) -> list[str]:
-    if "*" in services:
-        return []
-    missing = []
-    for name in services:
-        try:
-            client.service(name)
-        except NotFound:
-            missing.append(name)
-    return missing
+def _service(client: Client, name: str) -> Service | None:
+    try:
+        return client.service(name)
+    except NotFound:
+        return None
+
+
+def _ways_to_call(base: str, service: Service | None) -> tuple[str, ...]:
+    """With curl, and with OpenAI's client where that is answered; of a service that is not known, what engines mostly have."""
+    if service and service.routing_mode == "resolve":
+        return (example(service, with_key=True),)
+    call = example(service, with_key=True) if service else f'curl -L -H "Authorization: Bearer $KEY" {base}/models'
+    return (call, f'openai.OpenAI(base_url="{base}", api_key=KEY)')
 
 
 def _require_valid(name: str) -> None:

@@ -12,6 +12,7 @@ from chalicelib import identity
 from tests.cli.conftest import YAML, Plane
 
 DAY_S = 86_400.0
+OPENED = YAML.replace("  ports", "  access: {keys: open}\n  ports")
 
 
 def _create(plane: Plane, *args: str) -> str:
@@ -30,7 +31,7 @@ def test_the_key_alone_is_on_stdout(plane: Plane) -> None:
     assert (key.hash, key.name, key.services) == (identity.endpoint_key_hash(text), "laptop", ("svc",))
     assert text not in result.stderr
     assert f"Key {key.id} opens svc and does not expire. It is shown this once" in result.stderr
-    assert 'curl -L -H "Authorization: Bearer $KEY" http://127.0.0.1:7490/svc/v1/models' in result.stderr
+    assert 'curl -L -H "Authorization: Bearer $KEY" http://127.0.0.1:7490/svc/health\n' in result.stderr
     assert 'openai.OpenAI(base_url="http://127.0.0.1:7490/svc/v1", api_key=KEY)' in result.stderr
     assert "no service" not in result.stderr
 
@@ -40,6 +41,7 @@ def test_a_key_for_what_does_not_exist_yet_is_made_and_said(plane: Plane) -> Non
     result = plane.run("keys", "create", "svc", "later")
     assert result.exit_code == 0
     assert "There is no service 'later' yet" in result.stderr
+    assert 'curl -L -H "Authorization: Bearer $KEY" http://127.0.0.1:7490/svc/v1/models\n' in result.stderr
     assert plane.world.store.endpoint_keys()[0].services == ("svc", "later")
 
 
@@ -182,7 +184,7 @@ def test_a_rotation_prints_the_new_key_and_until_when_the_old_one_works(plane: P
 
 def test_a_service_that_asks_for_keys_and_has_none_says_how_to_get_one(plane: Plane) -> None:
     """`up` and `status` name the command; with a key that opens it they do not, and the example carries the header."""
-    call = 'curl -L -H "Authorization: Bearer $KEY" http://127.0.0.1:7490/svc/'
+    call = 'curl -L -H "Authorization: Bearer $KEY" http://127.0.0.1:7490/svc/health\n'
     for shown in (plane.up(), plane.run("status", "svc")):
         assert "KEY=$(sailplane keys create svc)" in shown.stderr
         assert call in shown.stderr
@@ -197,10 +199,40 @@ def test_a_service_that_asks_for_keys_and_has_none_says_how_to_get_one(plane: Pl
 
 
 def test_an_open_service_is_called_without_a_key(plane: Plane) -> None:
-    """It says so, and nothing of keys."""
-    opened = YAML.replace("  ports", "  access: {keys: open}\n  ports")
-    result = plane.run("up", plane.file(opened), "-n", "svc", "-y")
+    """It says so before it asks, and how it would not be; the example needs no key."""
+    result = plane.run("up", plane.file(OPENED), "-n", "svc", "-y")
     assert result.exit_code == 0, result.stderr
     assert "Endpoint: http://127.0.0.1:7490/svc (open to anybody)" in result.stdout
-    assert "curl -L http://127.0.0.1:7490/svc/" in result.stderr
-    assert "key" not in result.stderr.lower()
+    assert "Anybody who knows its address may call this service" in result.stderr
+    assert "curl -L http://127.0.0.1:7490/svc/health\n" in result.stderr
+    assert "$KEY" not in result.stderr
+
+
+def test_an_update_says_that_it_opens_a_service(plane: Plane) -> None:
+    """When it does, not when it was open before or is not then."""
+    said = "Anybody who knows its address may call this service"
+    assert said not in plane.up().stderr
+    for text, is_said in ((YAML, False), (OPENED, True), (OPENED.replace("2", "1"), False)):
+        result = plane.run("update", "svc", plane.file(text), "-y")
+        assert result.exit_code == 0, result.stderr
+        assert (said in result.stderr) is is_said
+
+
+def test_a_service_that_redirects_nobody_is_asked_where_to_go(plane: Plane) -> None:
+    """All else is refused with 421: `status` and `keys create` show what is not, and no client that does not ask."""
+    text = YAML.replace("  ports", "  routing: {mode: resolve}\n  ports")
+    assert plane.run("up", plane.file(text), "-n", "svc", "-y").exit_code == 0
+    for shown in (plane.run("status", "svc"), plane.run("keys", "create", "svc")):
+        assert 'curl -H "Authorization: Bearer $KEY" http://127.0.0.1:7490/svc/_resolve\n' in shown.stderr
+        assert "openai" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("probe", "shown"),
+    [("/ready?token=secret", "/ready"), ("{path: /v1/completions, post_data: {prompt: hi}}", "/")],
+)
+def test_an_example_is_what_the_probe_gets(plane: Plane, probe: str, shown: str) -> None:
+    """Without its query, which may hold a key; what is posted nobody else should be asked to post."""
+    text = OPENED.replace("/health", probe)
+    result = plane.run("up", plane.file(text), "-n", "svc", "-y")
+    assert f"curl -L http://127.0.0.1:7490/svc{shown}\n" in result.stderr, result.stderr
