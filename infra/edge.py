@@ -33,8 +33,11 @@ def main() -> None:
     platforms = arguments.platforms or list(ENTRIES)
     if unknown := set(platforms) - ENTRIES.keys():
         parser.error(f"no such platform: {', '.join(sorted(unknown))}")
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    sizes = [report(build(platform, arguments.out)) for platform in platforms]
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        sizes = [report(build(platform, arguments.out)) for platform in platforms]
+    except OSError as error:
+        parser.error(f"cannot write to {arguments.out} ({error}); give another directory with --out")
     sys.exit(max(sizes) > LIMIT_BYTES)
 
 

@@ -19,7 +19,9 @@ MAX_YAML_CHARACTERS = 64 * 1024
 MAX_ENVS_CHARACTERS = 32 * 1024
 # Each is some 250 bytes of every table that a router takes.
 MOST_KEYS = 1000
-YEAR_S = 365 * 86_400.0
+LONGEST_OVERLAP_S = 365 * 86_400.0
+LONGEST_KEY_S = 10 * LONGEST_OVERLAP_S
+SLOWEST_PER_S, FASTEST_PER_S = 0.001, 1e6  # of a key's rate
 
 
 def valid_name(name: str) -> str:
@@ -127,15 +129,15 @@ class CreateKey(_Request):
 
     name: Annotated[str, StringConstraints(max_length=64), AfterValidator(_printable)] = ""
     services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)]
-    expires_in_s: Annotated[float, Field(gt=0, le=10 * YEAR_S)] | None = None
-    rate_per_s: Annotated[float, Field(ge=0.001, le=1e6)] | None = None
+    expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
+    rate_per_s: Annotated[float, Field(ge=SLOWEST_PER_S, le=FASTEST_PER_S)] | None = None
     concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
 
 
 class RotateKey(_Request):
     """How long the key that is replaced goes on working beside the new one."""
 
-    overlap_s: Annotated[float, Field(ge=0, le=YEAR_S)] = 86_400.0
+    overlap_s: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP_S)] = 86_400.0
 
 
 class LeftoverName(_Request):
@@ -192,7 +194,7 @@ class Replica(_Answer):
 
 
 class Service(_Answer):
-    """A service as it stands."""
+    """A service as it stands. `probe_path` is without its query, which may hold a key; null where the probe is a POST."""
 
     name: str
     status: ServiceStatus
@@ -203,6 +205,8 @@ class Service(_Answer):
     ready: int
     updating: bool
     access: Literal["required", "open"]
+    routing_mode: Literal["redirect", "resolve"]
+    probe_path: str | None
     created_at: AwareDatetime
     updated_at: AwareDatetime
     replicas: tuple[Replica, ...]

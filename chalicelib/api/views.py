@@ -16,6 +16,7 @@ _REFUSALS = (model.Reason.NO_CAPACITY, model.Reason.QUOTA, model.Reason.LAUNCH_R
 def service(state: model.State, history: Sequence[model.Replica], edge_url: str, now: float) -> schemas.Service:
     """A service with its live replicas and, after them, those TERMINATED within the last hour."""
     record = state.service
+    probe, routing = record.spec.probe, record.spec.routing
     status, message = lifecycle.service_status(record, state.replicas, now)
     gone = [
         replica
@@ -33,7 +34,9 @@ def service(state: model.State, history: Sequence[model.Replica], edge_url: str,
         updating=any(
             replica.status.is_active and replica.fingerprint != record.spec.fingerprint for replica in state.replicas
         ),
-        access="open" if record.spec.routing.access == "open" else "required",
+        access="open" if routing.access == "open" else "required",
+        routing_mode="resolve" if routing.mode == "resolve" else "redirect",
+        probe_path=probe.path.partition("?")[0] if probe.method == "GET" else None,
         created_at=instant(record.created_at),
         updated_at=instant(record.updated_at),
         replicas=tuple(_replica(replica) for replica in (*state.replicas, *gone)),

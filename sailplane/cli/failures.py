@@ -24,6 +24,10 @@ class NoMachine(errors.SailplaneError):
     """The command did its work, and no cloud gives the service a machine now."""
 
 
+class NoKey(errors.NotFound):
+    """There is no such endpoint key."""
+
+
 class Refused(errors.SailplaneError):
     """The control plane does not accept our key."""
 
@@ -31,6 +35,7 @@ class Refused(errors.SailplaneError):
 # The first class that fits decides: (class, exit code, what to try next).
 _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] = (
     (errors.Invalid, Exit.INVALID, ()),
+    (NoKey, Exit.NOT_FOUND, ("sailplane keys list",)),
     (errors.NotFound, Exit.NOT_FOUND, ("sailplane status",)),
     (errors.Exists, Exit.CONFLICT, ("choose another name, or change the running service: sailplane update NAME FILE",)),
     (errors.Conflict, Exit.CONFLICT, ("run the same command again",)),

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import click
 
-from chalicelib.api.schemas import Key, NewKey, valid_name
+from chalicelib.api.schemas import (
+    FASTEST_PER_S,
+    LONGEST_KEY_S,
+    LONGEST_OVERLAP_S,
+    SLOWEST_PER_S,
+    Key,
+    NewKey,
+    Service,
+    valid_name,
+)
 from chalicelib.errors import Invalid, NotFound
 from sailplane.cli import connection, output
 from sailplane.cli.client import Client
+from sailplane.cli.failures import NoKey
 from sailplane.cli.output import Output
-from sailplane.cli.services import local_time
+from sailplane.cli.services import example
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)")
@@ -20,15 +31,24 @@ _HEADING = ("ID", "NAME", "SERVICES", "CREATED", "EXPIRES", "LAST USED", "LIMITS
 
 
 class Duration(click.ParamType[float]):
-    """`90d` as seconds."""
+    """`90d` as seconds, up to `longest_s`; none at all only where `may_be_0`."""
 
     name = "duration"
+
+    def __init__(self, longest_s: float, *, may_be_0: bool = False) -> None:
+        self.longest_s = longest_s
+        self.may_be_0 = may_be_0
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
         match = _AMOUNT.fullmatch(value.strip())
         if match is None or match[2] not in _UNITS_S:
             self.fail(f"{value!r} is no time: write a number and s, min, h, d or w, such as 90d", param, ctx)
-        return float(match[1]) * _UNITS_S[match[2]]
+        duration_s = float(match[1]) * _UNITS_S[match[2]]
+        if duration_s > self.longest_s:
+            self.fail(f"{value!r} is too long: at most {self.longest_s / _UNITS_S['d']:g}d", param, ctx)
+        if not duration_s and not self.may_be_0:
+            self.fail(f"{value!r} is no time: more than 0s", param, ctx)
+        return duration_s
 
 
 class Rate(click.ParamType[float]):
@@ -40,7 +60,11 @@ class Rate(click.ParamType[float]):
         match = _RATE.fullmatch(value.strip())
         if match is None or match[2] not in _UNITS_S:
             self.fail(f"{value!r} is no rate: write a number, / and s, min, h or d, such as 10/s", param, ctx)
-        return float(match[1]) / _UNITS_S[match[2]]
+        per_s = float(match[1]) / _UNITS_S[match[2]]
+        if not SLOWEST_PER_S <= per_s <= FASTEST_PER_S:
+            slowest, fastest = f"{SLOWEST_PER_S * _UNITS_S['h']:g}/h", f"{FASTEST_PER_S:.0f}/s"
+            self.fail(f"{value!r} is out of range: from {slowest} to {fastest}; to stop a key, revoke it", param, ctx)
+        return per_s
 
 
 @click.group("keys")
@@ -55,7 +79,12 @@ def command() -> None:
 @click.argument("services", nargs=-1, metavar="[SERVICE]...")
 @click.option("--all", "everything", is_flag=True, help="For all services, later ones too.")
 @click.option("--name", default="", help="A word by which to know it, such as the client's.")
-@click.option("--expires", type=Duration(), metavar="TIME", help="How long it works, such as 90d. [default: for ever]")
+@click.option(
+    "--expires",
+    type=Duration(LONGEST_KEY_S),
+    metavar="TIME",
+    help="How long it works, such as 90d. [default: for ever]",
+)
 @click.option("--rate", type=Rate(), metavar="N/UNIT", help="How many requests it may make, such as 10/s.")
 @click.option("--concurrency", type=click.IntRange(1, 1_000_000), metavar="N", help="How many at the same time.")
 @connection.client
@@ -76,7 +105,9 @@ def create(
     Clients show it as `Authorization: Bearer KEY`, as OpenAI's do with their `api_key`, or as `X-Api-Key: KEY`. The limits hold
     for all of its clients together. Routers know it within seconds.
     """
-    if everything == bool(services):
+    if everything and services:
+        raise click.UsageError("Name the services that the key is for or give --all, not both.")
+    if not everything and not services:
         raise click.UsageError("Name the services that the key is for, or give --all.")
     for service in services:
         _require_valid(service)
@@ -124,7 +155,13 @@ def revoke(out: Output, *, client: Client, keys: tuple[str, ...]) -> None:
 
 @command.command()
 @click.argument("old", metavar="KEY")
-@click.option("--overlap", type=Duration(), default="24h", show_default=True, help="How long KEY goes on working.")
+@click.option(
+    "--overlap",
+    type=Duration(LONGEST_OVERLAP_S, may_be_0=True),
+    default="24h",
+    show_default=True,
+    help="How long KEY goes on working.",
+)
 @connection.client
 @output.options
 def rotate(out: Output, *, client: Client, old: str, overlap: float) -> None:
@@ -133,7 +170,7 @@ def rotate(out: Output, *, client: Client, old: str, overlap: float) -> None:
     made = client.rotate_key(replaced, overlap)
     ends = [key.expires_at for key in client.endpoint_keys() if key.id == replaced and key.expires_at]
     for end in ends:
-        out.message(f"{replaced} works until {local_time(end)}: give the new key to its clients by then.")
+        out.message(f"{replaced} works until {_utc(end)}: give the new key to its clients by then.")
     _tell(out, client, made)
 
 
@@ -144,27 +181,29 @@ def _tell(out: Output, client: Client, made: NewKey) -> None:
     if out.as_json:
         return
     opens = "all services" if "*" in made.services else ", ".join(made.services)
-    until = "does not expire" if made.expires_at is None else f"expires at {local_time(made.expires_at)}"
+    until = "does not expire" if made.expires_at is None else f"expires at {_utc(made.expires_at)}"
     out.message(f"Key {made.id} opens {opens} and {until}. It is shown this once and kept nowhere.")
-    for missing in _missing(client, made.services):
+    found = {name: _service(client, name) for name in made.services if name != "*"}
+    for missing in (name for name, service in found.items() if service is None):
         out.message(f"There is no service {missing!r} yet: the key will open it when there is.")
-    base = f"{client.info().edge_url}{'' if '*' in made.services else f'/{made.services[0]}'}/v1"
-    out.next(
-        f'curl -L -H "Authorization: Bearer $KEY" {base}/models',
-        f'openai.OpenAI(base_url="{base}", api_key=KEY)',
-    )
+    first = made.services[0]
+    base = f"{client.info().edge_url}{'' if first == '*' else f'/{first}'}/v1"
+    out.next(*_ways_to_call(base, found.get(first)))
 
 
-def _missing(client: Client, services: tuple[str, ...]) -> list[str]:
-    if "*" in services:
-        return []
-    missing = []
-    for name in services:
-        try:
-            client.service(name)
-        except NotFound:
-            missing.append(name)
-    return missing
+def _service(client: Client, name: str) -> Service | None:
+    try:
+        return client.service(name)
+    except NotFound:
+        return None
+
+
+def _ways_to_call(base: str, service: Service | None) -> tuple[str, ...]:
+    """With curl, and with OpenAI's client where that is answered; of a service that is not known, what engines mostly have."""
+    if service and service.routing_mode == "resolve":
+        return (example(service, with_key=True),)
+    call = example(service, with_key=True) if service else f'curl -L -H "Authorization: Bearer $KEY" {base}/models'
+    return (call, f'openai.OpenAI(base_url="{base}", api_key=KEY)')
 
 
 def _require_valid(name: str) -> None:
@@ -175,20 +214,21 @@ def _require_valid(name: str) -> None:
 
 
 def _find(known: tuple[Key, ...], wanted: str) -> Key:
-    """The key with that id, or the only one of that name."""
-    found = [key for key in known if key.id == wanted] or [key for key in known if key.name == wanted]
+    """The key with that id, or the only one of that name; expired ones are meant only where no other is."""
+    named = [key for key in known if key.name == wanted]
+    found = [key for key in known if key.id == wanted] or [key for key in named if not key.expired] or named
     if not found:
-        raise NotFound(f"There is no key {wanted!r}. `sailplane keys list` shows all of them.")
+        raise NoKey(f"There is no key {wanted!r}.")
     if len(found) > 1:
         raise Invalid(f"{wanted!r} may mean {', '.join(key.id for key in found)}. Give the id.")
     return found[0]
 
 
 def _row(key: Key) -> tuple[str, ...]:
-    expires = "never" if key.expires_at is None else local_time(key.expires_at)
-    used = "never" if key.last_used_at is None else local_time(key.last_used_at)
+    expires = "never" if key.expires_at is None else _utc(key.expires_at)
+    used = "never" if key.last_used_at is None else _utc(key.last_used_at)
     services = "all" if "*" in key.services else ",".join(key.services)
-    created = local_time(key.created_at)
+    created = _utc(key.created_at)
     return (
         key.id,
         key.name or "-",
@@ -198,6 +238,11 @@ def _row(key: Key) -> tuple[str, ...]:
         used,
         _limits(key),
     )
+
+
+def _utc(instant: datetime) -> str:
+    """Keys are given to people elsewhere: the date and the zone are always said."""
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _limits(key: Key) -> str:

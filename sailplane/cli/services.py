@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,10 @@ from sailplane.cli.output import Output, aligned
 
 POLL_S = 0.25
 LOG_LINES = 20
+OPEN = (
+    "Anybody who knows its address may call this service, without a key: its file says `access: {keys: open}`. "
+    "Without that line it asks for one."
+)
 
 _REPLICA_HEADING = ("REPLICA", "STATUS", "SINCE", "VERSION", "WHERE", "MACHINE", "USD/HOUR", "NOTE")
 _SERVICE_HEADING = ("NAME", "STATUS", "READY", "VERSION", "ENDPOINT", "MESSAGE")
@@ -49,11 +54,19 @@ def replica_table(replicas: Sequence[Replica]) -> str:
 def ways_to_call(client: Client, service: Service) -> tuple[str, ...]:
     """What to run to call the service; where it asks for a key and nobody has one, first how to make one."""
     if service.access == "open":
-        return (f"curl -L {service.endpoint}/",)
+        return (example(service, with_key=False),)
     keys = [key for key in client.endpoint_keys() if not key.expired]
     has_key = any({"*", service.name}.intersection(key.services) for key in keys)
-    call = f'curl -L -H "Authorization: Bearer $KEY" {service.endpoint}/'
+    call = example(service, with_key=True)
     return (call,) if has_key else (f"KEY=$(sailplane keys create {service.name})", call)
+
+
+def example(service: Service, *, with_key: bool) -> str:
+    """A call that the service answers: what its probe gets, or where to go when that is all that it tells at its endpoint."""
+    header = '-H "Authorization: Bearer $KEY" ' if with_key else ""
+    if service.routing_mode == "resolve":
+        return f"curl {header}{service.endpoint}/_resolve"
+    return f"curl -L {header}{shlex.quote(service.endpoint + (service.probe_path or '/'))}"
 
 
 def headline(service: Service) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -39,13 +40,14 @@ from sailplane.sim import (
 from sailplane.sim.bound import Bound
 from sailplane.sim.compare import Outcome
 from sailplane.sim.market_files import Loaded, Missing
-from sailplane.sim.scenario import START, Scenario
+from sailplane.sim.scenario import START, ColdStart, Scenario
 from sailplane.sim.traffic import Traffic
 
 _R = TypeVar("_R")
 _GENERATED = "generated"
 _DAYS = 7.0
 _BAR = 20  # characters of a progress bar, each of them a twentieth
+_SETUP_S = click.FloatRange(0, generated.DAY_S)
 _ABOVE_0 = click.FloatRange(0, min_open=True)
 # Ten years: a generated market is held in memory, 4 million steps then, which take 3 s to draw.
 _LONGEST_DAYS = 3653
@@ -69,6 +71,12 @@ def _each_once(_ctx: click.Context, _parameter: click.Parameter, names: tuple[st
     for name in (name for name in names if names.count(name) > 1):
         raise click.BadParameter(f"{name} is named twice; a policy is compared with others")
     return names
+
+
+def _in_order(_ctx: click.Context, _parameter: click.Parameter, bounds: tuple[float, float]) -> tuple[float, float]:
+    if not bounds[0] <= bounds[1]:  # nor is nan
+        raise click.BadParameter("the first may not be above the second")
+    return bounds
 
 
 def _market_options(wrapped: Callable[..., _R]) -> Callable[..., _R]:
@@ -132,6 +140,16 @@ def _market_options(wrapped: Callable[..., _R]) -> Callable[..., _R]:
     show_default=True,
     help="How machines are bought; may be repeated. Others are compared with the first.",
 )
+@click.option(
+    "--setup-seconds",
+    "setup_s",
+    type=(_SETUP_S, _SETUP_S),
+    metavar="MIN MAX",
+    callback=_in_order,
+    default=ColdStart().setup_s,
+    show_default=True,
+    help="How long an engine takes to be ready on a machine that has booted.",
+)
 @click.option("--bound", "with_bound", is_flag=True, help="Tell the least that anybody could have paid in hindsight.")
 @click.option("--plot", "picture", metavar="OUT.png", type=click.Path(path_type=Path), help="Draw the runs.")
 @output.options
@@ -146,6 +164,7 @@ def run(
     traffic: str | None,
     traffic_scale: float | None,
     names: tuple[str, ...],
+    setup_s: tuple[float, float],
     with_bound: bool,
     picture: Path | None,
 ) -> None:
@@ -167,7 +186,8 @@ def run(
     written = policies.on(market, spec.parse(text, env_overrides=envs, known_accelerators=_accelerators()).spec)
     wanted = {name: policies.POLICIES[name][1](written) for name in names}
     requests = _traffic(traffic, seed, traffic_scale or 1.0, until_s)
-    scenario = Scenario(written, market, requests, seed)
+    is_hasty = _tell_haste(out, written, setup_s)
+    scenario = Scenario(written, market, requests, seed, cold_start=ColdStart(setup_s=setup_s))
     least = _bound(scenario, until_s) if with_bound else None
     outcomes = _simulated(out, scenario, wanted, until_s)
     reports = [
@@ -204,7 +224,7 @@ def run(
             "bound": asdict(least) if least else None,
         }
     )
-    _tell_violations(out, outcomes)
+    _tell_violations(out, outcomes, is_hasty=is_hasty)
     others = " ".join(f"--policy {name}" for name in dict.fromkeys((*names, *_WORTH_COMPARING)))
     out.next(shlex.join(["sailplane", "plan", out.source]) if len(names) > 1 else f"the same with {others}")
 
@@ -285,12 +305,34 @@ def _tell_held(out: Output, outcomes: Mapping[str, Outcome], until_s: float) -> 
             out.data(f"{policy} lacked replicas for {hours:.1f} of {until_s / 3600:.1f} h, {held[0][1].message}.")
 
 
-def _tell_violations(out: Output, outcomes: Mapping[str, Outcome]) -> None:
-    """What the judges saw. Ends the command as failed if they saw anything."""
-    found = [f"{policy}: {text}" for policy, outcome in outcomes.items() for text in outcome.history.violations]
+def _tell_haste(out: Output, written: ServiceSpec, setup_s: tuple[float, float]) -> bool:
+    """Whether the file waits for no engine that takes its time; said before a run that is mostly about that."""
+    delay_s = written.probe.initial_delay_s
+    is_hasty = delay_s < setup_s[1]
+    if is_hasty:
+        out.message(
+            f"initial_delay_seconds is {delay_s:g}, and engines are simulated to take {setup_s[0]:g}-{setup_s[1]:g} s: those "
+            "that take longer are replaced again and again. Raise it, or say what yours take with --setup-seconds MIN MAX."
+        )
+    return is_hasty
+
+
+def _tell_violations(out: Output, outcomes: Mapping[str, Outcome], *, is_hasty: bool) -> None:
+    """What the judges saw, of each kind the first. Ends the command as failed if they saw anything."""
+    found = [line for policy, outcome in outcomes.items() for line in _firsts(policy, outcome.history.violations)]
     if found:
-        out.message("\n".join(["These break a rule of Sailplane's own, which is a defect of it:", *found]))
+        cause = "comes of the short initial_delay_seconds or " if is_hasty else ""
+        out.message("\n".join([f"These break a rule of Sailplane's own, which {cause}is a defect of it:", *found]))
         raise click.exceptions.Exit(Exit.FAILURE)
+
+
+def _firsts(policy: str, violations: Sequence[str]) -> list[str]:
+    """One line for those that differ in figures and names with figures only."""
+    alike: dict[str, list[str]] = {}
+    for text in violations:
+        alike.setdefault(re.sub(r"\S*\d\S*", "", text), []).append(text)
+    more = {first: len(others) for first, *others in alike.values()}
+    return [f"{policy}: {first}{f' (and {count} more like it)' if count else ''}" for first, count in more.items()]
 
 
 class _ExportedEvent(BaseModel):

@@ -16,7 +16,7 @@ from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
 from sailplane.cli.failures import NoMachine, ServiceFailed
 from sailplane.cli.output import Output
-from sailplane.cli.services import last_words, newest_failure, service_text, watch, ways_to_call
+from sailplane.cli.services import OPEN, last_words, newest_failure, service_text, watch, ways_to_call
 
 
 @click.command("up")
@@ -45,6 +45,8 @@ def command(
     spec.require_reachable_workdir(parsed.spec, planned.providers)
     plan.show(out, planned)
     _require_free(client, name)
+    if parsed.spec.routing.access == "open":
+        out.message(OPEN)
     if not yes and not out.confirm(f"Start service {name!r}?"):
         out.message("Nothing was started.")
         return

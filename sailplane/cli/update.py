@@ -16,7 +16,7 @@ from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
 from sailplane.cli.failures import ServiceFailed
 from sailplane.cli.output import Output
-from sailplane.cli.services import last_words, newest_failure, service_text, watch
+from sailplane.cli.services import OPEN, last_words, newest_failure, service_text, watch
 
 
 @click.command("update")
@@ -41,6 +41,8 @@ def command(
     current = client.versions(name)[-1]
     # Read once more as the control plane will: replicas are made of the absolute `workdir`.
     _show_change(out, current, text, spec.parse(text, env_overrides=envs).spec)
+    if parsed.spec.routing.access == "open" and client.service(name).access != "open":
+        out.message(OPEN)
     if not yes and not out.confirm(f"Update service {name!r}?", unattended=True):
         out.message("Nothing was changed.")
         return

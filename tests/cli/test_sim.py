@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,23 @@ def test_help_teaches(service: Path) -> None:
     result = sim("run", service, *shorter)
     assert result.exit_code == 0, result.stderr
     assert "In hindsight nobody could have paid less than $" in result.stdout
+
+
+def test_a_file_that_waits_for_no_engine_is_told_so_first(service: Path) -> None:
+    """With both figures and the option that changes one of them; what the judges then see is told once a kind, with a count."""
+    hasty = service.read_text().replace("/health", "{path: /health, initial_delay_seconds: 30}")
+    service.write_text(hasty)
+    result = sim("run", service, "--days", "0.1")
+    assert result.exit_code == Exit.FAILURE
+    told, *others = result.stderr.splitlines()
+    assert told.startswith("initial_delay_seconds is 30, and engines are simulated to take 60-180 s")
+    assert "--setup-seconds MIN MAX" in told
+    assert "which comes of the short initial_delay_seconds or is a defect" in result.stderr
+    (removed,) = (line for line in others if "INITIAL_DELAY_EXCEEDED" in line)
+    assert re.fullmatch(r"as_written: \d+.0 s: svc-\S+ was well and removed as \S+ \(and \d+ more like it\)", removed)
+    waiting = sim("run", service, "--days", "0.1", "--setup-seconds", "5", "20")
+    assert waiting.exit_code == 0, waiting.stderr
+    assert "initial_delay_seconds" not in waiting.stderr
 
 
 def test_policies_are_compared_with_the_first(service: Path) -> None:
@@ -109,6 +127,9 @@ def test_a_recorded_market_and_its_picture(service: Path, tmp_path: Path) -> Non
         (("--traffic-scale", "0.5"), Exit.USAGE, "Add --traffic"),
         (("--machine", "aws/us-east-1a/p3.2xlarge"), Exit.USAGE, "--market DIR"),
         (("--spot-usd", "1"), Exit.USAGE, "--market DIR"),
+        (("--setup-seconds", "9", "8"), Exit.USAGE, "may not be above"),
+        (("--setup-seconds", "nan", "nan"), Exit.USAGE, "may not be above"),
+        (("--setup-seconds", "0", "inf"), Exit.USAGE, "86400"),
         (("--policy", "spothedge", "--policy", "spothedge"), Exit.USAGE, "spothedge is named twice"),
         (("--plot", "out.xyz"), Exit.INVALID, ".png"),
         (("--plot", "nowhere/out.png"), Exit.INVALID, "no directory nowhere"),

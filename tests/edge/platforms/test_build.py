@@ -28,6 +28,17 @@ def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
         assert f"{ours.name}  {ours.stat().st_size:,} bytes" in said
 
 
+def test_a_directory_that_cannot_be_is_told(tmp_path: Path) -> None:
+    """In a sentence with what to do instead, and no traceback."""
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "infra.edge", "aws", "--out", str(tmp_path / "file" / "below")]
+    ended = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"cannot write to {tmp_path}/file/below" in ended.stderr
+    assert "give another directory with --out" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.parametrize("platform", ENTRIES)
 def test_a_zip_is_small_and_says_nothing_of_its_maker(platform: str, tmp_path: Path) -> None:
     """Less than 100 KB; no time, no owner, every file readable, in order."""
