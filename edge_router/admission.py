@@ -58,7 +58,7 @@ def identify(routes: Routes, grants: Grants, request: Request, at: Address, now:
     """The key that the request shows, or the one that its ticket was made for; None for none that is good."""
     if at.ticket is None:
         return keys.check(routes.keys, keys.presented(request.headers), now)
-    if at.rest == _RESOLVE:  # for a grant that is good for everything, and so for this again: it would never end
+    if at.rest == _RESOLVE:  # no router writes a ticket for this, but a replica could, for its whole service
         return None
     key_id = grants.key_id_of(at.ticket, Use(at.service, request.method, at.path), now)
     key = routes.table.keys.get(key_id or NO_KEY)
