@@ -55,10 +55,18 @@ class Visit(NamedTuple):
 
 
 def identify(routes: Routes, grants: Grants, request: Request, at: Address, now: float) -> Key | None:
-    """The key that the request shows, or the one that its ticket was made for; None for none that is good."""
+    """The key that the request shows, or the one that its ticket was made for; None for none that is good.
+
+    Raises:
+        Refusal: 401 for a wrong key where the model picks the service: "no such model" would be the wrong thing to mend.
+    """
     if at.ticket is None:
-        return keys.check(routes.keys, keys.presented(request.headers), now)
-    if at.rest == _RESOLVE:  # for a grant that is good for everything, and so for this again: it would never end
+        shown = keys.presented(request.headers)
+        key = keys.check(routes.keys, shown, now)
+        if shown and key is None and at.service == BY_MODEL:
+            raise keys.unauthorized()
+        return key
+    if at.rest == _RESOLVE:  # no router writes a ticket for this, but a replica could, for its whole service
         return None
     key_id = grants.key_id_of(at.ticket, Use(at.service, request.method, at.path), now)
     key = routes.table.keys.get(key_id or NO_KEY)

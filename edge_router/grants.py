@@ -23,12 +23,14 @@ from edge_router.table import Replica
 # As long as a grant may wait for its use. A request that has begun is not cut short by it. With the 5 s that a router takes
 # at most to hear of it, a key that was revoked opens nothing after a minute.
 TTL_S = 55
-# How late a client may come back with a grant that has expired.
-TICKET_S = 600
+# How late a client may come back with a grant that has expired. Following a redirect takes a slow client seconds; who
+# finds the address of one has 115 s from when it was written, and renews no second time.
+TICKET_S = 60
 # Instead of a key's id, where a service asks for none.
 NO_KEY = "-"
 
-# What a grant is good for: one request, any request (`resolve`), or one request on a ticket, which is no ticket again.
+# What a grant is good for: one request, any request (`resolve`), or one request on a ticket. Only the first is a ticket
+# later: the second would be a key meanwhile, and the third could be renewed for ever.
 ONE, ANY, RENEWED = b"x", b"p", b"t"
 
 
@@ -58,7 +60,7 @@ class Grants:
         return text + b"." + _encoded(mac(_bound(text, use)))
 
     def key_id_of(self, ticket: Ticket, use: Use, now: float) -> str | None:
-        """The key id in a grant of ours that was good for this until 10 minutes ago at most; None if it was not."""
+        """The key id in a grant of ours that was good for this, and this only, until 60 s ago at most; else None."""
         # A replica knows the key of its own grants, so it could write tickets: let it do so for its own service only.
         if ticket.replica_id.rsplit("-", 3)[0] != use.service:
             return None
@@ -71,7 +73,7 @@ class Grants:
         if not hmac.compare_digest(mac, _encoded(_mac(key)(_bound(text, use)))):
             return None
         _, expires, key_id, _, _, scope = fields
-        return key_id.decode("latin-1") if scope != RENEWED and now <= int(expires) + TICKET_S else None
+        return key_id.decode("latin-1") if scope == ONE and now <= int(expires) + TICKET_S else None
 
     def keep(self, replicas: Iterable[Replica]) -> None:
         """Forget what was derived for all others."""

@@ -66,13 +66,21 @@ class Refusal(Exception):
         self._counted = counted
 
     def response(self, path: bytes) -> Response:
-        """The problem. What may be a credential is left out of `instance`: the query, and our part of the path."""
+        """The problem. What may be a credential is left out of `instance`: the query, and our part of the path.
+
+        `error` is what OpenAI's clients show.
+        """
         problem = {
             "type": "about:blank",
             "title": self._title,
             "status": self._status,
             "detail": str(self),
             "instance": quote_from_bytes(_OURS.sub(b"", path), safe=_PRINTABLE),
+            "error": {
+                "message": str(self),
+                "type": "sailplane_error",
+                "code": self._title.lower().replace(" ", "_"),
+            },
         }
         headers, body = _content(b"application/problem+json", problem)
         return Response(self._status, headers + self._extra, body, self._hold_s, self._counted)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from edge_router import keys
 from edge_router.messages import Refusal, Response, answer
 from edge_router.patience import GLANCE_S
-from edge_router.table import Key, Service, Table
+from edge_router.table import Key, Table
 
 PATH = b"v1/models"
 
 
 def service_of(table: Table, key: Key | None, model: str) -> str:
-    """The name of the service that has `model`, the first one by name of those that `key` may use.
+    """The name of the service that has `model`.
 
     Raises:
         Refusal: 404, there is none.
     """
-    for name, service in _usable(table, key):
-        if model in service.models:
-            return name
-    detail = f"There is no model {model[:100]!r} for this key. GET /v1/models lists those that there are."
-    raise Refusal(404, "Not Found", detail, hold_s=GLANCE_S)
+    name = _owners(table, key).get(model)
+    if name is None:
+        raise _no_model(f"model {model[:100]!r}", key, hold_s=GLANCE_S)
+    return name
 
 
 def listing(table: Table, key: Key | None, rest: bytes) -> Response:
@@ -34,16 +31,13 @@ def listing(table: Table, key: Key | None, rest: bytes) -> Response:
     refuse_nobody(table, key)
     known = {
         model: {"id": model, "object": "model", "created": int(table.issued_at), "owned_by": name}
-        for name, service in _usable(table, key)
-        for model in service.models
+        for model, name in _owners(table, key).items()
     }
     wanted = rest.removeprefix(b"/").decode("latin-1")
     if not wanted:
         return answer({"object": "list", "data": list(known.values())})
     if wanted not in known:
-        raise Refusal(
-            404, "Not Found", "There is no such model for this key. GET /v1/models lists those that there are."
-        )
+        raise _no_model("such model", key)
     return answer(known[wanted])
 
 
@@ -53,7 +47,17 @@ def refuse_nobody(table: Table, key: Key | None) -> None:
         raise keys.unauthorized()
 
 
-def _usable(table: Table, key: Key | None) -> Iterator[tuple[str, Service]]:
+def _owners(table: Table, key: Key | None) -> dict[str, str]:
+    """The models that `key` may use, each with its service: where several claim one, the first by name of those."""
+    owners: dict[str, str] = {}
     for name, service in sorted(table.services.items()):
         if service.access == "open" or (key and key.permits(name)):
-            yield name, service
+            for model in service.models:
+                owners.setdefault(model, name)
+    return owners
+
+
+def _no_model(what: str, key: Key | None, *, hold_s: float = 0.0) -> Refusal:
+    whose = " for this key" if key else ""
+    detail = f"There is no {what}{whose}. GET /v1/models lists those that there are."
+    return Refusal(404, "Not Found", detail, hold_s=hold_s)

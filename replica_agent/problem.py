@@ -17,8 +17,18 @@ class Answer:
 
 
 def problem(status: int, title: str, detail: str, instance: str, retry_after_s: int | None = None) -> Answer:
-    """An `application/problem+json` answer. `instance` is the path that was asked for, without grant and query."""
-    document = {"type": "about:blank", "title": title, "status": status, "detail": detail, "instance": instance}
+    """An `application/problem+json` answer. `instance` is the path that was asked for, without grant and query.
+
+    Its member `error` is what OpenAI's clients show.
+    """
+    document = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "error": {"message": detail, "type": "sailplane_error", "code": title.lower().replace(" ", "_")},
+    }
     headers = {"Content-Type": "application/problem+json"}
     if retry_after_s is not None:
         headers["Retry-After"] = str(retry_after_s)

@@ -53,6 +53,12 @@ def test_what_is_no_grant_is_refused(agent: Agent, text: str) -> None:
     answer = agent.ask_raw("GET", f"/~{text}/headers")
     assert refused(answer, 403)
     assert answer.json["instance"] == "/headers"
+    # OpenAI's clients show what they find here.
+    assert answer.json["error"] == {
+        "message": answer.json["detail"],
+        "type": "sailplane_error",
+        "code": "bad_grant",
+    }
 
 
 @pytest.mark.parametrize(

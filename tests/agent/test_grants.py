@@ -56,7 +56,7 @@ def test_the_three_programs_agree(
         "svc",
     )
     found = grants.read(issued, method, quote(path).encode())
-    assert found == Grant(issued, 1_000_000_060, b"abc0123456", rate, concurrency)
+    assert found == Grant(issued, 1_000_000_055, b"abc0123456", rate, concurrency)
     assert (grants.read(issued, b"PUT", quote(path).encode()) is None) == (scope != ANY)
 
 

@@ -254,6 +254,46 @@ def test_without_open_services_models_are_nobodys_business() -> None:
     assert router.body_limit(Request(b"POST", b"/v1/chat/completions", b"", {})) == 0
 
 
+@pytest.mark.parametrize("key", ["sk-other", KEY[:-1] + "B", KEY.replace(KEY_ID, "0ld0000000")])
+def test_a_wrong_key_is_told_so_beside_open_services(key: str) -> None:
+    """401 for the list, a model and a question, of open services too: 404 would send its holder looking for the model."""
+    made = document()
+    made["keys"]["0ld0000000"] = made["keys"][KEY_ID] | {"expires_at": 1_700_000_000}
+    router = routed(made)
+    assert ask(router, b"/v1/models", key, b"GET").status == 401
+    assert ask(router, b"/v1/models/open", key, b"GET").status == 401
+    for model in (b"open", b"hello", b"gone"):
+        assert ask(router, b"/v1/chat/completions", key, body=CHAT % model).status == 401
+    assert set(router.batch().requests.values()) == {()}
+
+
+@pytest.mark.parametrize("key", ["", KEY])
+def test_only_who_shows_a_key_is_told_about_it(key: str) -> None:
+    """What is not there is not there "for this key", where there is one."""
+    router = routed(document())
+    asked = (
+        ask(router, b"/v1/models/gone", key, b"GET"),
+        ask(router, b"/v1/chat/completions", key, body=CHAT % b"gone"),
+    )
+    assert {response.status for response in asked} == {404}
+    assert {"for this key" in problem(response)["detail"] for response in asked} == {bool(key)}
+
+
+@pytest.mark.parametrize("key", ["", KEY])
+def test_a_model_of_several_services_is_the_first_ones(key: str) -> None:
+    """By name, of those that the key may use; in the list once, with the service that it is routed to as its owner."""
+    made = document(models=["tiny"])
+    made["services"]["private"]["models"] = made["services"]["open"]["models"] = ["tiny"]
+    made["services"] = dict(reversed(made["services"].items()))
+    router = routed(made)
+    listed = json.loads(ask(router, b"/v1/models", key, b"GET").body)["data"]
+    assert [model["owned_by"] for model in listed] == ["hello" if key else "open"]
+    assert json.loads(ask(router, b"/v1/models/tiny", key, b"GET").body) == listed[0]
+    assert ask(router, b"/v1/chat/completions", key, body=CHAT % b"tiny").status == 307
+    counted = {name for name, seconds in router.batch().requests.items() if seconds}
+    assert counted == {listed[0]["owned_by"]}
+
+
 def test_the_model_in_the_body_picks_the_service() -> None:
     """One base URL for all: the replica of the model's service gets the same path, and the service is counted."""
     router = routed(document(models=["meta/llama-3"]))
@@ -298,7 +338,8 @@ def test_only_bodies_that_matter_are_read() -> None:
 
     assert limit(b"/hello/v1/completions") == 1_000_000
     assert limit(b"/v1/completions") == 8_000_000
-    assert limit(b"/v1/completions", "wrong") == 8_000_000  # `open` is for everybody
+    assert limit(b"/v1/completions", "") == 8_000_000  # `open` is for everybody
+    assert limit(b"/v1/completions", "wrong") == 0
     assert limit(b"/hello/v1/completions", "wrong") == 0
     assert limit(b"/hello/v1/completions", method=b"GET") == 0
     assert limit(b"/open/v1/completions") == 0
