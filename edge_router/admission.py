@@ -59,11 +59,12 @@ def identify(routes: Routes, grants: Grants, request: Request, at: Address, now:
 
     Raises:
         Refusal: 401 for a wrong key where the model picks the service: "no such model" would be the wrong thing to mend.
+            What is none of ours is none: OpenAI's clients insist on an `api_key`, for open services as well.
     """
     if at.ticket is None:
         shown = keys.presented(request.headers)
         key = keys.check(routes.keys, shown, now)
-        if shown and key is None and at.service == BY_MODEL:
+        if shown.startswith(keys.PREFIX) and key is None and at.service == BY_MODEL:
             raise keys.unauthorized()
         return key
     if at.rest == _RESOLVE:  # no router writes a ticket for this, but a replica could, for its whole service

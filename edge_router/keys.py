@@ -8,6 +8,8 @@ from hashlib import sha256
 from edge_router.messages import Refusal
 from edge_router.table import Key
 
+PREFIX = b"sp_"  # of every endpoint key
+
 
 def presented(headers: Mapping[bytes, bytes]) -> bytes:
     """The key that a request shows: a bearer token, as OpenAI's clients send theirs, or `X-Api-Key`; b"" if none."""

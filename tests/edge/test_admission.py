@@ -254,7 +254,7 @@ def test_without_open_services_models_are_nobodys_business() -> None:
     assert router.body_limit(Request(b"POST", b"/v1/chat/completions", b"", {})) == 0
 
 
-@pytest.mark.parametrize("key", ["sk-other", KEY[:-1] + "B", KEY.replace(KEY_ID, "0ld0000000")])
+@pytest.mark.parametrize("key", [KEY[:-1] + "B", KEY.replace(KEY_ID, "0ld0000000")])
 def test_a_wrong_key_is_told_so_beside_open_services(key: str) -> None:
     """401 for the list, a model and a question, of open services too: 404 would send its holder looking for the model."""
     made = document()
@@ -265,6 +265,15 @@ def test_a_wrong_key_is_told_so_beside_open_services(key: str) -> None:
     for model in (b"open", b"hello", b"gone"):
         assert ask(router, b"/v1/chat/completions", key, body=CHAT % model).status == 401
     assert set(router.batch().requests.values()) == {()}
+
+
+@pytest.mark.parametrize("key", ["EMPTY", "sk-other"])
+def test_open_services_take_what_stands_in_for_a_key(key: str) -> None:
+    """OpenAI's clients insist on an `api_key`: one that is none of ours opens what is open, and nothing else."""
+    router = routed(document())
+    assert ask(router, b"/v1/chat/completions", key, body=CHAT % b"open").status == 307
+    assert ask(router, b"/v1/chat/completions", key, body=CHAT % b"hello").status == 404
+    assert ask(router, b"/v1/models/open", key, b"GET").status == 200
 
 
 @pytest.mark.parametrize("key", ["", KEY])
@@ -339,7 +348,7 @@ def test_only_bodies_that_matter_are_read() -> None:
     assert limit(b"/hello/v1/completions") == 1_000_000
     assert limit(b"/v1/completions") == 8_000_000
     assert limit(b"/v1/completions", "") == 8_000_000  # `open` is for everybody
-    assert limit(b"/v1/completions", "wrong") == 0
+    assert limit(b"/v1/completions", "sp_wrong") == 0
     assert limit(b"/hello/v1/completions", "wrong") == 0
     assert limit(b"/hello/v1/completions", method=b"GET") == 0
     assert limit(b"/open/v1/completions") == 0
