@@ -37,9 +37,9 @@ demo: setup ## Show the whole path on this machine: deploy, call, break, scale, 
 	$(BIN)/python examples/demo.py
 
 test: setup ## Run the tests
-	@# A third of the time is waiting for processes: three workers keep two cores busy. By file, or every worker starts its own
+	@# Much of the time is waiting for processes: four workers keep two cores busy. By file, or every worker starts its own
 	@# stacks; in order, which is long ones first (tests/conftest.py).
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 strict: setup ## Run the store's tests on Amazon's DynamoDB Local (needs Java 17 and npm)
 	$(BIN)/pytest -m strict_store tests/store

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.clients.environment import Clients, install
@@ -69,8 +70,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
 
 @pytest.fixture(scope="module")
 def key(stack: Laptop) -> str:
-    """One key for both services."""
-    return str(stack.json("keys", "create", "warm", "cold", "--name", "clients")["key"])
+    """One key for both services, once the router knows it: it asks for news every second, and curl is faster."""
+    made = str(stack.json("keys", "create", "warm", "cold", "--name", "clients")["key"])
+    shown = {"Authorization": f"Bearer {made}"}
+    models = f"{base_url(stack, 'warm').replace('/warm/v1', '/v1')}/models"
+    until(lambda: httpx.get(models, headers=shown).is_success)
+    return made
 
 
 def base_url(stack: Laptop, service: str) -> str:

@@ -361,7 +361,7 @@ def brute_force(request: Request, market: list[Offer]) -> Offer | None:
     return None
 
 
-@settings(max_examples=1000)
+@settings(max_examples=400)
 @given(requests, markets)
 def test_the_winner_is_the_one_that_brute_force_finds(request: Request, market: list[Offer]) -> None:
     """On 1,000 random small markets (prices in whole cents) the decision equals the obvious search."""
