@@ -30,16 +30,17 @@ $(VENV)/.synced: pyproject.toml uv.lock
 	@$(UV) --version 2>/dev/null | grep -q " $(UV_VERSION)" || \
 	  $(BIN)/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
 	@echo "Installing what uv.lock names into $(VENV): some 20 s, more when it has to be downloaded."
-	$(UV) sync --quiet --locked --inexact --all-extras
+	@# Compiled once here, and not by each worker of the first test run for itself: Google's SDK alone takes seconds.
+	$(UV) sync --quiet --locked --inexact --all-extras --compile-bytecode
 	@touch $@
 
 demo: setup ## Show the whole path on this machine: deploy, call, break, scale, sleep, wake (under 3 minutes)
 	$(BIN)/python examples/demo.py
 
 test: setup ## Run the tests
-	@# Much of the time is waiting for processes: four workers keep two cores busy. By file, or every worker starts its own
+	@# A third of the time is waiting for processes: three workers keep two cores busy. By file, or every worker starts its own
 	@# stacks; in order, which is long ones first (tests/conftest.py).
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 strict: setup ## Run the store's tests on Amazon's DynamoDB Local (needs Java 17 and npm)
 	$(BIN)/pytest -m strict_store tests/store
