@@ -133,7 +133,8 @@ class Store(Protocol):
 
         A `seq` not above the router's last one was recorded before (its answer got lost) and changes nothing; nor does
         "no requests" within 20 s of the last report, so that an idle service costs hardly a write. Counts older than 10
-        minutes are dropped. An unknown service is ignored.
+        minutes are dropped. An unknown service is ignored. `on_demand`: the router is a function, whose later silence means
+        that nobody asks it, not that its load is unknown.
         """
 
     def tables(self) -> tuple[RouteTable, ...]:

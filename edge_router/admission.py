@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from edge_router import keys, models, prompt
 from edge_router.address import BY_MODEL, Address
-from edge_router.grants import NO_KEY, Grants, Use
+from edge_router.grants import NO_KEY, TTL_S, Grants, Use
 from edge_router.messages import Refusal, Request
 from edge_router.patience import GLANCE_S
 from edge_router.pick import Picker
@@ -112,7 +112,7 @@ def refuse_what_cannot_follow(visit: Visit, max_body_bytes: int) -> None:
     """Raise the refusal that names the way out, of services that are not to redirect and of bodies that are too long."""
     if visit.is_resolve:
         return
-    way_out = f"GET /{visit.name}/_resolve tells a URL that serves in place of /{visit.name} for a minute."
+    way_out = f"GET /{visit.name}/_resolve tells a URL that serves in place of /{visit.name} for {TTL_S} s."
     if visit.service.mode == "resolve":
         raise Refusal(421, "Misdirected Request", f"This service redirects nobody. {way_out}")
     length = visit.request.headers.get(b"content-length", b"")

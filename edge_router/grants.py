@@ -1,4 +1,4 @@
-"""Grants: what lets a redirected client in at one replica, for a minute. The edge writes them, replicas check them.
+"""Grants: what lets a redirected client in at one replica, for `TTL_S`. The edge writes them, replicas check them.
 
     <kid>.<expires>.<key id>.<rate share>.<concurrency share>.<scope>.<mac>
 
@@ -50,7 +50,7 @@ class Grants:
         self._macs: dict[tuple[str, str], Callable[[bytes], bytes]] = {}
 
     def issue(self, replica: Replica, use: Use, *, key_id: str, share: Share, scope: bytes, now: float) -> bytes:
-        """A grant for `replica`, good for a minute. With the scope `ANY`, method and path do not matter."""
+        """A grant for `replica`, good for `TTL_S`. With the scope `ANY`, method and path do not matter."""
         rate = b"-" if share.rate_milli is None else b"%d" % share.rate_milli
         concurrency = b"-" if share.concurrency is None else b"%d" % share.concurrency
         kid, expires = self._known[0].kid.encode(), int(now) + TTL_S
