@@ -14,7 +14,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 # Or each of the tests' three workers compiles all of the tests anew, for 2.4 s of CPU.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test strict clients sim mutants lint check fmt bench clean
+.PHONY: help setup demo test strict clients deployed fuzz sim mutants lint check fmt bench clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,13 @@ strict: setup ## Run the store's tests on Amazon's DynamoDB Local (needs Java 17
 
 clients: setup ## Ask a service with nine stock clients: plain, streaming and cold (needs npm)
 	$(BIN)/pytest -m clients tests/clients
+
+deployed: setup ## Deploy the control plane and the edges into clouds that stand on this machine, use it, remove it
+	$(BIN)/pytest -m deployed tests/deployed
+
+fuzz: setup ## Ask the API what its OpenAPI document allows, and what it does not, by the thousand
+	$(UV) sync --quiet --locked --inexact --all-extras --group fuzz
+	$(BIN)/pytest -m fuzz tests/api
 
 YEARS ?= 5
 sim: setup ## Run YEARS=5 simulated years of drawn worlds on all cores: nothing lost, doubled or left behind
