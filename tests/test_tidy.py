@@ -171,8 +171,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "boto3",
         "botocore",
         "mypy_boto3_cloudformation",  # types, for the checker only
+        "mypy_boto3_events",
+        "mypy_boto3_lambda",
         "mypy_boto3_s3",
         "mypy_boto3_ssm",
+        "infra",  # a checkout builds what it deploys
     },
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
     "sailplane.sim": {
