@@ -134,6 +134,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
+    "chalicelib.amazon": {"chalicelib.errors", "botocore"},
+    "chalicelib.parameters": {"chalicelib.amazon"},
+    "chalicelib.schedules": {"chalicelib.amazon", "chalicelib.errors"},
     "chalicelib.api": {
         "chalicelib.api",
         "chalicelib.passes",
