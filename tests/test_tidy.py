@@ -168,6 +168,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replica_agent": {"replica_agent", "aiohttp", "httptools", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
+    "sailplane.deploy": {
+        "sailplane.deploy",
+        "chalicelib",
+        "boto3",
+        "botocore",
+        "mypy_boto3_cloudformation",  # types, for the checker only
+        "mypy_boto3_s3",
+        "mypy_boto3_ssm",
+    },
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
     "sailplane.sim": {
         "sailplane.sim",
