@@ -164,6 +164,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replica_agent": {"replica_agent", "aiohttp", "httptools", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
+    # The clouds' SDKs, each in the module of its cloud only.
+    "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors"},
+    "sailplane.deploy.edges.gcp": {"sailplane.deploy.edges", "chalicelib.errors", "google", "requests"},
+    "sailplane.deploy.edges.azure": {"sailplane.deploy.edges", "chalicelib.errors", "azure", "requests"},
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
     "sailplane.sim": {
         "sailplane.sim",
