@@ -177,6 +177,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "mypy_boto3_s3",
         "mypy_boto3_ssm",
     },
+    # The clouds' SDKs, each in the module of its cloud only.
+    "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors"},
+    "sailplane.deploy.edges.gcp": {"sailplane.deploy.edges", "chalicelib.errors", "google", "requests"},
+    "sailplane.deploy.edges.azure": {"sailplane.deploy.edges", "chalicelib.errors", "azure", "requests"},
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
     "sailplane.sim": {
         "sailplane.sim",
