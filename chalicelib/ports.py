@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
+from chalicelib.cost import Usage
 from chalicelib.model import (
     EndpointKey,
     Event,
@@ -261,6 +262,13 @@ class Prober(Protocol):
         """The last `tail` lines of the engine's log, or None when the agent does not answer."""
 
 
+class Meter(Protocol):
+    """What the control plane has used, as its cloud counts it."""
+
+    def used(self, since: float, until: float) -> Usage:
+        """Between two instants in epoch seconds, more or less. Raises `Unreachable`."""
+
+
 class Snapshots(Protocol):
     """Where a router that starts while no control plane answers finds the routing table. One text, replaced as a whole."""
 
@@ -322,3 +330,4 @@ class Runtime:
     # Has routers that are functions report, which they do only when they are asked for something; None = there are none.
     ask_routers: Callable[[], None] | None = None
     snapshots: Snapshots | None = None  # None = routers that start find a table at the control plane only
+    meter: Meter | None = None  # None = nobody bills what it uses
