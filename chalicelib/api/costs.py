@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from chalice.app import Blueprint
 
 from chalicelib import cost
 from chalicelib.api import schemas
+from chalicelib.api.auth import Principal, Reach
 from chalicelib.api.lookup import load
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.api.views import instant
 from chalicelib.errors import Unreachable
 from chalicelib.lifecycle import budget
-from chalicelib.model import Replica, State
+from chalicelib.model import Replica, Scope, State
 from chalicelib.ports import Runtime
 
 
 def costs(runtime: Callable[[], Runtime]) -> Blueprint:
     """The owner's routes for money."""
+    look = partial(Route, "GET", scope=Scope.READ)
     return blueprint(
         __name__,
         runtime,
         (
-            Route("GET", "/v1/cost", all_costs, "What every service costs, and the control plane", schemas.Costs),
-            Route(
-                "GET",
+            look(
+                "/v1/cost",
+                all_costs,
+                "What every service costs, and the control plane",
+                schemas.Costs,
+                reach=Reach.OWN,
+            ),
+            look(
                 "/v1/services/{name}/cost",
                 service_cost,
                 "What one service costs",
                 schemas.ServiceCost,
+                reach=Reach.SERVICE,
                 errors=(404,),
             ),
         ),
@@ -41,10 +50,11 @@ def service_cost(runtime: Runtime, name: str) -> schemas.ServiceCost:
     return _service(load(runtime, name), runtime.clock.now())
 
 
-def all_costs(runtime: Runtime) -> schemas.Costs:
-    """Every service's bill; one deleted between two reads is left out."""
+def all_costs(runtime: Runtime, principal: Principal) -> schemas.Costs:
+    """The bill of every service that the principal is for; one deleted between two reads is left out."""
     now = runtime.clock.now()
-    states = [state for name in runtime.store.service_names() if (state := runtime.store.load(name))]
+    names = (name for name in runtime.store.service_names() if principal.reaches((name,)))
+    states = [state for state in map(runtime.store.load, names) if state]
     return schemas.Costs(
         since=instant(budget.month_at(now)),
         services=tuple(_service(state, now) for state in states),

@@ -45,9 +45,7 @@ class CloudWatchMeter:
     def used(self, since: float, until: float) -> Usage:
         """Between two instants in epoch seconds, by whole hours. Raises `Unreachable`."""
         asked = [*self._metrics()]
-        queries: list[_Query] = [
-            _query(f"m{number}", *metric[:3]) for number, (metric, _) in enumerate(asked)
-        ]
+        queries: list[_Query] = [_query(f"m{number}", *metric[:3]) for number, (metric, _) in enumerate(asked)]
         try:
             sums = self._sums(queries, since, until)
         except (BotoCoreError, ClientError) as error:
