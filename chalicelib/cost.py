@@ -86,8 +86,8 @@ FREE = Usage(requests=1e6, gb_s=400_000, queue_requests=1e6, log_bytes=5 * _GB, 
 _INVOCATION_CPU_MS = 5.0  # the event, the queue's next message
 _PASS_CPU_MS, _PROBE_CPU_MS, _LIST_CPU_MS = 4.0, 1.7, 32.0  # of a service; a replica; a cloud's (AWS: 17 regions)
 _EXCHANGE_CPU_MS, _REPORT_CPU_MS, _ROUTER_CPU_MS = 6.0, 2.5, 2.0
-_PASS_READ_UNITS, _REPLICA_READ_UNITS, _ROUTER_READ_UNITS = 2.0, 1 / 3, 0.5
-_REPORT_READ_UNITS, _REPORT_WRITE_UNITS = 2.0, 2.0
+_PASS_READ_UNITS, _REPLICA_READ_UNITS, _ROUTER_READ_UNITS = 2.0, 1 / 3, 0.25
+_REPORT_READ_UNITS, _REPORT_WRITE_UNITS = 2.0, 1.0
 _REPLACED_READ_UNITS, _REPLACED_WRITE_UNITS = 15.0, 56.0
 # Not measured, for want of a cloud: what a function waits for, and is billed for meanwhile. Agents on the same continent, over
 # connections kept open; a cloud's list as slow as its farthest region, after the list of regions.
