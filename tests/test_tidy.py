@@ -53,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.scaler",  # what a replica can take
         "chalicelib.model",
     },
-    "chalicelib.ports": {"chalicelib.model"},
+    "chalicelib.cost": set(),
+    "chalicelib.ports": {"chalicelib.model", "chalicelib.cost"},
     "chalicelib.edge_table": {"chalicelib.model"},
     "chalicelib.launching": {"chalicelib.model", "chalicelib.identity", "chalicelib.ports"},
     "chalicelib.executor": {
@@ -133,6 +134,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pydantic",
     },
     "chalicelib.secrets": {"chalicelib.model", "chalicelib.errors", "chalicelib.ports", "botocore"},
+    "chalicelib.meters": {"chalicelib.cost", "chalicelib.errors", "boto3", "botocore"},
     "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
     "chalicelib.amazon": {"chalicelib.errors", "botocore"},
@@ -148,6 +150,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.lifecycle",
         "chalicelib.optimizer",
         "chalicelib.catalog",
+        "chalicelib.cost",
         "chalicelib.identity",
         "chalicelib.edge_table",
         "chalicelib.launching",
@@ -214,6 +217,7 @@ PURE = (
     "chalicelib/routing.py",
     "chalicelib/edge_table.py",
     "chalicelib/launching.py",
+    "chalicelib/cost.py",
     "sailplane/catalog/quarantine.py",
 )
 IMPURE_MODULES = {"time", "datetime", "random", "secrets", "os", "logging", "socket", "threading", "subprocess", "uuid"}
