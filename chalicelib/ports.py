@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 from chalicelib.model import (
+    AdminKey,
     EndpointKey,
     Event,
     Instance,
@@ -181,6 +182,21 @@ class Store(Protocol):
         `machine_key` is random and made by the machine. The claim is kept for a day.
         """
 
+    def create_admin_key(self, key: AdminKey) -> AdminKey:
+        """Write a new admin key. Raises `Exists` when its id is taken."""
+
+    def admin_key(self, key_id: str) -> AdminKey | None:
+        """One admin key, expired or not. One request."""
+
+    def admin_keys(self) -> tuple[AdminKey, ...]:
+        """All admin keys, oldest first, expired ones for a while longer. One request per 1 MB."""
+
+    def revoke_admin_key(self, key_id: str) -> None:
+        """Forget an admin key. Raises `NotFound` when there is none of that id."""
+
+    def record_admin_key_used(self, key: AdminKey, now: float) -> None:
+        """Note that `key`, as it was read, is used at `now`: at most once an hour. One that is gone stays gone."""
+
 
 class Provider(Protocol):
     """A cloud. Raises `Unreachable` when it does not answer; see `errors.LaunchError` for refusals."""
@@ -272,6 +288,23 @@ class Snapshots(Protocol):
         """Replace the text. Raises `Unreachable`."""
 
 
+class Schedule(Protocol):
+    """What wakes the functions: on only while there is something to wake them for, or the bill is not zero. See `passes.schedule`."""
+
+    def on(self) -> None:
+        """Let the clock, the clouds' events and the queue call their functions. On already is fine. Raises `Unreachable`."""
+
+    def off(self) -> None:
+        """Let nothing call them. Off already is fine. Raises `Unreachable`."""
+
+
+class Relay(Protocol):
+    """A message to a function of ours, delivered later and at least once."""
+
+    def send(self, body: str, delay_s: int) -> None:
+        """Have `body` delivered `delay_s` seconds from now, 900 at most. Raises `Unreachable`."""
+
+
 class Secrets(Protocol):
     """The texts that service files name instead of holding them. Nothing else of Sailplane's ever stores one.
 
@@ -343,3 +376,5 @@ class Runtime:
     # Has routers that are functions report, which they do only when they are asked for something; None = there are none.
     ask_routers: Callable[[], None] | None = None
     snapshots: Snapshots | None = None  # None = routers that start find a table at the control plane only
+    schedule: Schedule | None = None  # None = something that always runs calls the passes
+    relay: Relay | None = None  # None = the same, and it keeps services' own time
