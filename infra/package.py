@@ -90,7 +90,7 @@ def build(out: Path, clouds: Sequence[str], python: str = THIS_PYTHON, arch: str
     with tempfile.TemporaryDirectory() as scratch:
         package = control.build(out / "control.zip", Path(scratch), clouds, python, arch)
     return Built(
-        foundation=_json(out / "foundation.json", template.foundation()),
+        foundation=write_json(out / "foundation.json", template.foundation()),
         template=build_template(out / "template.json", python, arch),
         control=package,
         edge=edge.build("aws", out),
@@ -104,10 +104,10 @@ def build_template(path: Path, python: str = THIS_PYTHON, arch: str = "arm64") -
         made = _chalice_package(Path(scratch), python, arch)
     # Chalice's own outputs name what ours name, and know no condition.
     made["Outputs"] = {name: each for name, each in made["Outputs"].items() if name in template.OUTPUTS}
-    return _json(path, made)
+    return write_json(path, made)
 
 
-def _json(path: Path, document: template.Json) -> Path:
+def write_json(path: Path, document: template.Json) -> Path:
     """In one line: CloudFormation takes 51,200 bytes with a request, and more (1 MB) from a bucket only."""
     path.write_text(json.dumps(document, sort_keys=True, separators=(",", ":")))
     return path
