@@ -20,7 +20,7 @@ from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
 from chalicelib.errors import Unreachable
 from chalicelib.passes import Round
-from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Schedule, Settings, Snapshots
+from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Schedule, Secrets, Settings, Snapshots
 
 if TYPE_CHECKING:
     from chalicelib.schedules.aws import AwsRelay
@@ -115,6 +115,7 @@ def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
         settings=settings,
         poke=poke or (waking.poke if waking else lambda _name: None),
         spawn=Threads(),
+        secrets=_secrets(config),
         ask_routers=partial(prober.ask_routers, config.edge_url),
         snapshots=_snapshots(config),
         schedule=waking.schedule if waking else None,
@@ -218,7 +219,14 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
     from chalicelib.providers.local.compute import LocalProvider  # noqa: PLC0415 same
 
     root = config.local_root or Path()  # there is one, see `_require_complete`
-    return LocalProvider(root, deployment, sys.executable, config.host_env, clock)
+    return LocalProvider(root, deployment, sys.executable, config.host_env, clock, control_url)
+
+
+def _secrets(config: Config) -> Secrets:
+    from chalicelib.secrets.ssm import SsmSecrets  # noqa: PLC0415 imported when used, see above
+
+    # Below what configures the functions, whose reading of their own path does not see them.
+    return SsmSecrets(f"/sailplane/{config.deployment}/secrets", config.region, endpoint_url=config.ssm_endpoint)
 
 
 @dataclass(frozen=True, slots=True)

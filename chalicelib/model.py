@@ -378,6 +378,7 @@ class EngineSpec:
     envs: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # hold the user's tokens
     workdir: str = ""
     num_nodes: int = 1
+    secrets: tuple[tuple[str, str], ...] = ()  # (variable, name of the secret that becomes its value on the replica)
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,10 +469,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What the machines of a service that are gone have cost in the calendar month (UTC) that began at `month_at`."""
+    """What the machines of a service that are gone have cost: in the calendar month (UTC) that began at `month_at`, and ever."""
 
     month_at: float = 0.0
     usd: float = 0.0
+    usd_ever: float = 0.0  # since the service was created
 
 
 @dataclass(frozen=True, slots=True)
@@ -625,6 +627,58 @@ class EndpointKey:
         return "*" in self.services or service in self.services
 
 
+class Scope(StrEnum):
+    """What an admin key may be good for. ADMIN is good for everything, DEPLOY for READ too: who deploys has to look."""
+
+    READ = "read"  # services, replicas, logs, events, metrics
+    DEPLOY = "deploy"  # create, change and shut down services; act on their replicas
+    KEYS = "keys"  # endpoint keys
+    SECRETS = "secrets"
+    ADMIN = "admin"  # admin keys, audit, leftovers, webhooks, export and import
+
+    def covers(self, other: Scope) -> bool:
+        """Whether who has this one may do what `other` stands for."""
+        return self in (other, Scope.ADMIN) or (self is Scope.DEPLOY and other is Scope.READ)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminKey:
+    """What is known of a key to the control API: all but the key itself, of which a hash is kept.
+
+    `services` are names, or `*` for all of them. None in `expires_at` = never.
+    """
+
+    id: str  # part of the key's text, ten of 0-9 and a-f
+    name: str  # whose it is, in its maker's words
+    hash: str = field(repr=False)  # SHA-256 of the key's text, hexadecimal
+    scopes: frozenset[Scope]
+    created_at: float
+    services: tuple[str, ...] = ("*",)
+    expires_at: float | None = None
+    last_used_at: float | None = None  # to the hour
+    created_by: str = ""  # the id of the key that made it, or who else had it made
+    version: int = 0
+
+    def is_valid(self, now: float) -> bool:
+        """Whether it has not expired."""
+        return self.expires_at is None or now < self.expires_at
+
+
+# What names a secret: like a variable, and like the tokens' own names (`hf-token`, `team.wandb`).
+SECRET_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"  # noqa: S105 - the form of names
+# Of its text, as UTF-8: more would make it an advanced parameter, at $0.05 a month.
+MAX_SECRET_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What may be known of a text that is kept apart from everything else: all but the text."""
+
+    name: str
+    version: int  # rises with every change, and starts over when the secret was removed
+    changed_at: float
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """All the store knows of one service that a pass needs. `replicas` leaves TERMINATED history out."""
@@ -740,7 +794,8 @@ class LaunchRequest:
     access: str = "required"  # see `RoutingSpec`
     edge_url: str = ""  # where a client goes whose grant has expired; empty = nowhere
     grant_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # see `identity.grant_keys`
-    engine_key: str = field(default="", repr=False)  # which the engine asks for; empty = none
+    engine_key: str = field(default="", repr=False)  # which the engine asks for; empty = none, or it is a secret
+    engine_key_env: str = ""  # which variable holds it
 
 
 class EnginePhase(StrEnum):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
-from chalicelib.model import CapacityType, LeftoverKind, Reason, ReplicaStatus, ServiceStatus
+from chalicelib.model import CapacityType, LeftoverKind, Reason, ReplicaStatus, Scope, ServiceStatus
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
@@ -21,6 +21,7 @@ MAX_ENVS_CHARACTERS = 32 * 1024
 MOST_KEYS = 1000
 LONGEST_OVERLAP_S = 365 * 86_400.0
 LONGEST_KEY_S = 10 * LONGEST_OVERLAP_S
+MOST_ADMIN_KEYS = 1000
 SLOWEST_PER_S, FASTEST_PER_S = 0.001, 1e6  # of a key's rate
 
 
@@ -140,6 +141,18 @@ class RotateKey(_Request):
     overlap_s: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP_S)] = 86_400.0
 
 
+class CreateAdminKey(_Request):
+    """A new admin key: whose it is, what it may do, to which services (`*` = all, later ones too), for how long.
+
+    A key whose maker's ends, ends with it at the latest.
+    """
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_printable)]
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))]
+    services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)] = ("*",)
+    expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
+
+
 class LeftoverName(_Request):
     """One leftover, by what it is called in its cloud."""
 
@@ -216,6 +229,57 @@ class Services(_Answer):
     """All services."""
 
     services: tuple[Service, ...]
+
+
+class ReplicaCost(_Answer):
+    """A machine's price, and what it has cost since it was asked for."""
+
+    id: str
+    status: ReplicaStatus
+    where: str
+    instance_type: str
+    capacity_type: CapacityType
+    created_at: AwareDatetime
+    usd_per_hour: float
+    usd_so_far: float
+
+
+class ServiceCost(_Answer):
+    """A service's machines as billed by their clouds, from the request for each to its end; months are UTC's.
+
+    `usd_month_forecast` is the month's if what runs now runs on. Disks, addresses and traffic are not counted.
+    """
+
+    name: str
+    usd_per_hour: float
+    usd_this_month: float
+    usd_month_forecast: float
+    usd_ever: float
+    max_usd_per_hour: float | None
+    max_usd_per_month: float | None
+    replicas: tuple[ReplicaCost, ...]
+
+
+class ControlPlaneCost(_Answer):
+    """What the control plane itself costs.
+
+    By the model of docs/cost.md for the services of this moment, without and with what AWS leaves free for ever; and as
+    measured since the month began, null where nothing measures.
+    """
+
+    usd_per_month: float
+    usd_per_month_beyond_free: float
+    usd_per_month_by_part: dict[str, float]
+    usd_this_month_measured: float | None
+    message: str
+
+
+class Costs(_Answer):
+    """What everything costs, since the month began."""
+
+    since: AwareDatetime
+    services: tuple[ServiceCost, ...]
+    control_plane: ControlPlaneCost
 
 
 class Version(_Answer):
@@ -312,8 +376,34 @@ class NewKey(Key):
     key: str
 
 
+class AdminKey(_Answer):
+    """An admin key as it is listed: all but the key itself. `created_by` is the id of the key that made it."""
+
+    id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    services: tuple[str, ...]
+    created_at: AwareDatetime
+    created_by: str
+    expires_at: AwareDatetime | None
+    expired: bool
+    last_used_at: AwareDatetime | None
+
+
+class AdminKeys(_Answer):
+    """All admin keys but the root one, oldest first; expired ones for as long again as they were good, a week at the most."""
+
+    keys: tuple[AdminKey, ...]
+
+
+class NewAdminKey(AdminKey):
+    """An admin key that was just made, and the only time that its text is told."""
+
+    key: str
+
+
 class Revoked(_Answer):
-    """A key that no router accepts any more once it has its next table."""
+    """A key that is refused from now on: an endpoint key by every router once it has its next table."""
 
     id: str
 
