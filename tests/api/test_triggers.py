@@ -14,7 +14,7 @@ from chalicelib.api.triggers import PassesFailed, on_schedule
 from chalicelib.errors import Invalid
 from chalicelib.model import Replica, ReplicaStatus
 from tests.api.conftest import Api
-from tests.fakes import FakeClock, FakeCloud, FakeRelay, World
+from tests.fakes import FakeClock, FakeCloud, FakeRelay, Interposed, World
 
 SPOT = {"instance-id": "i-0123456789abcdef0", "instance-action": "terminate"}
 WARNING = "EC2 Spot Instance Interruption Warning"
@@ -120,6 +120,23 @@ def test_a_poked_service_that_is_new_has_rounds_of_its_own(api: Api, relay: Fake
     api.world.clock.advance(180)
     _deliver(api, passes.Round.poke("svc").text)
     assert relay.sent == []
+
+
+def test_rounds_ask_a_cloud_only_for_those_in_transition(api: Api, relay: FakeRelay) -> None:
+    """At rest a round is a probe: a list takes half a second in 17 regions. A machine that is lost is looked for at once."""
+    api.world.create()
+    api.world.tick(3)
+    lists: list[str] = []
+    asked = Interposed(api.world.cloud, lists.append)
+    api.world.runtime = replace(api.world.runtime, providers={"aws": asked})  # type: ignore[dict-item]  # it stands before one
+    turn = passes.Round({"svc": 0.0}, api.world.clock.now() + 50).text
+    _deliver(api, turn)
+    assert lists == []
+    api.world.clock.advance(10)
+    api.world.cloud.machines.popitem()
+    _deliver(api, turn)
+    assert lists.count("before list_instances") == 1
+    assert len(relay.sent) == 2
 
 
 def test_a_service_that_is_gone_has_no_more_rounds(api: Api, relay: FakeRelay) -> None:
