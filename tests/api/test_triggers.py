@@ -128,7 +128,7 @@ def test_rounds_ask_a_cloud_only_for_those_in_transition(api: Api, relay: FakeRe
     api.world.tick(3)
     lists: list[str] = []
     asked = Interposed(api.world.cloud, lists.append)
-    api.world.runtime = replace(api.world.runtime, providers={"aws": asked})  # type: ignore[dict-item]  # it stands before one
+    api.world.runtime = replace(api.world.runtime, providers={"aws": asked})
     turn = passes.Round({"svc": 0.0}, api.world.clock.now() + 50).text
     _deliver(api, turn)
     assert lists == []
