@@ -251,7 +251,7 @@ def _waking(config: Config) -> _Waking | None:
 
     amazon = Amazon(config.region, config.amazon_endpoint)
     relay = AwsRelay(amazon, config.deployment, config.relay_queue)
-    return _Waking(AwsSchedule(amazon, config.deployment), relay)
+    return _Waking(AwsSchedule(amazon, config.deployment, config.relay_mapping), relay)
 
 
 def _snapshots(config: Config) -> Snapshots | None:
