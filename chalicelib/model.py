@@ -469,10 +469,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What the machines of a service that are gone have cost in the calendar month (UTC) that began at `month_at`."""
+    """What the machines of a service that are gone have cost: in the calendar month (UTC) that began at `month_at`, and ever."""
 
     month_at: float = 0.0
     usd: float = 0.0
+    usd_ever: float = 0.0  # since the service was created
 
 
 @dataclass(frozen=True, slots=True)
