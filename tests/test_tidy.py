@@ -137,6 +137,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chalicelib.meters": {"chalicelib.cost", "chalicelib.errors", "boto3", "botocore"},
     "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
+    "chalicelib.amazon": {"chalicelib.errors", "botocore"},
+    "chalicelib.parameters": {"chalicelib.amazon"},
+    "chalicelib.schedules": {"chalicelib.amazon", "chalicelib.errors"},
     "chalicelib.api": {
         "chalicelib.api",
         "chalicelib.passes",
@@ -168,6 +171,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replica_agent": {"replica_agent", "aiohttp", "httptools", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
+    "sailplane.deploy": {
+        "sailplane.deploy",
+        "chalicelib",
+        "boto3",
+        "botocore",
+        "mypy_boto3_cloudformation",  # types, for the checker only
+        "mypy_boto3_s3",
+        "mypy_boto3_ssm",
+    },
+    # The clouds' SDKs, each in the module of its cloud only.
+    "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors"},
+    "sailplane.deploy.edges.gcp": {"sailplane.deploy.edges", "chalicelib.errors", "google", "requests"},
+    "sailplane.deploy.edges.azure": {"sailplane.deploy.edges", "chalicelib.errors", "azure", "requests"},
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
     "sailplane.sim": {
         "sailplane.sim",

@@ -67,7 +67,9 @@ def create(runtime: Runtime, body: schemas.CreateService) -> schemas.Service:
     now = runtime.clock.now()
     service = lifecycle.new_service(body.name, runtime.ids.token(2), parsed.spec, now)
     version = SpecVersion(body.name, service.spec_version, parsed.spec, body.yaml, now)
-    created = runtime.store.create_service(service, version, (_event("service.created", "created", parsed, now),))
+    event = _event("service.created", "created", parsed, now)
+    with passes.kept_on(runtime, f"service {body.name} is created"):
+        created = runtime.store.create_service(service, version, (event,))
     runtime.poke(body.name)
     return _view(runtime, State(created))
 

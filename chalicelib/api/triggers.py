@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from chalice.app import CloudWatchEvent, SQSEvent
@@ -63,24 +62,19 @@ def on_schedule(runtime: Callable[[], Runtime]) -> Handler:
 
 
 def on_relay(runtime: Callable[[], Runtime]) -> Callable[[SQSEvent], None]:
-    """A round between two ticks, or a pass asked for at once: see `passes.Round` and `poked`."""
+    """A round between two ticks, or a pass asked for at once: see `passes.Round`."""
 
     def relay(event: SQSEvent) -> None:
         running = runtime()
         reports: list[passes.Report] = []
         for record in event:
-            this = passes.Round(**json.loads(record.body))
+            this = passes.Round.parse(record.body)
             names = this.names(running.clock.now())
             reports += passes.tick(_until_killed(running, event.context), names)
             _go_on(running, this if this.until else _young(running, names), names, reports)
         _report(reports)
 
     return relay
-
-
-def poked(name: str) -> str:
-    """The message that asks for a pass over a service at once."""
-    return json.dumps(asdict(passes.Round({name: 0.0}, until=0.0)))
 
 
 def _young(runtime: Runtime, names: Collection[str]) -> passes.Round:
@@ -94,7 +88,7 @@ def _go_on(runtime: Runtime, last: passes.Round, looked_at: Collection[str], rep
     now = runtime.clock.now()
     upcoming = passes.next_round(last, looked_at, reports, now)
     if upcoming and runtime.relay:
-        runtime.relay.send(json.dumps(asdict(upcoming)), passes.delay_s(upcoming, now))
+        runtime.relay.send(upcoming.text, passes.delay_s(upcoming, now))
 
 
 def _until_killed(runtime: Runtime, context: Context | None) -> Runtime:

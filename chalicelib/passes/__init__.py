@@ -6,6 +6,7 @@ from chalicelib.passes.cadence import TICK_S, Round, delay_s, next_round
 from chalicelib.passes.interrupt import interrupt
 from chalicelib.passes.listing import not_enabled
 from chalicelib.passes.runner import Report, preview, run, tick
+from chalicelib.passes.schedule import kept_on
 from chalicelib.passes.snapshot import leave_snapshot
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Round",
     "delay_s",
     "interrupt",
+    "kept_on",
     "leave_snapshot",
     "next_round",
     "not_enabled",
