@@ -44,6 +44,7 @@ GRANTS: Mapping[str, Sequence[str]] = {
         *_WAKE,
         "KeepSecrets",
         "NameSecrets",
+        "MeasureUse",
     ),
     "machines": (*_PASSES, "WakeTick", "SwitchSchedules", "SwitchRelay", "ReadSecrets"),
     "tick": (*_PASSES, "SwitchSchedules", "SwitchRelay", "ReportFailure"),
@@ -136,6 +137,8 @@ _STATEMENTS: Mapping[str, Json] = {
             "ArnEquals": {"lambda:FunctionArn": _here("lambda", "function:sailplane-${Deployment}-relay")},
         },
     },
+    # Takes no resource: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html
+    "MeasureUse": {"Action": "cloudwatch:GetMetricData", "Resource": "*"},
     # --- users' secrets
     "KeepSecrets": {
         "Action": ["ssm:DeleteParameter", "ssm:PutParameter"],
