@@ -134,7 +134,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pydantic",
     },
     "chalicelib.secrets": {"chalicelib.model", "chalicelib.errors", "chalicelib.ports", "botocore"},
-    "chalicelib.meters": {"chalicelib.cost", "chalicelib.errors", "boto3", "botocore"},
+    "chalicelib.meters": {"chalicelib.amazon", "chalicelib.cost"},
     "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
     "chalicelib.amazon": {"chalicelib.errors", "botocore"},

@@ -17,6 +17,8 @@ from tests.fakes import World
 
 PROTECTED = (
     ("GET", "/v1/info"),
+    ("GET", "/v1/cost"),
+    ("GET", "/v1/services/svc/cost"),
     ("POST", "/v1/services"),
     ("GET", "/v1/services"),
     ("GET", "/v1/services/svc"),
