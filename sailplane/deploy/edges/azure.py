@@ -39,7 +39,7 @@ from sailplane.deploy.edges.edge import (
     State,
     Wanted,
     digest,
-    rolled_back,
+    failed,
 )
 
 _T = TypeVar("_T")
@@ -133,7 +133,7 @@ class AzureEdges:
             before = self._app(region)
         has_served = before is not None and CONTENT in (before.tags or {})
         try:
-            with _asking(secret=wanted.token):
+            with _asking():
                 show("Making the storage account")
                 connection = self._make_storage(region)
                 show("Making the plan")
@@ -148,12 +148,7 @@ class AzureEdges:
                 app = self._make_app(region, self._body(region, plan_id, connection, wanted, self._content(wanted)))
                 return self._found(app)
         except SailplaneError as error:
-            if has_served:
-                raise EdgeFailed(
-                    f"{error} An edge was there before and was left: run the same command again."
-                ) from error
-            show("Taking back what was made")
-            raise rolled_back(error, lambda: self.remove(region, show)) from error
+            raise failed(error, wanted, None if has_served else lambda: self.remove(region, show)) from None
 
     def remove(self, region: str, show: Show) -> bool:
         with _asking():
@@ -434,15 +429,15 @@ def _said(answer: requests.Response) -> str:
 
 
 @contextmanager
-def _asking(secret: str = "") -> Iterator[None]:
-    """Raise what Azure's libraries raise as ours, without `secret`."""
+def _asking() -> Iterator[None]:
+    """Raise what Azure's libraries raise as ours."""
     try:
         yield
     except HttpResponseError as error:
         code = (error.error.code if error.error else None) or f"HTTP {error.status_code}"
         said = str((error.error.message if error.error else None) or error.reason)[:500]
-        # Azure may repeat what it rejects, and the storage account's key was in it too.
-        said = re.sub(r"AccountKey=[^;'\"]+", "AccountKey=…", said.replace(secret, "…") if secret else said)
+        # Azure may repeat what it rejects, which holds the key of the edge's storage account.
+        said = re.sub(r"AccountKey=[^;'\"]+", "AccountKey=…", said)
         if error.status_code in (408, 429) or (error.status_code or 0) >= 500:
             raise Unreachable(f"Azure asks to try later ({code}): {said}") from None
         raise EdgeFailed(f"Azure refuses ({code}): {said} {_HINTS.get(code, '')}".rstrip()) from None

@@ -108,10 +108,16 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("/".join(parts).encode()).hexdigest()
 
 
-def rolled_back(error: SailplaneError, undo: Callable[[], object]) -> EdgeFailed:
-    """`error` after `undo` has been tried, saying what became of that."""
+def failed(error: SailplaneError, wanted: Wanted, undo: Callable[[], object] | None) -> EdgeFailed:
+    """`error` as it is told: without the token, which clouds repeat when they reject it, and with what became of the edge.
+
+    `undo` takes back what was made; None when an edge was there before, which stays.
+    """
+    said = str(error).replace(wanted.token, "…")
+    if undo is None:
+        return EdgeFailed(f"{said} The edge that was there before stays; run the same command again.")
     try:
         undo()
     except SailplaneError as second:
-        return EdgeFailed(f"{error} Something may be left ({second}): deploy again, or run sailplane edge remove.")
-    return EdgeFailed(f"{error} Nothing was left behind.")
+        return EdgeFailed(f"{said} Something may be left ({second}): deploy again, or run sailplane edge remove.")
+    return EdgeFailed(f"{said} Nothing was left behind.")

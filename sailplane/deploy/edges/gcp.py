@@ -37,7 +37,7 @@ from sailplane.deploy.edges.edge import (
     State,
     Wanted,
     digest,
-    rolled_back,
+    failed,
 )
 
 _TIMEOUT_S = 30.0
@@ -102,7 +102,7 @@ class GcpEdges:
     def find(self, region: str) -> Found | None:
         with _asking():
             function = self._function(region)
-            return function and self._found(function)
+            return function and self._found(function, is_open=self._is_open(function))
 
     def is_current(self, found: Found, wanted: Wanted) -> bool:
         return found.state is State.READY and found.content == self._content(wanted)
@@ -112,7 +112,7 @@ class GcpEdges:
             before = self._settled(region, show)
             has_served = before is not None and self._is_open(before)
         try:
-            with _asking(secret=wanted.token):
+            with _asking():
                 show("Making the service account")
                 self._make_account()
                 show("Uploading the function")
@@ -120,13 +120,9 @@ class GcpEdges:
                 function = self._written(region, before, self._wanted(region, wanted, source), show)
                 show("Opening it to everybody")
                 self._open(function)
+                return self._found(function, is_open=True)
         except SailplaneError as error:
-            if has_served:
-                raise EdgeFailed(f"{error} The edge serves as before.") from error
-            show("Taking back what was made")
-            raise rolled_back(error, lambda: self.remove(region, show)) from error
-        with _asking():
-            return self._found(function)
+            raise failed(error, wanted, None if has_served else lambda: self.remove(region, show)) from None
 
     def remove(self, region: str, show: Show) -> bool:
         with _asking():
@@ -139,7 +135,7 @@ class GcpEdges:
 
     def edges(self) -> tuple[Found, ...]:
         with _asking():
-            found = tuple(self._found(function) for function in self._all_functions())
+            found = tuple(self._found(each, is_open=self._is_open(each)) for each in self._all_functions())
             if not found and self._account_exists():
                 return (Found(self.cloud, "-", self._account, "", State.UNFINISHED),)
             return found
@@ -255,11 +251,11 @@ class GcpEdges:
             if function.labels.get(DEPLOYMENT) == self._deployment:
                 yield function
 
-    def _found(self, function: functions_v2.Function) -> Found:
+    def _found(self, function: functions_v2.Function, *, is_open: bool) -> Found:
         is_built = function.state is functions_v2.Function.State.ACTIVE and not any(
             message.severity == functions_v2.StateMessage.Severity.ERROR for message in function.state_messages
         )
-        is_ready = is_built and self._is_open(function)
+        is_ready = is_built and is_open
         return Found(
             self.cloud,
             function.name.split("/")[3],
@@ -367,8 +363,8 @@ def _opens(policy: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def _asking(secret: str = "") -> Iterator[None]:
-    """Raise what Google's libraries raise as ours, without `secret`: Google repeats the value of a field it rejects."""
+def _asking() -> Iterator[None]:
+    """Raise what Google's libraries raise as ours."""
     try:
         yield
     except (requests.RequestException, TransportError) as error:
@@ -378,8 +374,6 @@ def _asking(secret: str = "") -> Iterator[None]:
     except GoogleAPICallError as error:
         status = int(error.code or 0)
         said = re.sub(r"^[A-Z]+ https?://\S+: ", "", str(error.message))
-        if secret:
-            said = said.replace(secret, "…")
         if status == 429 or status >= 500:
             raise Unreachable(f"Google asks to try later (HTTP {status}): {said}") from None
         raise EdgeFailed(f"Google refuses (HTTP {status}): {said} {_HINTS.get(status, '')}".rstrip()) from None
