@@ -625,6 +625,58 @@ class EndpointKey:
         return "*" in self.services or service in self.services
 
 
+class Scope(StrEnum):
+    """What an admin key may be good for. ADMIN is good for everything, DEPLOY for READ too: who deploys has to look."""
+
+    READ = "read"  # services, replicas, logs, events, metrics
+    DEPLOY = "deploy"  # create, change and shut down services; act on their replicas
+    KEYS = "keys"  # endpoint keys
+    SECRETS = "secrets"
+    ADMIN = "admin"  # admin keys, audit, leftovers, webhooks, export and import
+
+    def covers(self, other: Scope) -> bool:
+        """Whether who has this one may do what `other` stands for."""
+        return self in (other, Scope.ADMIN) or (self is Scope.DEPLOY and other is Scope.READ)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminKey:
+    """What is known of a key to the control API: all but the key itself, of which a hash is kept.
+
+    `services` are names, or `*` for all of them. None in `expires_at` = never.
+    """
+
+    id: str  # part of the key's text, ten of 0-9 and a-f
+    name: str  # whose it is, in its maker's words
+    hash: str = field(repr=False)  # SHA-256 of the key's text, hexadecimal
+    scopes: frozenset[Scope]
+    created_at: float
+    services: tuple[str, ...] = ("*",)
+    expires_at: float | None = None
+    last_used_at: float | None = None  # to the hour
+    created_by: str = ""  # the id of the key that made it, or who else had it made
+    version: int = 0
+
+    def is_valid(self, now: float) -> bool:
+        """Whether it has not expired."""
+        return self.expires_at is None or now < self.expires_at
+
+
+# What names a secret: like a variable, and like the tokens' own names (`hf-token`, `team.wandb`).
+SECRET_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"  # noqa: S105 - the form of names
+# Of its text, as UTF-8: more would make it an advanced parameter, at $0.05 a month.
+MAX_SECRET_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What may be known of a text that is kept apart from everything else: all but the text."""
+
+    name: str
+    version: int  # rises with every change, and starts over when the secret was removed
+    changed_at: float
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """All the store knows of one service that a pass needs. `replicas` leaves TERMINATED history out."""

@@ -132,8 +132,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         "httpx",
         "pydantic",
     },
+    "chalicelib.secrets": {"chalicelib.model", "chalicelib.errors", "chalicelib.ports", "botocore"},
     "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
+    "chalicelib.amazon": {"chalicelib.errors", "botocore"},
+    "chalicelib.parameters": {"chalicelib.amazon"},
+    "chalicelib.schedules": {"chalicelib.amazon", "chalicelib.errors"},
     "chalicelib.api": {
         "chalicelib.api",
         "chalicelib.passes",
@@ -168,6 +172,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors"},
     "sailplane.deploy.edges.gcp": {"sailplane.deploy.edges", "chalicelib.errors", "google", "requests"},
     "sailplane.deploy.edges.azure": {"sailplane.deploy.edges", "chalicelib.errors", "azure", "requests"},
+    "sailplane.deploy": {
+        "sailplane.deploy",
+        "chalicelib",
+        "boto3",
+        "botocore",
+        "mypy_boto3_cloudformation",  # types, for the checker only
+        "mypy_boto3_s3",
+        "mypy_boto3_ssm",
+    },
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
     "sailplane.sim": {
         "sailplane.sim",

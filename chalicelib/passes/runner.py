@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,7 +12,7 @@ from chalicelib.errors import Conflict, Fenced, LeaseHeld, SailplaneError, Unrea
 from chalicelib.executor import Execution, remove_orphan
 from chalicelib.lifecycle import is_orphan
 from chalicelib.model import Instance, Observed, State
-from chalicelib.passes import autoscale, cadence, listing, optimize, probe, publish, reconcile
+from chalicelib.passes import autoscale, cadence, listing, optimize, probe, publish, reconcile, schedule
 from chalicelib.passes.snapshot import leave_snapshot
 from chalicelib.ports import Asked, Ids, Runtime
 
@@ -168,7 +168,7 @@ def _under_lease(runtime: Runtime, name: str) -> Execution:
     return Execution(runtime, lease, state)
 
 
-def _as_a_whole(runtime: Runtime, asked: Mapping[str, Asked], names: Iterable[str]) -> list[str]:
+def _as_a_whole(runtime: Runtime, asked: Mapping[str, Asked], names: Collection[str]) -> list[str]:
     """Remove the machines with our tag whose service does not exist any more. What could not be seen or done, in words.
 
     A service that the store has never heard of is another matter: more likely than its machines the table is the wrong one,
@@ -193,6 +193,7 @@ def _as_a_whole(runtime: Runtime, asked: Mapping[str, Asked], names: Iterable[st
         *listing.failures(runtime, asked),
         *told,
         *(failure for removal in removals if (failure := removal.result())),
+        schedule.rest(runtime, names, observed),
     ]
 
 

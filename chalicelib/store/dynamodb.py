@@ -6,13 +6,14 @@
 | SERVICE#name   | META               | version, uid                                                   |
 | SERVICE#name   | REPLICA#id         | version                                                        |
 | PAST#name      | id                 | expires_at: a replica that is TERMINATED                       |
-| SERVICE#name   | LOAD#router        | seq, uid, expires_at                                           |
+| SERVICE#name   | LOAD#router        | seq, uid, counts, expires_at                                   |
 | SERVICE#name   | LEASE              | no body: token, grant, and while it is held: owner, held_until |
 | SPECS#name     | 000001             |                                                                |
 | EVENTS#name    | see `event_key`    | kind, expires_at                                               |
 | ROUTES         | name               | version                                                        |
 | UNAVAILABLE    | scope              | expires_at                                                     |
 | KEYS           | id                 | version, used_at, and when it expires: expires_at              |
+| ADMIN_KEYS     | id                 | used_at, and when it expires: expires_at                       |
 
 A TERMINATED replica moves to a partition of its own, because every pass reads SERVICE#name whole: an hour without capacity
 leaves hundreds of them.
@@ -37,6 +38,7 @@ from pynamodb.expressions.update import Action
 
 from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
 from chalicelib.model import (
+    AdminKey,
     EndpointKey,
     Event,
     Lease,
@@ -57,16 +59,21 @@ from chalicelib.store.documents import (
     LOAD_KEPT_S,
     REFUSALS_KEPT_S,
     add_counts,
+    admin_keys_kept,
     event_key,
     event_key_after,
+    forget_admin_key_at,
     forget_key_at,
     from_json,
     history_expires_at,
     is_news,
+    is_use_news,
     newest_first,
     oldest_first,
+    packed,
     scope_key,
     to_json,
+    unpacked,
     used_since,
 )
 from chalicelib.store.table import Row, Table, Write, check, delete, put, update
@@ -178,11 +185,7 @@ class DynamoDBStore:
         if meta is None:
             return None
         replicas = (from_json(Replica, row["body"]) for sk, row in rows.items() if sk.startswith("REPLICA#"))
-        loads = (
-            from_json(RouterLoad, row["body"])
-            for sk, row in rows.items()
-            if sk.startswith("LOAD#") and row["uid"] == meta["uid"]
-        )
+        loads = (_load(row) for sk, row in rows.items() if sk.startswith("LOAD#") and row["uid"] == meta["uid"])
         oldest = self._clock.now() - LOAD_KEPT_S
         return State(
             from_json(Service, meta["body"]),
@@ -272,7 +275,7 @@ class DynamoDBStore:
                 return
             uid = rows["META"]["uid"]
             stored = rows.get(key)
-            known = from_json(RouterLoad, stored["body"]) if stored and stored["uid"] == uid else None
+            known = _load(stored) if stored and stored["uid"] == uid else None
             if not is_news(known, seq, counts, now):
                 return
             merged = add_counts(known.counts if known else (), counts, now)
@@ -340,6 +343,32 @@ class DynamoDBStore:
         row |= _ttl(self._clock.now() + BOOTS_KEPT_S)
         is_first = Path("pk").does_not_exist() | (Path("machine_key") == machine_key)
         return self._table.put_if(row, is_first)
+
+    # --- admin keys ---
+
+    def create_admin_key(self, key: AdminKey) -> AdminKey:
+        taken = Exists(f"There is already an admin key with the id {key.id}. Try again.")
+        written = replace(key, version=1)
+        row = {"pk": "ADMIN_KEYS", "sk": key.id, "body": to_json(written)}
+        if (forget_at := forget_admin_key_at(key)) is not None:
+            row |= _ttl(forget_at)
+        self._table.transact([put(row, taken, Path("pk").does_not_exist())])  # see `create_key`
+        return written
+
+    def admin_key(self, key_id: str) -> AdminKey | None:
+        row = self._table.get("ADMIN_KEYS", key_id)
+        return _admin_key(row) if row else None
+
+    def admin_keys(self) -> tuple[AdminKey, ...]:
+        return admin_keys_kept(map(_admin_key, self._table.query("ADMIN_KEYS")), self._clock.now())
+
+    def revoke_admin_key(self, key_id: str) -> None:
+        missing = NotFound(f"There is no admin key with the id {key_id!r}.")
+        self._table.transact([delete("ADMIN_KEYS", key_id, missing, Path("pk").exists())])
+
+    def record_admin_key_used(self, key: AdminKey, now: float) -> None:
+        if is_use_news(key, now):
+            self._table.update_if("ADMIN_KEYS", key.id, (Path("used_at").set(now),), Path("pk").exists())
 
 
 # --- nouns as writes -------------------------------------------------------------------------------------------------
@@ -411,6 +440,10 @@ def _key(row: Row) -> EndpointKey:
     return replace(from_json(EndpointKey, row["body"]), last_used_at=row.get("used_at"))
 
 
+def _admin_key(row: Row) -> AdminKey:
+    return replace(from_json(AdminKey, row["body"]), last_used_at=row.get("used_at"))
+
+
 def _put_spec(spec: SpecVersion) -> Write:
     row = {"pk": f"SPECS#{spec.service}", "sk": _number_key(spec.number), "body": to_json(spec)}
     exists = Conflict(f"Version {spec.number} of {spec.service!r} exists. Load the service again.")
@@ -433,9 +466,14 @@ def _load_row(name: str, uid: str, load: RouterLoad) -> Row:
         "sk": f"LOAD#{load.router_id}",
         "seq": load.seq,
         "uid": uid,
-        "body": to_json(load),
+        "body": to_json(replace(load, counts=())),
+        "counts": packed(load.counts),
         **_ttl(load.reported_at + LOAD_KEPT_S),
     }
+
+
+def _load(row: Row) -> RouterLoad:
+    return replace(from_json(RouterLoad, row["body"]), counts=unpacked(row["counts"]))
 
 
 def _check_lease(lease: Lease) -> Write:
