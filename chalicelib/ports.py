@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
+from chalicelib.cost import Usage
 from chalicelib.model import (
     AdminKey,
     EndpointKey,
@@ -278,6 +279,13 @@ class Prober(Protocol):
         """The last `tail` lines of the engine's log, or None when the agent does not answer."""
 
 
+class Meter(Protocol):
+    """What the control plane has used, as its cloud counts it."""
+
+    def used(self, since: float, until: float) -> Usage:
+        """Between two instants in epoch seconds, more or less. Raises `Unreachable`."""
+
+
 class Snapshots(Protocol):
     """Where a router that starts while no control plane answers finds the routing table. One text, replaced as a whole."""
 
@@ -378,3 +386,4 @@ class Runtime:
     snapshots: Snapshots | None = None  # None = routers that start find a table at the control plane only
     schedule: Schedule | None = None  # None = something that always runs calls the passes
     relay: Relay | None = None  # None = the same, and it keeps services' own time
+    meter: Meter | None = None  # None = nobody bills what it uses

@@ -53,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.scaler",  # what a replica can take
         "chalicelib.model",
     },
-    "chalicelib.ports": {"chalicelib.model"},
+    "chalicelib.cost": set(),
+    "chalicelib.ports": {"chalicelib.model", "chalicelib.cost"},
     "chalicelib.edge_table": {"chalicelib.model"},
     "chalicelib.launching": {"chalicelib.model", "chalicelib.identity", "chalicelib.ports"},
     "chalicelib.executor": {
@@ -133,6 +134,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pydantic",
     },
     "chalicelib.secrets": {"chalicelib.model", "chalicelib.errors", "chalicelib.ports", "botocore"},
+    "chalicelib.meters": {"chalicelib.cost", "chalicelib.errors", "boto3", "botocore"},
     "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
     "chalicelib.amazon": {"chalicelib.errors", "botocore"},
@@ -148,6 +150,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.lifecycle",
         "chalicelib.optimizer",
         "chalicelib.catalog",
+        "chalicelib.cost",
         "chalicelib.identity",
         "chalicelib.edge_table",
         "chalicelib.launching",
@@ -168,10 +171,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replica_agent": {"replica_agent", "aiohttp", "httptools", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
-    # The clouds' SDKs, each in the module of its cloud only.
-    "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors"},
-    "sailplane.deploy.edges.gcp": {"sailplane.deploy.edges", "chalicelib.errors", "google", "requests"},
-    "sailplane.deploy.edges.azure": {"sailplane.deploy.edges", "chalicelib.errors", "azure", "requests"},
     "sailplane.deploy": {
         "sailplane.deploy",
         "chalicelib",
@@ -181,6 +180,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "mypy_boto3_s3",
         "mypy_boto3_ssm",
     },
+    # The clouds' SDKs, each in the module of its cloud only.
+    "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors"},
+    "sailplane.deploy.edges.gcp": {"sailplane.deploy", "chalicelib.errors", "google", "requests"},
+    "sailplane.deploy.edges.azure": {"sailplane.deploy", "chalicelib.errors", "azure", "requests"},
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
     "sailplane.sim": {
         "sailplane.sim",
@@ -214,6 +217,7 @@ PURE = (
     "chalicelib/routing.py",
     "chalicelib/edge_table.py",
     "chalicelib/launching.py",
+    "chalicelib/cost.py",
     "sailplane/catalog/quarantine.py",
 )
 IMPURE_MODULES = {"time", "datetime", "random", "secrets", "os", "logging", "socket", "threading", "subprocess", "uuid"}

@@ -27,7 +27,8 @@ from azure.mgmt.storage import StorageManagementClient
 from azure.mgmt.web import WebSiteManagementClient
 from azure.mgmt.web.models import Site
 
-from chalicelib.errors import SailplaneError, Unreachable
+from chalicelib.errors import SailplaneError
+from sailplane.deploy.account import CloudUnreachable
 from sailplane.deploy.edges.edge import (
     CONTENT,
     DEPLOYMENT,
@@ -321,7 +322,7 @@ class AzureEdges:
             show("Waiting for Azure to build it")
             self._pause(self._poll_s)
         else:
-            raise Unreachable("Azure has not built the app in a quarter of an hour. Run the same command again.")
+            raise CloudUnreachable("Azure has not built the app in a quarter of an hour. Run the same command again.")
         if document["status"] != _SCM_SUCCESS:
             raise EdgeFailed(f"Azure could not build the app: {document.get('status_text') or document['status']}")
 
@@ -351,7 +352,7 @@ class AzureEdges:
     def _waited(self, poller: LROPoller[_T]) -> _T:
         poller.wait(_PATIENCE_S)
         if not poller.done():
-            raise Unreachable(f"Azure has not finished after {_PATIENCE_S:.0f} s. Run the same command again.")
+            raise CloudUnreachable(f"Azure has not finished after {_PATIENCE_S:.0f} s. Run the same command again.")
         return poller.result()
 
     @property
@@ -439,11 +440,11 @@ def _asking() -> Iterator[None]:
         # Azure may repeat what it rejects, which holds the key of the edge's storage account.
         said = re.sub(r"AccountKey=[^;'\"]+", "AccountKey=…", said)
         if error.status_code in (408, 429) or (error.status_code or 0) >= 500:
-            raise Unreachable(f"Azure asks to try later ({code}): {said}") from None
+            raise CloudUnreachable(f"Azure asks to try later ({code}): {said}") from None
         raise EdgeFailed(f"Azure refuses ({code}): {said} {_HINTS.get(code, '')}".rstrip()) from None
     except ClientAuthenticationError as error:  # there was nothing to show to Azure
         raise EdgeFailed(f"There are no credentials for Azure: {error.message[:500]} Log in: az login.") from error
     except AzureError as error:
-        raise Unreachable(f"Azure does not answer: {error.message[:500]}") from error
+        raise CloudUnreachable(f"Azure does not answer: {error.message[:500]}") from error
     except requests.RequestException as error:
-        raise Unreachable(f"The app's SCM site does not answer: {error}") from error
+        raise CloudUnreachable(f"The app's SCM site does not answer: {error}") from error

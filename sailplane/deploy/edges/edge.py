@@ -73,7 +73,7 @@ class Part:
 class Edges(Protocol):
     """The edges of one deployment on one cloud.
 
-    All of it may be interrupted anywhere and done again; every method raises `EdgeFailed`, or `Unreachable` when the cloud
+    All of it may be interrupted anywhere and done again; every method raises `EdgeFailed`, or `CloudUnreachable` when the cloud
     did not answer.
     """
 

@@ -26,7 +26,8 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import functions_v2
 from google.oauth2.credentials import Credentials as BearerToken
 
-from chalicelib.errors import SailplaneError, Unreachable
+from chalicelib.errors import SailplaneError
+from sailplane.deploy.account import CloudUnreachable
 from sailplane.deploy.edges.edge import (
     CONTENT,
     DEPLOYMENT,
@@ -241,7 +242,7 @@ class GcpEdges:
                     return
             show("Waiting for Google")
             self._pause(_POLL_S)
-        raise Unreachable(f"Google has not finished after {_LOOKS * _POLL_S:.0f} s. Run the same command again.")
+        raise CloudUnreachable(f"Google has not finished after {_LOOKS * _POLL_S:.0f} s. Run the same command again.")
 
     def _all_functions(self) -> Iterator[functions_v2.Function]:
         request = functions_v2.ListFunctionsRequest(
@@ -368,12 +369,12 @@ def _asking() -> Iterator[None]:
     try:
         yield
     except (requests.RequestException, TransportError) as error:
-        raise Unreachable(f"Google does not answer: {error}") from error
+        raise CloudUnreachable(f"Google does not answer: {error}") from error
     except GoogleAuthError as error:
         raise EdgeFailed(f"Google's credentials are missing or refused: {error}. {_HINTS[401]}") from error
     except GoogleAPICallError as error:
         status = int(error.code or 0)
         said = re.sub(r"^[A-Z]+ https?://\S+: ", "", str(error.message))
         if status == 429 or status >= 500:
-            raise Unreachable(f"Google asks to try later (HTTP {status}): {said}") from None
+            raise CloudUnreachable(f"Google asks to try later (HTTP {status}): {said}") from None
         raise EdgeFailed(f"Google refuses (HTTP {status}): {said} {_HINTS.get(status, '')}".rstrip()) from None
