@@ -177,8 +177,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "boto3",
         "botocore",
         "mypy_boto3_cloudformation",  # types, for the checker only
+        "mypy_boto3_events",
+        "mypy_boto3_lambda",
         "mypy_boto3_s3",
         "mypy_boto3_ssm",
+        "infra",  # a checkout builds what it deploys
     },
     # The clouds' SDKs, each in the module of its cloud only.
     "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors"},
