@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,10 +14,14 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from click.testing import CliRunner, Result
 
 from chalicelib.errors import SailplaneError
 from infra.edge import build
+from sailplane.cli import cli
 from sailplane.deploy.edges.edge import EdgeFailed, Edges, State, Wanted, environment
+from sailplane.local.home import Home, Running
+from sailplane.local.processes import ProcessId
 from tests.clouds.edges.line import Line
 from tests.edge.fakes import BEARER, TOKEN, FakeControl, table
 from tests.edge.platforms.runtimes import PLATFORMS
@@ -366,6 +371,73 @@ def test_a_stranger_is_not_let_in(rig: Rig) -> None:
     ):
         with pytest.raises(OSError, match=str(status)):
             urlopen(Request(url, headers=headers))  # noqa: S310 our own box
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """Of a local stack that runs, as far as files tell."""
+    home = Home(tmp_path / "home")
+    home.make()
+    this = ProcessId.of(os.getpid())
+    home.publish(Running(this, this, api_url="http://127.0.0.1:7480", edge_url="http://127.0.0.1:7490"))
+    return home
+
+
+def run(rig: Rig, home: Home, command: str, *arguments: str) -> Result:
+    """`sailplane edge …` at the box."""
+    place = ["--cloud", rig.cloud, "--location", rig.region] if command != "list" else []
+    where = {
+        "gcp": ["--gcp-project", "boxed", "--gcp-endpoint", rig.box.endpoint_url],
+        "azure": [
+            *("--azure-subscription", "00000000-0000-0000-0000-000000000001"),
+            *("--azure-resource-group", "sailplane", "--azure-endpoint", rig.box.endpoint_url),
+        ],
+    }[rig.cloud]
+    env = {"SAILPLANE_HOME": str(home.root)}
+    return CliRunner().invoke(cli, ["edge", command, *place, *where, *arguments], env=env)
+
+
+def test_from_the_command_line(rig: Rig, home: Home) -> None:
+    """The plan with its price, the edge, nothing to do the second time, the list, nothing left; never the token."""
+    rig.box.looks = 0
+    asked = run(rig, home, "deploy")
+    assert (asked.exit_code, "Add --yes" in asked.stderr) == (2, True)
+    assert rig.box.is_empty()
+    made = run(rig, home, "deploy", "--yes")
+    assert made.exit_code == 0, made.output
+    assert "While nobody asks it: $0.00 a month" in made.stderr
+    assert f"{rig.cloud}/{rig.region}: serves." in made.stderr
+    [(archive, env)] = rig.running().values()
+    assert zipfile.is_zipfile(io.BytesIO(archive))
+    assert env["SAILPLANE_CONTROL_URL"] == "http://127.0.0.1:7480"
+    assert env["SAILPLANE_ROUTER_TOKEN"] == home.secrets().router_token
+    written = len([each for each in rig.box.requests if each_method(each) not in ("GET", "HEAD")])
+    again = run(rig, home, "deploy", "--yes", "--json")
+    assert json.loads(again.stdout)["changed"] is False
+    assert len([each for each in rig.box.requests if each_method(each) not in ("GET", "HEAD")]) == written
+    listed = run(rig, home, "list")
+    assert [line.split()[:3] for line in listed.stdout.splitlines()[1:]] == [[rig.cloud, rig.region, "ready"]]
+    removed = run(rig, home, "remove", "--yes", "--json")
+    assert json.loads(removed.stdout)["removed"] is True
+    assert rig.box.is_empty()
+    assert "has no edge there" in run(rig, home, "list").stdout
+    for result in (made, again, listed, removed):
+        assert home.secrets().router_token not in result.output
+
+
+def each_method(request: Any) -> str:
+    return str(getattr(request, "http_method", None) or request.method)
+
+
+def test_a_cloud_cannot_reach_this_machine(rig: Rig, home: Home) -> None:
+    """Unless the cloud stands on it too: whoever has a tunnel says so."""
+    where = {"gcp": ["--gcp-project", "p"], "azure": ["--azure-subscription", "s", "--azure-resource-group", "g"]}
+    arguments = ["edge", "deploy", "--cloud", rig.cloud, "--location", rig.region, *where[rig.cloud]]
+    result = CliRunner().invoke(cli, arguments, env={"SAILPLANE_HOME": str(home.root)})
+    assert result.exit_code == 2
+    assert "No cloud can reach the control plane on this machine" in result.stderr
+    result = CliRunner().invoke(cli, [*arguments, "--control-url", "ftp://x"], env={"SAILPLANE_HOME": str(home.root)})
+    assert "expected http(s)://host" in result.stderr
 
 
 def test_public_access_that_was_taken_away_is_given_back() -> None:
