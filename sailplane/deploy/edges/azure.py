@@ -61,7 +61,8 @@ _UNFINISHED = "unfinished"
 _SCM_UNDER_WAY, _SCM_SUCCESS = {0, 1, 2}, 4
 
 _SETTINGS = {"PYTHON_THREADPOOL_THREAD_COUNT": "100"}
-_RUNTIME = {"name": "python", "version": "3.13"}
+# With 3.13 comes azure-functions 2, which is not what the edge is tested with.
+_RUNTIME = {"name": "python", "version": "3.12"}
 # The smallest instance; none is kept when nobody asks, so nothing is paid for then. Azure gives a Python instance one
 # request at a time if it is not told otherwise.
 _SCALE = {
