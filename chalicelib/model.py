@@ -378,6 +378,7 @@ class EngineSpec:
     envs: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # hold the user's tokens
     workdir: str = ""
     num_nodes: int = 1
+    secrets: tuple[tuple[str, str], ...] = ()  # (variable, name of the secret that becomes its value on the replica)
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,10 +469,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What the machines of a service that are gone have cost in the calendar month (UTC) that began at `month_at`."""
+    """What the machines of a service that are gone have cost: in the calendar month (UTC) that began at `month_at`, and ever."""
 
     month_at: float = 0.0
     usd: float = 0.0
+    usd_ever: float = 0.0  # since the service was created
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,6 +498,7 @@ class Service:
     zones: tuple[ZoneMemory, ...] = ()  # the executor's to write, in the transaction of the event that changes it
     spend: Spend = Spend()  # the executor's to write too, in the transaction that ends a replica
     held_by_budget: bool = False  # the latest launch that was wanted could not be afforded
+    ended: tuple[tuple[Reason, int], ...] = ()  # machines given up since it was created, by why; written as `spend` is
     version: int = 0
 
 
@@ -662,6 +665,21 @@ class AdminKey:
         return self.expires_at is None or now < self.expires_at
 
 
+# What names a secret: like a variable, and like the tokens' own names (`hf-token`, `team.wandb`).
+SECRET_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"  # noqa: S105 - the form of names
+# Of its text, as UTF-8: more would make it an advanced parameter, at $0.05 a month.
+MAX_SECRET_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What may be known of a text that is kept apart from everything else: all but the text."""
+
+    name: str
+    version: int  # rises with every change, and starts over when the secret was removed
+    changed_at: float  # to the millisecond
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A write that its sender may send again without its being done again: who is at it, or what was answered.
@@ -809,7 +827,8 @@ class LaunchRequest:
     access: str = "required"  # see `RoutingSpec`
     edge_url: str = ""  # where a client goes whose grant has expired; empty = nowhere
     grant_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # see `identity.grant_keys`
-    engine_key: str = field(default="", repr=False)  # which the engine asks for; empty = none
+    engine_key: str = field(default="", repr=False)  # which the engine asks for; empty = none, or it is a secret
+    engine_key_env: str = ""  # which variable holds it
 
 
 class EnginePhase(StrEnum):

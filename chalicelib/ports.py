@@ -5,11 +5,12 @@ Adapters live in `providers/`, `store/` and `bootstrap.py`; `bootstrap` alone ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
+from chalicelib.cost import Usage
 from chalicelib.model import (
     AdminKey,
     AuditEntry,
@@ -27,6 +28,7 @@ from chalicelib.model import (
     Replica,
     RouteTable,
     ScalingSpec,
+    Secret,
     Service,
     SpecVersion,
     State,
@@ -303,6 +305,13 @@ class Prober(Protocol):
         """The last `tail` lines of the engine's log, or None when the agent does not answer."""
 
 
+class Meter(Protocol):
+    """What the control plane has used, as its cloud counts it."""
+
+    def used(self, since: float, until: float) -> Usage:
+        """Between two instants in epoch seconds, more or less. Raises `Unreachable`."""
+
+
 class Snapshots(Protocol):
     """Where a router that starts while no control plane answers finds the routing table. One text, replaced as a whole."""
 
@@ -311,6 +320,42 @@ class Snapshots(Protocol):
 
     def write(self, text: str) -> None:
         """Replace the text. Raises `Unreachable`."""
+
+
+class Schedule(Protocol):
+    """What wakes the functions: on only while there is something to wake them for, or the bill is not zero. See `passes.schedule`."""
+
+    def on(self) -> None:
+        """Let the clock, the clouds' events and the queue call their functions. On already is fine. Raises `Unreachable`."""
+
+    def off(self) -> None:
+        """Let nothing call them. Off already is fine. Raises `Unreachable`."""
+
+
+class Relay(Protocol):
+    """A message to a function of ours, delivered later and at least once."""
+
+    def send(self, body: str, delay_s: int) -> None:
+        """Have `body` delivered `delay_s` seconds from now, 900 at most. Raises `Unreachable`."""
+
+
+class Secrets(Protocol):
+    """The texts that service files name instead of holding them. Nothing else of Sailplane's ever stores one.
+
+    Every method raises `Unreachable`, in which no text is repeated. Names match `model.SECRET_NAME`.
+    """
+
+    def read(self, names: Collection[str]) -> Mapping[str, str]:
+        """The texts of those `names` that there are. One request per 10 names."""
+
+    def write(self, name: str, text: str) -> None:
+        """Keep a text, in place of the one before; 1 to `model.MAX_SECRET_BYTES` bytes of UTF-8."""
+
+    def delete(self, name: str) -> None:
+        """Forget a text. Raises `NotFound`."""
+
+    def known(self) -> tuple[Secret, ...]:
+        """What there is, without the texts, sorted by name. One request per 10 secrets."""
 
 
 class Spawn(Protocol):
@@ -358,9 +403,13 @@ class Runtime:
     # Asks for a pass over a service at once instead of at the next tick; losing the call costs time, not correctness.
     poke: Callable[[str], None]
     spawn: Spawn
+    secrets: Secrets
     # By provider: lists asked for whose answer no pass has taken yet. Lives as long as the process, so that a cloud which
     # does not answer is asked once.
     asked: MutableMapping[str, Asked] = field(default_factory=dict)
     # Has routers that are functions report, which they do only when they are asked for something; None = there are none.
     ask_routers: Callable[[], None] | None = None
     snapshots: Snapshots | None = None  # None = routers that start find a table at the control plane only
+    schedule: Schedule | None = None  # None = something that always runs calls the passes
+    relay: Relay | None = None  # None = the same, and it keeps services' own time
+    meter: Meter | None = None  # None = nobody bills what it uses

@@ -40,6 +40,7 @@ from chalicelib.model import (
     State,
 )
 from chalicelib.ports import Commit, Runtime, Settings, Store
+from chalicelib.secrets.memory import MemorySecrets
 from chalicelib.store.memory import MemoryStore
 
 START = 1_800_000_000.0
@@ -294,6 +295,7 @@ class World:
             settings=Settings(lease_ttl_s=30.0),
             poke=lambda _name: None,
             spawn=inline,
+            secrets=MemorySecrets(self.clock),
         )
 
     def create(self, name: str = "svc", wanted: ServiceSpec | None = None) -> Service:
@@ -329,3 +331,29 @@ class World:
     def routed(self, name: str = "svc") -> list[str]:
         table = self.store.table(name)
         return [route.id for route in table.routes] if table else []
+
+
+@dataclass
+class FakeSchedule:
+    """Whether functions are woken, and how often it was said."""
+
+    is_on: bool = False
+    said: list[str] = field(default_factory=list)
+
+    def on(self) -> None:
+        self.is_on = True
+        self.said.append("on")
+
+    def off(self) -> None:
+        self.is_on = False
+        self.said.append("off")
+
+
+@dataclass
+class FakeRelay:
+    """A queue that keeps what it is sent."""
+
+    sent: list[tuple[str, int]] = field(default_factory=list)
+
+    def send(self, body: str, delay_s: int) -> None:
+        self.sent.append((body, delay_s))

@@ -53,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.scaler",  # what a replica can take
         "chalicelib.model",
     },
-    "chalicelib.ports": {"chalicelib.model"},
+    "chalicelib.cost": set(),
+    "chalicelib.ports": {"chalicelib.model", "chalicelib.cost"},
     "chalicelib.edge_table": {"chalicelib.model"},
     "chalicelib.launching": {"chalicelib.model", "chalicelib.identity", "chalicelib.ports"},
     "chalicelib.executor": {
@@ -132,8 +133,13 @@ MAY_IMPORT: dict[str, set[str]] = {
         "httpx",
         "pydantic",
     },
+    "chalicelib.secrets": {"chalicelib.model", "chalicelib.errors", "chalicelib.ports", "botocore"},
+    "chalicelib.meters": {"chalicelib.amazon", "chalicelib.cost"},
     "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
+    "chalicelib.amazon": {"chalicelib.errors", "botocore"},
+    "chalicelib.parameters": {"chalicelib.amazon"},
+    "chalicelib.schedules": {"chalicelib.amazon", "chalicelib.errors"},
     "chalicelib.api": {
         "chalicelib.api",
         "chalicelib.passes",
@@ -144,6 +150,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.lifecycle",
         "chalicelib.optimizer",
         "chalicelib.catalog",
+        "chalicelib.cost",
         "chalicelib.identity",
         "chalicelib.edge_table",
         "chalicelib.launching",
@@ -165,6 +172,22 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replica_agent": {"replica_agent", "aiohttp", "httptools", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
+    "sailplane.deploy": {
+        "sailplane.deploy",
+        "chalicelib",
+        "boto3",
+        "botocore",
+        "mypy_boto3_cloudformation",  # types, for the checker only
+        "mypy_boto3_events",
+        "mypy_boto3_lambda",
+        "mypy_boto3_s3",
+        "mypy_boto3_ssm",
+        "infra",  # a checkout builds what it deploys
+    },
+    # The clouds' SDKs, each in the module of its cloud only.
+    "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors", "infra"},
+    "sailplane.deploy.edges.gcp": {"sailplane.deploy", "chalicelib.errors", "google", "requests"},
+    "sailplane.deploy.edges.azure": {"sailplane.deploy", "chalicelib.errors", "azure", "requests"},
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
     "sailplane.sim": {
         "sailplane.sim",
@@ -198,6 +221,7 @@ PURE = (
     "chalicelib/routing.py",
     "chalicelib/edge_table.py",
     "chalicelib/launching.py",
+    "chalicelib/cost.py",
     "sailplane/catalog/quarantine.py",
 )
 IMPURE_MODULES = {"time", "datetime", "random", "secrets", "os", "logging", "socket", "threading", "subprocess", "uuid"}

@@ -16,11 +16,12 @@ from pydantic import (
     ConfigDict,
     Field,
     RootModel,
+    SecretStr,
     StringConstraints,
 )
 
 from chalicelib.api import paging
-from chalicelib.model import CapacityType, LeftoverKind, Reason, ReplicaStatus, Scope, ServiceStatus
+from chalicelib.model import MAX_SECRET_BYTES, CapacityType, LeftoverKind, Reason, ReplicaStatus, Scope, ServiceStatus
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
@@ -83,7 +84,8 @@ EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True), _INTEGRAL]
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What is refused may hold a secret, and an error may end up in a log.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class _Body(_Request):
@@ -184,6 +186,27 @@ class CreateKey(_Body):
     concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True), _INTEGRAL] | None = None
 
 
+def _keepable(text: SecretStr) -> SecretStr:
+    size = len(text.get_secret_value().encode())
+    if not 1 <= size <= MAX_SECRET_BYTES:
+        raise ValueError(f"has {size:,} bytes as UTF-8; a secret has 1 to {MAX_SECRET_BYTES:,}")
+    if "\0" in text.get_secret_value():
+        raise ValueError("holds a NUL character, which no environment can carry")
+    return text
+
+
+class SetSecret(_Body):
+    """A secret's text."""
+
+    text: Annotated[SecretStr, AfterValidator(_keepable)]
+
+
+class RemoveSecret(_Request):
+    """Whether to forget a secret although services name it."""
+
+    force: bool = False
+
+
 class RotateKey(_Body):
     """How long the key that is replaced goes on working beside the new one."""
 
@@ -223,10 +246,15 @@ class Boot(_Body):
     machine_key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
-class Interruption(_Body):
-    """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
+class BootedAs(_Request):
+    """Which boot of a replica asks."""
 
     boot_nonce: Token
+
+
+class Interruption(BootedAs, _Body):
+    """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
+
     kind: Literal["INTERRUPTION", "REBALANCE"]
     at: Annotated[float, Field(ge=0, le=1e11)]
 
@@ -288,6 +316,57 @@ class Services(_Page):
     """Services by name."""
 
     services: tuple[Service, ...]
+
+
+class ReplicaCost(_Answer):
+    """A machine's price, and what it has cost since it was asked for."""
+
+    id: str
+    status: ReplicaStatus
+    where: str
+    instance_type: str
+    capacity_type: CapacityType
+    created_at: AwareDatetime
+    usd_per_hour: float
+    usd_so_far: float
+
+
+class ServiceCost(_Answer):
+    """A service's machines as billed by their clouds, from the request for each to its end; months are UTC's.
+
+    `usd_month_forecast` is the month's if what runs now runs on. Disks, addresses and traffic are not counted.
+    """
+
+    name: str
+    usd_per_hour: float
+    usd_this_month: float
+    usd_month_forecast: float
+    usd_ever: float
+    max_usd_per_hour: float | None
+    max_usd_per_month: float | None
+    replicas: tuple[ReplicaCost, ...]
+
+
+class ControlPlaneCost(_Answer):
+    """What the control plane itself costs.
+
+    By the model of docs/cost.md for the services of this moment, without and with what AWS leaves free for ever; and as
+    measured since the month began, null where nothing measures.
+    """
+
+    usd_per_month: float
+    usd_per_month_beyond_free: float
+    usd_per_month_by_part: dict[str, float]
+    usd_this_month_measured: float | None
+    message: str
+
+
+class Costs(_Answer):
+    """What everything costs, since the month began."""
+
+    since: AwareDatetime
+    services: tuple[ServiceCost, ...]
+    control_plane: ControlPlaneCost
 
 
 class Version(_Answer):
@@ -437,6 +516,28 @@ class Revoked(_Answer):
     id: str
 
 
+class Secret(_Answer):
+    """A secret without its text. `version` rises with every change; `used_by` are the services whose files name it."""
+
+    name: str
+    version: int
+    changed_at: AwareDatetime
+    used_by: tuple[str, ...]
+
+
+class Secrets(_Answer):
+    """All secrets."""
+
+    secrets: tuple[Secret, ...]
+
+
+class SecretUse(_Answer):
+    """A secret that was changed or forgotten, and the services whose files name it."""
+
+    name: str
+    used_by: tuple[str, ...]
+
+
 class Exchanged(_Answer):
     """The table, sealed (see `chalicelib.edge_table` and `identity.sealed`), or null when the router has it already."""
 
@@ -468,6 +569,12 @@ class Booted(_Answer):
     config: dict[str, Any]
     agent: str
     requirements: str
+
+
+class ReplicaSecrets(_Answer):
+    """The texts of a replica's secrets, by the variable that holds each."""
+
+    envs: dict[str, str]
 
 
 class Noticed(_Answer):

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from chalicelib.passes.cadence import TICK_S, Round, delay_s, next_round
 from chalicelib.passes.interrupt import interrupt
 from chalicelib.passes.listing import not_enabled
 from chalicelib.passes.runner import Report, preview, run, tick
+from chalicelib.passes.schedule import kept_on
 from chalicelib.passes.snapshot import leave_snapshot
 
-__all__ = ["Report", "interrupt", "leave_snapshot", "not_enabled", "preview", "run", "tick"]
+__all__ = [
+    "TICK_S",
+    "Report",
+    "Round",
+    "delay_s",
+    "interrupt",
+    "kept_on",
+    "leave_snapshot",
+    "next_round",
+    "not_enabled",
+    "preview",
+    "run",
+    "tick",
+]
