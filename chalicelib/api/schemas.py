@@ -56,11 +56,11 @@ EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True)]
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------

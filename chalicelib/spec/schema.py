@@ -84,7 +84,7 @@ class Later:
 class Section(BaseModel):
     """A map whose keys are all known."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     may_be_empty: ClassVar[frozenset[str]] = frozenset()  # keys that users leave without a value
     refused: ClassVar[dict[str, tuple[str, str]]] = {}  # keys that SkyServe knows elsewhere: (reason, hint)
