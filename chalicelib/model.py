@@ -498,6 +498,7 @@ class Service:
     zones: tuple[ZoneMemory, ...] = ()  # the executor's to write, in the transaction of the event that changes it
     spend: Spend = Spend()  # the executor's to write too, in the transaction that ends a replica
     held_by_budget: bool = False  # the latest launch that was wanted could not be afforded
+    ended: tuple[tuple[Reason, int], ...] = ()  # machines given up since it was created, by why; written as `spend` is
     version: int = 0
 
 
@@ -676,7 +677,7 @@ class Secret:
 
     name: str
     version: int  # rises with every change, and starts over when the secret was removed
-    changed_at: float
+    changed_at: float  # to the millisecond
 
 
 @dataclass(frozen=True, slots=True)
