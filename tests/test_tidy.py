@@ -157,6 +157,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.providers.boot",
         "chalicelib.providers.aws.interruption",
         "chalice",
+        "cryptography",  # answers that are kept are sealed
         "pydantic",
     },
     "chalicelib.bootstrap": {"chalicelib"},
