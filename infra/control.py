@@ -149,8 +149,8 @@ def _compile(package: Path, compiler: str) -> None:
     One process and one order, one seed: what is interned before a file is compiled shows in its bytes, and so does the order
     of a set.
     """
-    options = ["-q", "-j", "1", "--invalidation-mode", "unchecked-hash", "-s", package, "-p", "/var/task"]
-    command = [compiler, "-P", "-m", "compileall", *options, package]
+    options = ["-q", "-j", "1", "--invalidation-mode", "unchecked-hash", "-s", str(package), "-p", "/var/task"]
+    command = [compiler, "-P", "-m", "compileall", *options, str(package)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONHASHSEED": "0"})
     if done.returncode:
         raise CannotPackage(f"{compiler} cannot compile the package:\n{(done.stdout + done.stderr).strip()}")
