@@ -219,7 +219,7 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
     from chalicelib.providers.local.compute import LocalProvider  # noqa: PLC0415 same
 
     root = config.local_root or Path()  # there is one, see `_require_complete`
-    return LocalProvider(root, deployment, sys.executable, config.host_env, clock, control_url)
+    return LocalProvider(root, deployment, sys.executable, config.host_env, clock, control_url=control_url)
 
 
 def _secrets(config: Config) -> Secrets:

@@ -110,6 +110,13 @@ def new_admin_key(known: model.AdminKey, text: str, now: float) -> schemas.NewAd
     return schemas.NewAdminKey(key=text, **_admin_key(known, now))
 
 
+def secret(secret: model.Secret, used_by: tuple[str, ...]) -> schemas.Secret:
+    """A secret without its text, and the services that name it."""
+    return schemas.Secret(
+        name=secret.name, version=secret.version, changed_at=instant(secret.changed_at), used_by=used_by
+    )
+
+
 def instant(epoch_s: float) -> datetime:
     """Epoch seconds as an aware datetime in UTC."""
     return datetime.fromtimestamp(epoch_s, UTC)

@@ -20,6 +20,7 @@ COMMANDS = {
     "status": "Show services, their replicas and endpoints.",
     "cost": "Show what services cost, and the control plane.",
     "keys": "Make, list, revoke and replace the keys that clients show.",
+    "secrets": "Keep, list and remove texts, such as tokens, for replicas.",
     "update": "Move a running service to a changed file, replica by replica.",
     "down": "Shut services down and remove their replicas.",
     "logs": "Show what a replica's engine wrote.",
