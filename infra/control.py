@@ -59,7 +59,7 @@ def build(path: Path, scratch: Path, clouds: Iterable[str], python: str, arch: s
     """The zip at `path`. `scratch` is an empty directory for the way there. Raises `CannotPackage`."""
     compiler = interpreter(python)
     package = scratch / "package"
-    _fetch(package, scratch, clouds, python, arch)
+    fetch(package, export_locked(scratch / "locked.txt"), clouds, python, arch)
     _add_ours(package)
     _trim(package)
     _compile(package, compiler)
@@ -83,22 +83,16 @@ def files(package: Path) -> list[Path]:
     return sorted(path for path in package.rglob("*") if path.is_file())
 
 
-def _fetch(package: Path, scratch: Path, clouds: Iterable[str], python: str, arch: str) -> None:
-    locked = scratch / "locked.txt"
-    _uv("export", "--locked", "--no-dev", "--no-emit-project", "--all-extras", "--output-file", locked)
+def export_locked(path: Path) -> Path:
+    """What uv.lock says, with hashes, as constraints at `path`. Raises `CannotPackage`."""
+    _uv("export", "--locked", "--no-dev", "--no-emit-project", "--all-extras", "--output-file", path)
+    return path
+
+
+def fetch(package: Path, locked: Path, clouds: Iterable[str], python: str, arch: str) -> None:
+    """The wheels that the control plane imports into the directory `package`. Raises `CannotPackage`, for a wrong hash too."""
     _uv(
-        *(
-            "pip",
-            "install",
-            "--target",
-            package,
-            "--constraints",
-            locked,
-            "--only-binary",
-            ":all:",
-            "--link-mode",
-            "copy",
-        ),
+        *("pip", "install", "--target", package, "--constraints", locked, "--only-binary", ":all:"),
         *("--python-version", python, "--python-platform", f"{ARCHITECTURES[arch]}-{PYTHONS[python]}"),
         *("--requirements", ROOT / "requirements.txt"),
         *(name for cloud in clouds for name in SDKS[cloud]),
