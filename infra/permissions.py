@@ -43,6 +43,7 @@ GRANTS: Mapping[str, Sequence[str]] = {
         "WakeRelay",
         "NameSecrets",
         "KeepSecrets",
+        "MeasureUse",
     ),
     "machines": (*_BASE, *_LAUNCH, "WakeRelay", "ReadSecrets"),
     "tick": (*_BASE, *_NO_SECRETS, *_LAUNCH, *_SWITCH, "SwitchRulesOff", "SendToRelay", "ReportFailure"),
@@ -139,6 +140,8 @@ _STATEMENTS: Mapping[str, Json] = {
         "Resource": _here("lambda", "event-source-mapping:*"),
         "Condition": {"ArnEquals": {"lambda:FunctionArn": _RELAY}},
     },
+    # Takes no resource: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html
+    "MeasureUse": {"Action": "cloudwatch:GetMetricData", "Resource": "*"},
     # --- users' secrets
     "KeepSecrets": {"Action": ["ssm:DeleteParameter", "ssm:PutParameter"], "Resource": _SECRETS},
     "NameSecrets": {
