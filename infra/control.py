@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from infra import archive
+from infra import archive, descriptions
 
 ROOT = Path(__file__).parents[1]
 LIMIT_MB = (
@@ -128,6 +128,7 @@ def _trim(package: Path) -> None:
     for service in (package / "botocore" / "data").iterdir():
         if service.is_dir() and service.name not in _BOTOCORE_SERVICES:
             shutil.rmtree(service)
+    descriptions.trim(package / "botocore" / "data" / "ec2", (package / "chalicelib/providers/aws").glob("*.py"))
     for pattern in _TRIMMED:
         for path in list(package.rglob(pattern)):
             path.unlink()

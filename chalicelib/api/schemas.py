@@ -68,11 +68,11 @@ EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True)]
 
 class _Request(BaseModel):
     # What is refused may hold a secret, and an error may end up in a log.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------

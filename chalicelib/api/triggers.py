@@ -120,13 +120,18 @@ def _report(reports: Sequence[passes.Report]) -> None:
         raise PassesFailed("\n".join(failures))
 
 
+_ON_FIRST_USE = ConfigDict(defer_build=True)  # only one of the functions is ever told
+
+
 class _Detail(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = _ON_FIRST_USE
 
     instance_id: Annotated[str, StringConstraints(pattern=r"^i-[0-9a-f]{8,17}$"), Field(alias="instance-id")]
 
 
 class _Event(BaseModel):
+    model_config = _ON_FIRST_USE
+
     source: Literal["aws.ec2"]
     time: AwareDatetime
 
@@ -153,7 +158,9 @@ class _StateChange(_Event):
 
 
 _Ec2Event = _SpotWarning | _Rebalance | _StateChange
-_ec2_event: TypeAdapter[_Ec2Event] = TypeAdapter(Annotated[_Ec2Event, Field(discriminator="kind")])
+_ec2_event: TypeAdapter[_Ec2Event] = TypeAdapter(
+    Annotated[_Ec2Event, Field(discriminator="kind")], config=_ON_FIRST_USE
+)
 
 
 def _parsed(event: CloudWatchEvent) -> _Ec2Event:
