@@ -94,6 +94,7 @@ def fetch(package: Path, locked: Path, clouds: Iterable[str], python: str, arch:
     _uv(
         *("pip", "install", "--target", package, "--constraints", locked, "--only-binary", ":all:"),
         *("--python-version", python, "--python-platform", f"{ARCHITECTURES[arch]}-{PYTHONS[python]}"),
+        *("--link-mode", "copy"),  # files are changed here, which uv's cache and other environments must not share
         *("--requirements", ROOT / "requirements.txt"),
         *(name for cloud in clouds for name in SDKS[cloud]),
     )

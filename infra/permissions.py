@@ -28,7 +28,6 @@ _LAUNCH = (
     "MakeGroupsInNetworks",
     "OpenGroups",
 )
-_SWITCH = ("FindMappings", "SwitchMapping")
 
 # By Chalice's names of the functions; the edge is not Chalice's, calls the control plane by HTTP and nothing of AWS.
 GRANTS: Mapping[str, Sequence[str]] = {
@@ -38,7 +37,7 @@ GRANTS: Mapping[str, Sequence[str]] = {
         "ReadMachineLogs",
         "LookForLeftovers",
         "RemoveLeftovers",
-        *_SWITCH,
+        "SwitchMapping",
         "SwitchRulesOn",
         "WakeRelay",
         "NameSecrets",
@@ -46,12 +45,12 @@ GRANTS: Mapping[str, Sequence[str]] = {
         "MeasureUse",
     ),
     "machines": (*_BASE, *_LAUNCH, "WakeRelay", "ReadSecrets"),
-    "tick": (*_BASE, *_NO_SECRETS, *_LAUNCH, *_SWITCH, "SwitchRulesOff", "SendToRelay", "ReportFailure"),
+    "tick": (*_BASE, *_NO_SECRETS, *_LAUNCH, "SwitchMapping", "SwitchRulesOff", "SendToRelay", "ReportFailure"),
     "relay": (
         *_BASE,
         *_NO_SECRETS,
         *_LAUNCH,
-        *_SWITCH,
+        "SwitchMapping",
         "SwitchRulesOff",
         "SendToRelay",
         "ReportFailure",
@@ -134,9 +133,8 @@ _STATEMENTS: Mapping[str, Json] = {
     "ReportFailure": {"Action": "sqs:SendMessage", "Resource": {"Fn::GetAtt": ["FailedQueue", "Arn"]}},
     "SwitchRulesOn": {"Action": "events:EnableRule", "Resource": _RULES},
     "SwitchRulesOff": {"Action": "events:DisableRule", "Resource": _RULES},
-    "FindMappings": {"Action": "lambda:ListEventSourceMappings", "Resource": "*"},
     "SwitchMapping": {
-        "Action": "lambda:UpdateEventSourceMapping",
+        "Action": ["lambda:GetEventSourceMapping", "lambda:UpdateEventSourceMapping"],
         "Resource": _here("lambda", "event-source-mapping:*"),
         "Condition": {"ArnEquals": {"lambda:FunctionArn": _RELAY}},
     },

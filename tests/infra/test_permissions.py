@@ -29,7 +29,7 @@ ADAPTERS = {
 }
 # Requests that are signed by hand, where the address tells what they are.
 BY_HAND = {
-    ("lambda", "GET"): "lambda:ListEventSourceMappings",
+    ("lambda", "GET"): "lambda:GetEventSourceMapping",
     ("lambda", "PUT"): "lambda:UpdateEventSourceMapping",
     ("lambda", "POST"): "lambda:InvokeFunction",
 }
