@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, TypeVar
 from chalicelib import config
 from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
+from chalicelib.cost import MEMORY
 from chalicelib.errors import Unreachable
 from chalicelib.passes import Round
-from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Schedule, Secrets, Settings, Snapshots
+from chalicelib.ports import Clock, Ids, Market, Meter, Provider, Runtime, Schedule, Secrets, Settings, Snapshots
 
 if TYPE_CHECKING:
     from chalicelib.schedules.aws import AwsRelay
@@ -120,6 +121,7 @@ def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
         snapshots=_snapshots(config),
         schedule=waking.schedule if waking else None,
         relay=waking.relay if waking else None,
+        meter=_meter(config),
     )
 
 
@@ -251,7 +253,16 @@ def _waking(config: Config) -> _Waking | None:
 
     amazon = Amazon(config.region, config.amazon_endpoint)
     relay = AwsRelay(amazon, config.deployment, config.relay_queue)
-    return _Waking(AwsSchedule(amazon, config.deployment), relay)
+    return _Waking(AwsSchedule(amazon, config.deployment, config.relay_mapping), relay)
+
+
+def _meter(config: Config) -> Meter | None:
+    if not config.relay_queue:
+        return None
+    from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
+    from chalicelib.meters.cloudwatch import CloudWatchMeter  # noqa: PLC0415 same
+
+    return CloudWatchMeter(Amazon(config.region, config.amazon_endpoint), config.deployment, config.table, MEMORY)
 
 
 def _snapshots(config: Config) -> Snapshots | None:

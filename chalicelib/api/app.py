@@ -8,6 +8,7 @@ from chalice.app import Chalice
 
 from chalicelib.api import machines, problems, triggers
 from chalicelib.api.admin_keys import admin_keys
+from chalicelib.api.audit import audit
 from chalicelib.api.boot import boot
 from chalicelib.api.costs import costs
 from chalicelib.api.edge import edge
@@ -35,6 +36,7 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(costs(runtime))
     app.register_blueprint(keys(runtime))
     app.register_blueprint(admin_keys(runtime))
+    app.register_blueprint(audit(runtime))
     app.register_blueprint(edge(runtime))
     app.register_blueprint(boot(runtime))
     app.register_blueprint(secrets(runtime))
