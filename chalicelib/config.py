@@ -52,6 +52,7 @@ class Config:
     host_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # the local provider passes PATH and such on
     relay_queue: str = ""  # URL of the SQS queue behind which our relay function waits; only functions on AWS have one
     amazon_endpoint: str | None = None  # a stand-in for all of AWS, as its own SDKs are told of it
+    metrics: str = ""  # emf: a line a service a minute for CloudWatch, which bills each metric; empty = none
 
 
 # Variables by name, given where they are stored: a path, a region, and a stand-in's URL instead of AWS.
@@ -102,6 +103,7 @@ def from_env(env: Mapping[str, str]) -> Config:
         host_env=env,
         relay_queue=_optional_url(env, "SAILPLANE_RELAY_QUEUE") or "",
         amazon_endpoint=_optional_url(env, "AWS_ENDPOINT_URL"),
+        metrics=_metrics(env),
     )
 
 
@@ -129,6 +131,13 @@ def _deployment(env: Mapping[str, str], providers: Collection[str]) -> str:
     if name and not _DEPLOYMENT.fullmatch(name):
         raise ConfigError("SAILPLANE_DEPLOYMENT: expected at most 40 characters of a-z, 0-9 and -, a letter first.")
     return name or "sailplane"
+
+
+def _metrics(env: Mapping[str, str]) -> str:
+    value = env.get("SAILPLANE_METRICS", "")
+    if value not in ("", "emf"):
+        raise ConfigError("SAILPLANE_METRICS: expected `emf`, or nothing.")
+    return value
 
 
 def _snapshot(env: Mapping[str, str]) -> str:

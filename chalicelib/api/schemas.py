@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
+from chalicelib.api import paging
 from chalicelib.model import CapacityType, LeftoverKind, Reason, ReplicaStatus, Scope, ServiceStatus
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
@@ -52,6 +53,7 @@ ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterV
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
 ReplicaId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Cursor = Annotated[str, StringConstraints(pattern=paging.PATTERN)]
 EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True)]
 
 
@@ -79,8 +81,22 @@ class CreateService(UpdateService):
     name: ServiceName
 
 
-class EventsQuery(_Request):
-    """Which events: after an instant, of a kind (or kinds that start so), at most so many, the newest ones."""
+class PageQuery(_Request):
+    """How many at the most, and from where on: `next` of the page before."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Cursor | None = None
+
+
+class VersionsQuery(_Request):
+    """The same for versions, of which 64 KB each fit into one answer of a function's (6 MB)."""
+
+    limit: Annotated[int, Field(ge=1, le=50)] = 20
+    cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")] | None = None
+
+
+class EventsQuery(PageQuery):
+    """Which events: after an instant, of a kind (or kinds that start so), the newest ones."""
 
     after: AwareDatetime | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
@@ -207,13 +223,17 @@ class Replica(_Answer):
 
 
 class Service(_Answer):
-    """A service as it stands. `probe_path` is without its query, which may hold a key; null where the probe is a POST."""
+    """A service as it stands. `probe_path` is without its query, which may hold a key; null where the probe is a POST.
+
+    `etag` changes with the service's version; sent as `If-Match`, it keeps a change from undoing somebody else's.
+    """
 
     name: str
     status: ServiceStatus
     message: str
     endpoint: str
     version: int
+    etag: str
     target: int
     ready: int
     updating: bool
@@ -225,8 +245,14 @@ class Service(_Answer):
     replicas: tuple[Replica, ...]
 
 
-class Services(_Answer):
-    """All services."""
+class _Page(_Answer):
+    """A part of a list. `next` is the `cursor` of the next one; null = that was the last."""
+
+    next: str | None = None
+
+
+class Services(_Page):
+    """Services by name."""
 
     services: tuple[Service, ...]
 
@@ -291,8 +317,8 @@ class Version(_Answer):
     created_at: AwareDatetime
 
 
-class Versions(_Answer):
-    """All versions of a service, oldest first."""
+class Versions(_Page):
+    """Versions of a service, oldest first."""
 
     versions: tuple[Version, ...]
 
@@ -307,8 +333,8 @@ class Event(_Answer):
     data: dict[str, str]
 
 
-class Events(_Answer):
-    """Events, oldest first."""
+class Events(_Page):
+    """Events, oldest first; the next page is the one before."""
 
     events: tuple[Event, ...]
 
@@ -364,8 +390,8 @@ class Key(_Answer):
     concurrency: int | None
 
 
-class Keys(_Answer):
-    """All endpoint keys, oldest first; expired ones stay listed for a week."""
+class Keys(_Page):
+    """Endpoint keys, oldest first; expired ones stay listed for a week."""
 
     keys: tuple[Key, ...]
 
@@ -390,8 +416,8 @@ class AdminKey(_Answer):
     last_used_at: AwareDatetime | None
 
 
-class AdminKeys(_Answer):
-    """All admin keys but the root one, oldest first; expired ones for as long again as they were good, a week at the most."""
+class AdminKeys(_Page):
+    """Admin keys but the root one, oldest first; expired ones for as long again as they were good, a week at the most."""
 
     keys: tuple[AdminKey, ...]
 
@@ -400,6 +426,27 @@ class NewAdminKey(AdminKey):
     """An admin key that was just made, and the only time that its text is told."""
 
     key: str
+
+
+class AuditEntry(_Answer):
+    """Who asked for a change, and what became of it. `status` null = not known to have ended; `replayed` = nothing was done."""
+
+    id: str
+    at: AwareDatetime
+    principal: str
+    name: str
+    operation: str
+    method: str
+    path: str
+    ip: str
+    status: int | None
+    replayed: bool
+
+
+class Audit(_Page):
+    """Audit entries, newest first, kept for 90 days."""
+
+    entries: tuple[AuditEntry, ...]
 
 
 class Revoked(_Answer):
@@ -460,6 +507,10 @@ class Info(_Answer):
     deployment: str
     providers: tuple[str, ...]
     edge_url: str
+
+
+class Text(RootModel[str]):
+    """What is no JSON."""
 
 
 class OpenApi(RootModel[dict[str, Any]]):

@@ -557,7 +557,8 @@ class ServiceFile(Section):
         default=None, description="Empty values must be given with --env or --env-file."
     )
     secrets: dict[str, SecretReference | EnvValue] | list[str] | None = Field(
-        default=None, description="Variables whose values are kept with `sailplane secrets set`: NAME, or NAME: {ref: OTHER}."
+        default=None,
+        description="Variables whose values are kept with `sailplane secrets set`: NAME, or NAME: {ref: OTHER}.",
     )
     workdir: Annotated[
         Text | GitWorkdir | None,

@@ -20,6 +20,8 @@ COMMANDS = {
     "status": "Show services, their replicas and endpoints.",
     "cost": "Show what services cost, and the control plane.",
     "keys": "Make, list, revoke and replace the keys that clients show.",
+    "admin-keys": "Make, list and revoke the keys that commands like these show.",
+    "audit": "Show who changed what.",
     "update": "Move a running service to a changed file, replica by replica.",
     "down": "Shut services down and remove their replicas.",
     "logs": "Show what a replica's engine wrote.",
@@ -37,7 +39,8 @@ class LazyCommand(click.Command):
 
     def load(self) -> click.Command:
         """The real command: `command` in the module of the same name."""
-        command: click.Command = importlib.import_module(f"sailplane.cli.{self.name}").command
+        module = (self.name or "").replace("-", "_")
+        command: click.Command = importlib.import_module(f"sailplane.cli.{module}").command
         return command
 
     def make_context(

@@ -28,13 +28,18 @@ class NoKey(errors.NotFound):
     """There is no such endpoint key."""
 
 
+class NoAdminKey(errors.NotFound):
+    """There is no such admin key."""
+
+
 class Refused(errors.SailplaneError):
-    """The control plane does not accept our key."""
+    """The control plane does not accept our key, or not for this."""
 
 
 # The first class that fits decides: (class, exit code, what to try next).
 _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] = (
     (errors.Invalid, Exit.INVALID, ()),
+    (NoAdminKey, Exit.NOT_FOUND, ("sailplane admin-keys list",)),
     (NoKey, Exit.NOT_FOUND, ("sailplane keys list",)),
     (errors.NotFound, Exit.NOT_FOUND, ("sailplane status",)),
     (errors.Exists, Exit.CONFLICT, ("choose another name, or change the running service: sailplane update NAME FILE",)),

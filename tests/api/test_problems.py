@@ -19,12 +19,15 @@ PROTECTED = (
     ("GET", "/v1/info"),
     ("GET", "/v1/cost"),
     ("GET", "/v1/services/svc/cost"),
+    ("GET", "/v1/metrics"),
+    ("GET", "/v1/services/svc/metrics"),
     ("POST", "/v1/services"),
     ("GET", "/v1/services"),
     ("GET", "/v1/services/svc"),
     ("PUT", "/v1/services/svc"),
     ("DELETE", "/v1/services/svc"),
     ("GET", "/v1/services/svc/versions"),
+    ("GET", "/v1/services/svc/versions/1"),
     ("GET", "/v1/services/svc/events"),
     ("GET", "/v1/services/svc/why"),
     ("GET", "/v1/services/svc/replicas/0-1/log"),
@@ -40,6 +43,7 @@ PROTECTED = (
     ("POST", "/v1/admin-keys"),
     ("GET", "/v1/admin-keys"),
     ("DELETE", "/v1/admin-keys/0123456789"),
+    ("GET", "/v1/audit"),
     ("POST", "/v1/edge/exchange"),
 )
 
@@ -47,7 +51,7 @@ PROTECTED = (
 def test_every_route_is_open_or_in_the_list_of_protected_ones(api: Api) -> None:
     """A new route cannot be forgotten by the tests of authentication below."""
     routes = {(method, path) for path, methods in api.app.routes.items() for method in methods}
-    parts = {"svc": "{name}", "0-1": "{replica}", "0123456789": "{key_id}"}
+    parts = {"svc": "{name}", "0-1": "{replica}", "0123456789": "{key_id}", "1": "{number}"}
     named = {(method, "/".join(parts.get(part, part) for part in path.split("/"))) for method, path in PROTECTED}
     machines = {("POST", "/v1/boot"), ("POST", "/v1/replicas/{replica_id}/interruption")}  # see test_boot
     assert routes == named | machines | {("GET", "/healthz"), ("GET", "/openapi.json")}
