@@ -222,7 +222,7 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
     from chalicelib.providers.local.compute import LocalProvider  # noqa: PLC0415 same
 
     root = config.local_root or Path()  # there is one, see `_require_complete`
-    return LocalProvider(root, deployment, sys.executable, config.host_env, clock, control_url)
+    return LocalProvider(root, deployment, sys.executable, config.host_env, clock, control_url=control_url)
 
 
 def _secrets(config: Config) -> Secrets:
@@ -254,7 +254,7 @@ def _waking(config: Config) -> _Waking | None:
 
     amazon = Amazon(config.region, config.amazon_endpoint)
     relay = AwsRelay(amazon, config.deployment, config.relay_queue)
-    return _Waking(AwsSchedule(amazon, config.deployment), relay)
+    return _Waking(AwsSchedule(amazon, config.deployment, config.relay_mapping), relay)
 
 
 def _meter(config: Config) -> Meter | None:

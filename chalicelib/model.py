@@ -677,7 +677,7 @@ class Secret:
 
     name: str
     version: int  # rises with every change, and starts over when the secret was removed
-    changed_at: float
+    changed_at: float  # to the millisecond
 
 
 @dataclass(frozen=True, slots=True)

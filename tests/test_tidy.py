@@ -180,13 +180,16 @@ MAY_IMPORT: dict[str, set[str]] = {
         "boto3",
         "botocore",
         "mypy_boto3_cloudformation",  # types, for the checker only
+        "mypy_boto3_events",
+        "mypy_boto3_lambda",
         "mypy_boto3_s3",
         "mypy_boto3_ssm",
+        "infra",  # a checkout builds what it deploys
     },
     # The clouds' SDKs, each in the module of its cloud only.
-    "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors"},
-    "sailplane.deploy.edges.gcp": {"sailplane.deploy.edges", "chalicelib.errors", "google", "requests"},
-    "sailplane.deploy.edges.azure": {"sailplane.deploy.edges", "chalicelib.errors", "azure", "requests"},
+    "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors", "infra"},
+    "sailplane.deploy.edges.gcp": {"sailplane.deploy", "chalicelib.errors", "google", "requests"},
+    "sailplane.deploy.edges.azure": {"sailplane.deploy", "chalicelib.errors", "azure", "requests"},
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
     "sailplane.sim": {
         "sailplane.sim",

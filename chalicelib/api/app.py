@@ -17,6 +17,7 @@ from chalicelib.api.leftovers import leftovers
 from chalicelib.api.meta import meta
 from chalicelib.api.metrics import metrics
 from chalicelib.api.replicas import replicas
+from chalicelib.api.secrets import secrets
 from chalicelib.api.services import services
 from chalicelib.ports import Runtime
 
@@ -41,6 +42,7 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(audit(runtime))
     app.register_blueprint(edge(runtime))
     app.register_blueprint(boot(runtime))
+    app.register_blueprint(secrets(runtime))
     app.schedule(triggers.EVERY_MINUTE, name="tick")(triggers.on_schedule(runtime))
     app.on_cw_event(triggers.EC2_EVENTS, name="interrupt")(triggers.on_ec2_event(runtime))
     app.on_sqs_message(triggers.RELAY, name="relay", batch_size=1, maximum_concurrency=2)(triggers.on_relay(runtime))

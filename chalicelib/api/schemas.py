@@ -8,10 +8,19 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, RootModel, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    SecretStr,
+    StringConstraints,
+)
 
 from chalicelib.api import paging
-from chalicelib.model import CapacityType, LeftoverKind, Reason, ReplicaStatus, Scope, ServiceStatus
+from chalicelib.model import MAX_SECRET_BYTES, CapacityType, LeftoverKind, Reason, ReplicaStatus, Scope, ServiceStatus
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
@@ -58,7 +67,8 @@ EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True)]
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What is refused may hold a secret, and an error may end up in a log.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class _Answer(BaseModel):
@@ -151,6 +161,27 @@ class CreateKey(_Request):
     concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
 
 
+def _keepable(text: SecretStr) -> SecretStr:
+    size = len(text.get_secret_value().encode())
+    if not 1 <= size <= MAX_SECRET_BYTES:
+        raise ValueError(f"has {size:,} bytes as UTF-8; a secret has 1 to {MAX_SECRET_BYTES:,}")
+    if "\0" in text.get_secret_value():
+        raise ValueError("holds a NUL character, which no environment can carry")
+    return text
+
+
+class SetSecret(_Request):
+    """A secret's text."""
+
+    text: Annotated[SecretStr, AfterValidator(_keepable)]
+
+
+class RemoveSecret(_Request):
+    """Whether to forget a secret although services name it."""
+
+    force: bool = False
+
+
 class RotateKey(_Request):
     """How long the key that is replaced goes on working beside the new one."""
 
@@ -190,10 +221,15 @@ class Boot(_Request):
     machine_key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
-class Interruption(_Request):
-    """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
+class BootedAs(_Request):
+    """Which boot of a replica asks."""
 
     boot_nonce: Token
+
+
+class Interruption(BootedAs):
+    """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
+
     kind: Literal["INTERRUPTION", "REBALANCE"]
     at: Annotated[float, Field(ge=0, le=1e11)]
 
@@ -455,6 +491,28 @@ class Revoked(_Answer):
     id: str
 
 
+class Secret(_Answer):
+    """A secret without its text. `version` rises with every change; `used_by` are the services whose files name it."""
+
+    name: str
+    version: int
+    changed_at: AwareDatetime
+    used_by: tuple[str, ...]
+
+
+class Secrets(_Answer):
+    """All secrets."""
+
+    secrets: tuple[Secret, ...]
+
+
+class SecretUse(_Answer):
+    """A secret that was changed or forgotten, and the services whose files name it."""
+
+    name: str
+    used_by: tuple[str, ...]
+
+
 class Exchanged(_Answer):
     """The table, sealed (see `chalicelib.edge_table` and `identity.sealed`), or null when the router has it already."""
 
@@ -486,6 +544,12 @@ class Booted(_Answer):
     config: dict[str, Any]
     agent: str
     requirements: str
+
+
+class ReplicaSecrets(_Answer):
+    """The texts of a replica's secrets, by the variable that holds each."""
+
+    envs: dict[str, str]
 
 
 class Noticed(_Answer):

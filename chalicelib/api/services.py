@@ -210,7 +210,7 @@ def _parse(runtime: Runtime, body: schemas.UpdateService) -> spec.Parsed:
     """What the YAML means.
 
     Raises:
-        SpecError: something in it is wrong.
+        SpecError: something in it is wrong, or a secret is missing that it names.
         NoFeasibleOffer: no enabled provider has such a machine.
         Invalid: one such machine is above the service's hourly budget.
     """
@@ -226,7 +226,9 @@ def _parse(runtime: Runtime, body: schemas.UpdateService) -> spec.Parsed:
         raise NoFeasibleOffer(reason.message, reason.suggestions)
     if refused := lifecycle.budget.too_dear(parsed.spec.budget, placement.chosen):
         raise Invalid(refused)
-    return parsed
+    if not parsed.spec.engine.secrets:
+        return parsed
+    return replace(parsed, spec=spec.with_secrets(parsed.spec, runtime.secrets.known()))
 
 
 def _event(kind: str, message: str, parsed: spec.Parsed, now: float) -> Event:

@@ -80,7 +80,7 @@ def on_relay(runtime: Callable[[], Runtime]) -> Callable[[SQSEvent], None]:
         for record in event:
             this = passes.Round.parse(record.body)
             names = this.names(running.clock.now())
-            reports += passes.tick(_until_killed(running, event.context), names)
+            reports += passes.tick(_until_killed(running, event.context), names, lists_for_all=False)
             _go_on(running, this if this.until else _young(running, names), names, reports)
         _report(running, reports, event.context)
 

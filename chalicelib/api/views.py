@@ -113,6 +113,13 @@ def new_admin_key(known: model.AdminKey, text: str, now: float) -> schemas.NewAd
     return schemas.NewAdminKey(key=text, **_admin_key(known, now))
 
 
+def secret(secret: model.Secret, used_by: tuple[str, ...]) -> schemas.Secret:
+    """A secret without its text, and the services that name it."""
+    return schemas.Secret(
+        name=secret.name, version=secret.version, changed_at=instant(secret.changed_at), used_by=used_by
+    )
+
+
 def audit_entry(entry: model.AuditEntry) -> schemas.AuditEntry:
     """An audit entry, its instant as ISO 8601."""
     return schemas.AuditEntry(**{**asdict(entry), "at": instant(entry.at)})

@@ -124,6 +124,16 @@ class Client:
     def rotate_key(self, key_id: str, overlap_s: float) -> schemas.NewKey:
         return self._ask(schemas.NewKey, "POST", f"/v1/keys/{quote(key_id, safe='')}/rotate", {"overlap_s": overlap_s})
 
+    def secrets(self) -> tuple[schemas.Secret, ...]:
+        return self._ask(schemas.Secrets, "GET", "/v1/secrets").secrets
+
+    def set_secret(self, name: str, text: str) -> schemas.SecretUse:
+        return self._ask(schemas.SecretUse, "PUT", f"/v1/secrets/{quote(name, safe='')}", {"text": text})
+
+    def remove_secret(self, name: str, *, force: bool) -> schemas.SecretUse:
+        query = {"force": force}
+        return self._ask(schemas.SecretUse, "DELETE", f"/v1/secrets/{quote(name, safe='')}", query=query)
+
     def admin_keys(self) -> tuple[schemas.AdminKey, ...]:
         return tuple(one for page in self._pages(schemas.AdminKeys, "/v1/admin-keys") for one in page.keys)
 

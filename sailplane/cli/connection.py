@@ -1,4 +1,4 @@
-"""Which control plane a command talks to: the one it is told, or the local stack of $SAILPLANE_HOME."""
+"""Which control plane a command talks to: the one it is told, the one connected to, or the local stack."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
     """Give a command the argument `client`, a connection to the control plane."""
 
     @click.option(
-        "--url", envvar="SAILPLANE_URL", show_envvar=True, help="Control plane to use instead of the local one."
+        "--url", envvar="SAILPLANE_URL", show_envvar=True, help="Control plane to use, whatever is connected to."
     )
     @click.option("--key", envvar="SAILPLANE_KEY", show_envvar=True, help="Its admin key; better given by environment.")
     @prices.home_option()
@@ -51,6 +51,16 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
 
 
 def locate(home: Home) -> tuple[str, str]:
+    """URL and admin key of the control plane that `sailplane connect` chose, or else of the local stack.
+
+    Raises `Unreachable` when that does not run.
+    """
+    if connected := home.connected():
+        return connected.url, connected.key
+    return locate_local(home)
+
+
+def locate_local(home: Home) -> tuple[str, str]:
     """URL and admin key of the local stack. Raises `Unreachable` when it does not run."""
     running = home.running()
     if running is None:

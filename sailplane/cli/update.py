@@ -11,7 +11,7 @@ from chalicelib import spec
 from chalicelib.api.schemas import Service, Version
 from chalicelib.errors import Conflict
 from chalicelib.model import ReplicaStatus, ServiceSpec, ServiceStatus
-from sailplane.cli import connection, inputs, output, plan, prices, workdir
+from sailplane.cli import connection, inputs, output, plan, prices, secrets, workdir
 from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
 from sailplane.cli.failures import ServiceFailed
@@ -41,7 +41,7 @@ def command(
     before = client.service(name)
     current = client.version(name, before.version)
     # Read once more as the control plane will: replicas are made of the absolute `workdir`.
-    _show_change(out, current, text, spec.parse(text, env_overrides=envs).spec)
+    _show_change(out, current, text, secrets.bound(client, spec.parse(text, env_overrides=envs).spec))
     if parsed.spec.routing.access == "open" and before.access != "open":
         out.message(OPEN)
     if not yes and not out.confirm(f"Update service {name!r}?", unattended=True):

@@ -43,6 +43,9 @@ PROTECTED = (
     ("POST", "/v1/admin-keys"),
     ("GET", "/v1/admin-keys"),
     ("DELETE", "/v1/admin-keys/0123456789"),
+    ("GET", "/v1/secrets"),
+    ("PUT", "/v1/secrets/HF_TOKEN"),
+    ("DELETE", "/v1/secrets/HF_TOKEN"),
     ("GET", "/v1/audit"),
     ("POST", "/v1/edge/exchange"),
 )
@@ -51,9 +54,10 @@ PROTECTED = (
 def test_every_route_is_open_or_in_the_list_of_protected_ones(api: Api) -> None:
     """A new route cannot be forgotten by the tests of authentication below."""
     routes = {(method, path) for path, methods in api.app.routes.items() for method in methods}
-    parts = {"svc": "{name}", "0-1": "{replica}", "0123456789": "{key_id}", "1": "{number}"}
+    parts = {"svc": "{name}", "HF_TOKEN": "{name}", "0-1": "{replica}", "0123456789": "{key_id}", "1": "{number}"}
     named = {(method, "/".join(parts.get(part, part) for part in path.split("/"))) for method, path in PROTECTED}
-    machines = {("POST", "/v1/boot"), ("POST", "/v1/replicas/{replica_id}/interruption")}  # see test_boot
+    of_replicas = {("POST", f"/v1/replicas/{{replica_id}}/{what}") for what in ("interruption", "secrets")}
+    machines = {("POST", "/v1/boot"), *of_replicas}  # see test_boot, test_secrets
     assert routes == named | machines | {("GET", "/healthz"), ("GET", "/openapi.json")}
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from chalicelib.errors import NoCapacity
+from chalicelib.errors import NoCapacity, Unreachable
 from chalicelib.model import CapacityType, Event, Reason, Service, SpecVersion, Unavailable
 from chalicelib.ports import Commit
 from chalicelib.store.memory import MemoryStore
 from tests.api.conftest import YAML, Api, assert_problem
-from tests.fakes import START, FakeMarket, World, offer
+from tests.fakes import START, FakeMarket, FakeSchedule, World, offer
 
 NEW = {"name": "hello", "yaml": YAML}
 CAPPED = "replica_policy: {min_replicas: 2, max_spot_price_ratio: 0.5}"
@@ -42,6 +42,22 @@ def _interfering(world: World, times: int) -> None:
 
     world.store = Store(world.clock)
     world.runtime = replace(world.runtime, store=world.store)
+
+
+class Unscheduled(FakeSchedule):
+    """Cannot be turned on."""
+
+    def on(self) -> None:
+        raise Unreachable("events of AWS does not answer")
+
+
+def test_creating_turns_the_schedule_on_first(api: Api) -> None:
+    """So that there is never a service that nobody wakes for; when it cannot be, the answer is 503 and nothing is there."""
+    for awake, status, there in ((Unscheduled(), 503, ()), (FakeSchedule(), 201, ("hello",))):
+        api.world.runtime = replace(api.world.runtime, schedule=awake)
+        assert api.post("/v1/services", NEW).status_code == status
+        assert api.world.store.service_names() == there
+    assert awake.is_on
 
 
 def test_a_service_is_created_and_asked_for_at_once(api: Api) -> None:
