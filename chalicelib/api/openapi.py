@@ -51,7 +51,7 @@ def _models(routes: tuple[Route, ...]) -> Iterator[tuple[type[BaseModel], JsonSc
 
 
 def _operation(route: Route, routes: Sequence[Route], references: _References) -> dict[str, Any]:
-    answer = _content(route.status, references[route.answer, "serialization"])
+    answer = _content(route.status, references[route.answer, "serialization"], route.media_type)
     if headers := dict(_answer_headers(route)):
         answer["headers"] = headers
     if links := dict(_links(route, routes)):

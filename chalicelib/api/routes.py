@@ -22,6 +22,7 @@ from chalicelib.api import once, problems
 from chalicelib.api.auditing import audited
 from chalicelib.api.auth import Caller, Principal, Reach, authenticate, bearer
 from chalicelib.api.preconditions import if_match
+from chalicelib.api.schemas import Text
 from chalicelib.errors import SailplaneError
 from chalicelib.model import Scope
 from chalicelib.ports import Runtime
@@ -51,6 +52,7 @@ class Route:
     scope: Scope = Scope.ADMIN
     reach: Reach = Reach.DEPLOYMENT
     tagged: bool = False  # the answer has an `etag`
+    media_type: str = "application/json"  # of the answer; anything else is a `Text`
 
     @property
     def is_owners_write(self) -> bool:
@@ -126,10 +128,11 @@ class _View:
     def _done(self, runtime: Runtime, arguments: dict[str, Any]) -> Response:
         answer = self.route.handler(runtime, **arguments)
         # Some hold keys, none is good for long.
-        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        headers = {"Content-Type": self.route.media_type, "Cache-Control": "no-store"}
         if self.route.tagged:
             headers["ETag"] = answer.etag
-        return Response(answer.model_dump_json(), headers, self.route.status.value)
+        text = answer.root if isinstance(answer, Text) else answer.model_dump_json()
+        return Response(text, headers, self.route.status.value)
 
 
 def _digest(request: Request) -> str:

@@ -573,6 +573,10 @@ class Info(_Answer):
     edge_url: str
 
 
+class Text(RootModel[str]):
+    """What is no JSON."""
+
+
 class OpenApi(RootModel[dict[str, Any]]):
     """An OpenAPI 3.1 document."""
 
