@@ -7,7 +7,6 @@ the condition under which to change it, as `if_match`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 from chalice.app import Blueprint, MultiDict, Request, Response
 from pydantic import BaseModel, ValidationError
 
+from chalicelib import identity
 from chalicelib.api import once, problems
 from chalicelib.api.auditing import audited
 from chalicelib.api.auth import Caller, Principal, Reach, authenticate, bearer
@@ -106,7 +106,7 @@ class _View:
         key = request.headers.get("idempotency-key")
         if key is None or not self.route.is_owners_write:
             return do(runtime)
-        return once.done_once(runtime, principal, once.valid_key(key), _digest(request), do)
+        return once.done_once(runtime, principal, once.valid_key(key), _digest(request, runtime.settings.agent_key), do)
 
     def _arguments(self, request: Request, path: dict[str, str], principal: Principal) -> dict[str, Any]:
         """What the handler takes beside the runtime; whatever is wrong with the request is found here."""
@@ -135,11 +135,11 @@ class _View:
         return Response(text, headers, self.route.status.value)
 
 
-def _digest(request: Request) -> str:
-    """Of all that is asked: two requests with one digest ask for the same."""
+def _digest(request: Request, agent_key: str) -> str:
+    """Of all that is asked: two requests with one digest ask for the same. Keyed, because a body may be a short secret."""
     query = {name: request.query_params.getlist(name) for name in request.query_params or ()}
     asked = [request.method, request.path, request.uri_params, query, request.headers.get("if-match")]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + b"\n" + request.raw_body).hexdigest()
+    return identity.request_digest(agent_key, json.dumps(asked, sort_keys=True).encode() + b"\n" + request.raw_body)
 
 
 def _require_reach(reach: Reach, principal: Principal, path: Mapping[str, str], body: BaseModel | None) -> None:
