@@ -13,6 +13,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 from chalicelib.model import (
     EndpointKey,
     Event,
+    Hook,
+    HookKind,
     Instance,
     LaunchRequest,
     Lease,
@@ -27,6 +29,7 @@ from chalicelib.model import (
     Service,
     SpecVersion,
     State,
+    Trust,
     Unavailable,
 )
 
@@ -61,6 +64,7 @@ class Commit:
     unavailable: tuple[Unavailable, ...] = ()  # last writer wins
     events: tuple[Event, ...] = ()
     disproved: tuple[Unavailable, ...] = ()  # refusals to forget, by scope; `unavailable` comes after them
+    hook: Hook | None = None  # written under its version, as services are
 
 
 class Store(Protocol):
@@ -69,13 +73,22 @@ class Store(Protocol):
     Every method raises `Unreachable` when the database does not answer or throttles past its retries.
     """
 
-    def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
-        """Write a new service, its first spec version and events at once. Raises `Exists` when the name is taken."""
+    def create_service(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
+        """Write a new service, its first spec version, events and the hook it comes from (under its version) at once.
 
-    def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
-        """Write `service` (under its version) and its next, immutable spec version at once.
+        Raises:
+            Exists: the name is taken.
+            Conflict: the hook changed meanwhile.
+        """
 
-        Raises `Conflict` when the service changed meanwhile or that version number exists.
+    def add_version(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
+        """Write `service` (under its version), its next, immutable spec version and the hook it comes from at once.
+
+        Raises `Conflict` when the service or the hook changed meanwhile or that version number exists.
         """
 
     def service_names(self) -> tuple[str, ...]:
@@ -180,6 +193,36 @@ class Store(Protocol):
         `machine_key` is random and made by the machine. The claim is kept for a day.
         """
 
+    def create_hook(self, hook: Hook) -> Hook:
+        """Write a new hook. Raises `Exists` when its id is taken."""
+
+    def hook(self, hook_id: str) -> Hook | None:
+        """One hook. One request."""
+
+    def hooks(self) -> tuple[Hook, ...]:
+        """All hooks, by id. One request per 1 MB."""
+
+    def record_push(self, hook: Hook, deliveries: Sequence[str], until: float) -> bool:
+        """Write `hook` (under its version) and remember the names of the delivery that changed it, at once.
+
+        False when one of them is remembered already: nothing was written. Raises `Conflict` when the hook changed meanwhile.
+        """
+
+    def delete_hook(self, hook_id: str) -> None:
+        """Forget a hook. Raises `NotFound` when there is none of that id."""
+
+    def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
+        """Whether this is the first time that `source` delivers this. It is remembered until the instant `until`."""
+
+    def create_trust(self, trust: Trust) -> Trust:
+        """Write a new trust. Raises `Exists` when its id is taken."""
+
+    def trusts(self) -> tuple[Trust, ...]:
+        """All trusts, by id. One request per 1 MB."""
+
+    def delete_trust(self, trust_id: str) -> None:
+        """Forget a trust. Raises `NotFound` when there is none of that id."""
+
 
 class Provider(Protocol):
     """A cloud. Raises `Unreachable` when it does not answer; see `errors.LaunchError` for refusals."""
@@ -271,6 +314,39 @@ class Snapshots(Protocol):
         """Replace the text. Raises `Unreachable`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository at a forge, and what shows there that it may be read and told about."""
+
+    api_url: str
+    name: str  # owner/name
+    token: str = field(default="", repr=False)
+
+
+class Forge(Protocol):
+    """Where repositories live.
+
+    Every method raises `Unreachable` when the forge does not answer or throttles, `Invalid` when it will not let us in, and
+    `NotFound` when it shows us no such repository, branch, file or commit.
+    """
+
+    def head(self, repository: Repository, branch: str) -> str:
+        """The commit that the branch is at now."""
+
+    def file(self, repository: Repository, path: str, commit: str) -> str:
+        """A text file as of a commit. Raises `Invalid` too when it is no text, or has more than 256 KB."""
+
+    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
+        """Set the commit's status, which stands beside it in the forge. Set again, the later one counts."""
+
+
+class IssuerKeys(Protocol):
+    """The public keys that CI's identity tokens are signed with."""
+
+    def find(self, jwks_url: str, key_id: str) -> Mapping[str, str] | None:
+        """The JSON Web Key of that id, or None when the issuer has none. Raises `Unreachable`."""
+
+
 class Spawn(Protocol):
     """Work that goes on beside the pass that needs its result."""
 
@@ -322,3 +398,5 @@ class Runtime:
     # Has routers that are functions report, which they do only when they are asked for something; None = there are none.
     ask_routers: Callable[[], None] | None = None
     snapshots: Snapshots | None = None  # None = routers that start find a table at the control plane only
+    forges: Mapping[HookKind, Forge] = field(default_factory=dict)
+    issuer_keys: IssuerKeys | None = None  # None = no identity token is exchanged
