@@ -9,10 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
 
 # 256 random bits: hashed without salt or stretching, because nobody can guess one.
 ENDPOINT_KEY_BYTES = 32
+ADMIN_KEY_BYTES = 32
+KEY_ID_BYTES = 5  # 40 random bits name a key; a store refuses an id that it has
+_ADMIN_KEY = re.compile(r"sa_([0-9a-f]{10})_[A-Za-z0-9_-]{43}")
 
 
 def agent_token(agent_key: str, replica_id: str, boot_nonce: str) -> str:
@@ -50,12 +54,32 @@ def sealed(router_token: str, document: str) -> str:
 
 def endpoint_key(key_id: str, secret: bytes) -> str:
     """The text that a client shows: `sp_<id>_<43 characters>`, of `ENDPOINT_KEY_BYTES` random bytes."""
-    return f"sp_{key_id}_{base64.urlsafe_b64encode(secret).rstrip(b'=').decode()}"
+    return _key_text("sp", key_id, secret)
 
 
 def endpoint_key_hash(text: str) -> str:
     """What is kept of an endpoint key, and published to the routers."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def admin_key(key_id: str, secret: bytes) -> str:
+    """The text that shows who asks the control API: `sa_<id>_<43 characters>`, of `ADMIN_KEY_BYTES` random bytes."""
+    return _key_text("sa", key_id, secret)
+
+
+def admin_key_id(text: str) -> str:
+    """The id in an admin key's text, empty when the text is none."""
+    match = _ADMIN_KEY.fullmatch(text)
+    return match[1] if match else ""
+
+
+def admin_key_hash(text: str) -> str:
+    """What is kept of an admin key, and what two are compared by: as long for every text, so that comparing tells nothing."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _key_text(kind: str, key_id: str, secret: bytes) -> str:
+    return f"{kind}_{key_id}_{base64.urlsafe_b64encode(secret).rstrip(b'=').decode()}"
 
 
 def webhook_secret(agent_key: str, hook_id: str, generation: int) -> str:

@@ -625,6 +625,43 @@ class EndpointKey:
         return "*" in self.services or service in self.services
 
 
+class Scope(StrEnum):
+    """What an admin key may be good for. ADMIN is good for everything, DEPLOY for READ too: who deploys has to look."""
+
+    READ = "read"  # services, replicas, logs, events, metrics
+    DEPLOY = "deploy"  # create, change and shut down services; act on their replicas
+    KEYS = "keys"  # endpoint keys
+    SECRETS = "secrets"
+    ADMIN = "admin"  # admin keys, audit, leftovers, webhooks, export and import
+
+    def covers(self, other: Scope) -> bool:
+        """Whether who has this one may do what `other` stands for."""
+        return self in (other, Scope.ADMIN) or (self is Scope.DEPLOY and other is Scope.READ)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminKey:
+    """What is known of a key to the control API: all but the key itself, of which a hash is kept.
+
+    `services` are names, or `*` for all of them. None in `expires_at` = never.
+    """
+
+    id: str  # part of the key's text, ten of 0-9 and a-f
+    name: str  # whose it is, in its maker's words
+    hash: str = field(repr=False)  # SHA-256 of the key's text, hexadecimal
+    scopes: frozenset[Scope]
+    created_at: float
+    services: tuple[str, ...] = ("*",)
+    expires_at: float | None = None
+    last_used_at: float | None = None  # to the hour
+    created_by: str = ""  # the id of the key that made it, or who else had it made
+    version: int = 0
+
+    def is_valid(self, now: float) -> bool:
+        """Whether it has not expired."""
+        return self.expires_at is None or now < self.expires_at
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """All the store knows of one service that a pass needs. `replicas` leaves TERMINATED history out."""
@@ -663,7 +700,9 @@ class HookKind(StrEnum):
 
     GITHUB = "github"
     GITLAB = "gitlab"
-    GENERIC = "generic"  # anything that signs as standardwebhooks.com says; its deliveries carry the service file themselves
+    GENERIC = (
+        "generic"  # anything that signs as standardwebhooks.com says; its deliveries carry the service file themselves
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 from chalicelib.model import (
+    AdminKey,
     EndpointKey,
     Event,
     Hook,
@@ -192,6 +193,21 @@ class Store(Protocol):
 
         `machine_key` is random and made by the machine. The claim is kept for a day.
         """
+
+    def create_admin_key(self, key: AdminKey) -> AdminKey:
+        """Write a new admin key. Raises `Exists` when its id is taken."""
+
+    def admin_key(self, key_id: str) -> AdminKey | None:
+        """One admin key, expired or not. One request."""
+
+    def admin_keys(self) -> tuple[AdminKey, ...]:
+        """All admin keys, oldest first, expired ones for a while longer. One request per 1 MB."""
+
+    def revoke_admin_key(self, key_id: str) -> None:
+        """Forget an admin key. Raises `NotFound` when there is none of that id."""
+
+    def record_admin_key_used(self, key: AdminKey, now: float) -> None:
+        """Note that `key`, as it was read, is used at `now`: at most once an hour. One that is gone stays gone."""
 
     def create_hook(self, hook: Hook) -> Hook:
         """Write a new hook. Raises `Exists` when its id is taken."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from chalice.app import Chalice
 
 from chalicelib.api import problems, triggers
+from chalicelib.api.admin_keys import admin_keys
 from chalicelib.api.boot import boot
 from chalicelib.api.edge import edge
 from chalicelib.api.keys import keys
@@ -30,6 +31,7 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(replicas(runtime))
     app.register_blueprint(leftovers(runtime))
     app.register_blueprint(keys(runtime))
+    app.register_blueprint(admin_keys(runtime))
     app.register_blueprint(edge(runtime))
     app.register_blueprint(boot(runtime))
     app.schedule(triggers.EVERY_MINUTE, name="tick")(triggers.on_schedule(runtime))

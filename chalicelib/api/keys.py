@@ -13,10 +13,11 @@ from chalice.app import Blueprint
 
 from chalicelib import identity, passes
 from chalicelib.api import schemas, views
+from chalicelib.api.auth import Principal, Reach
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.api.writes import until_unchallenged
 from chalicelib.errors import Invalid, NotFound
-from chalicelib.model import EndpointKey
+from chalicelib.model import EndpointKey, Scope
 from chalicelib.ports import Ids, Runtime
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,8 @@ log = logging.getLogger(__name__)
 
 def keys(runtime: Callable[[], Runtime]) -> Blueprint:
     """The owner's routes for endpoint keys."""
-    made = partial(Route, "POST", answer=schemas.NewKey, status=HTTPStatus.CREATED)
+    route = partial(Route, scope=Scope.KEYS, reach=Reach.OWN)
+    made = partial(route, "POST", answer=schemas.NewKey, status=HTTPStatus.CREATED)
     return blueprint(
         __name__,
         runtime,
@@ -35,8 +37,8 @@ def keys(runtime: Callable[[], Runtime]) -> Blueprint:
                 "Make an endpoint key; its text is told in this answer only",
                 body=schemas.CreateKey,
             ),
-            Route("GET", "/v1/keys", list_keys, "All endpoint keys, without their texts", schemas.Keys),
-            Route("DELETE", "/v1/keys/{key_id}", revoke_key, "Revoke a key", schemas.Revoked, errors=(404,)),
+            route("GET", "/v1/keys", list_keys, "All endpoint keys, without their texts", schemas.Keys),
+            route("DELETE", "/v1/keys/{key_id}", revoke_key, "Revoke a key", schemas.Revoked, errors=(404,)),
             made(
                 "/v1/keys/{key_id}/rotate",
                 rotate_key,
@@ -48,8 +50,9 @@ def keys(runtime: Callable[[], Runtime]) -> Blueprint:
     )
 
 
-def create_key(runtime: Runtime, body: schemas.CreateKey) -> schemas.NewKey:
+def create_key(runtime: Runtime, body: schemas.CreateKey, principal: Principal) -> schemas.NewKey:
     """Services need not exist yet, so that a client can be set up before what it calls."""
+    principal.require_reach(body.services)
     _require_room(runtime)
     now = runtime.clock.now()
     text, key = _made(
@@ -70,30 +73,30 @@ def create_key(runtime: Runtime, body: schemas.CreateKey) -> schemas.NewKey:
     return views.new_key(made, text, now)
 
 
-def list_keys(runtime: Runtime) -> schemas.Keys:
-    """Every key that is kept."""
+def list_keys(runtime: Runtime, principal: Principal) -> schemas.Keys:
+    """Every key that is kept and opens nothing but what the principal is for."""
     now = runtime.clock.now()
-    return schemas.Keys(keys=tuple(views.key(key, now) for key in runtime.store.endpoint_keys()))
+    return schemas.Keys(keys=tuple(views.key(key, now) for key in _visible(runtime, principal)))
 
 
-def revoke_key(runtime: Runtime, key_id: str) -> schemas.Revoked:
+def revoke_key(runtime: Runtime, key_id: str, principal: Principal) -> schemas.Revoked:
     """Forget it. Routers take the next table within seconds; what it has begun goes on."""
-    _find(runtime, key_id)
+    _find(runtime, key_id, principal)
     runtime.store.revoke_key(key_id)
     _tell_routers_to_come(runtime)
     return schemas.Revoked(id=key_id)
 
 
-def rotate_key(runtime: Runtime, key_id: str, body: schemas.RotateKey) -> schemas.NewKey:
+def rotate_key(runtime: Runtime, key_id: str, body: schemas.RotateKey, principal: Principal) -> schemas.NewKey:
     """The new key lives as long from now on as the old one was made for."""
     _require_room(runtime)
-    made = until_unchallenged(partial(_rotate, runtime, key_id, body.overlap_s))
+    made = until_unchallenged(partial(_rotate, runtime, key_id, body.overlap_s, principal))
     _tell_routers_to_come(runtime)
     return made
 
 
-def _rotate(runtime: Runtime, key_id: str, overlap_s: float) -> schemas.NewKey:
-    old, now = _find(runtime, key_id), runtime.clock.now()
+def _rotate(runtime: Runtime, key_id: str, overlap_s: float, principal: Principal) -> schemas.NewKey:
+    old, now = _find(runtime, key_id, principal), runtime.clock.now()
     if not old.is_valid(now):
         raise Invalid(f"Key {key_id} has expired: make a new one instead.")
     lifetime_s = None if old.expires_at is None else old.expires_at - old.created_at
@@ -111,8 +114,8 @@ def _tell_routers_to_come(runtime: Runtime) -> None:
 
 
 def _made(ids: Ids, key: EndpointKey) -> tuple[str, EndpointKey]:
-    """A text that nobody can guess, and `key` as it is kept of it. 40 random bits name it; a store refuses one that it has."""
-    key_id = ids.token(5)
+    """A text that nobody can guess, and `key` as it is kept of it."""
+    key_id = ids.token(identity.KEY_ID_BYTES)
     text = identity.endpoint_key(key_id, bytes.fromhex(ids.token(identity.ENDPOINT_KEY_BYTES)))
     return text, replace(key, id=key_id, hash=identity.endpoint_key_hash(text))
 
@@ -123,8 +126,12 @@ def _require_room(runtime: Runtime) -> None:
         raise Invalid(f"There are {schemas.MOST_KEYS:,} keys, as many as routers are told of. Revoke some first.")
 
 
-def _find(runtime: Runtime, key_id: str) -> EndpointKey:
-    known = {key.id: key for key in runtime.store.endpoint_keys()}
+def _visible(runtime: Runtime, principal: Principal) -> list[EndpointKey]:
+    return [key for key in runtime.store.endpoint_keys() if principal.reaches(key.services)]
+
+
+def _find(runtime: Runtime, key_id: str, principal: Principal) -> EndpointKey:
+    known = {key.id: key for key in _visible(runtime, principal)}
     if key_id not in known:
         nearest = difflib.get_close_matches(key_id, known, n=3)
         hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""

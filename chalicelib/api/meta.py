@@ -8,9 +8,10 @@ from chalice.app import Blueprint, Chalice
 
 from chalicelib import __version__
 from chalicelib.api import openapi
-from chalicelib.api.auth import Caller
+from chalicelib.api.auth import Caller, Reach
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.api.schemas import Health, Info, OpenApi
+from chalicelib.model import Scope
 from chalicelib.ports import Runtime
 
 
@@ -26,7 +27,15 @@ def meta(runtime: Callable[[], Runtime], app: Chalice) -> Blueprint:
         (
             Route("GET", "/healthz", health, "Whether the control plane answers", Health, caller=Caller.ANYONE),
             Route("GET", "/openapi.json", document, "This API, described", OpenApi, caller=Caller.ANYONE),
-            Route("GET", "/v1/info", info, "Which control plane this is", Info),
+            Route(
+                "GET",
+                "/v1/info",
+                info,
+                "Which control plane this is",
+                Info,
+                scope=Scope.READ,
+                reach=Reach.NOTHING,
+            ),
         ),
     )
 

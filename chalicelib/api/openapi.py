@@ -74,7 +74,7 @@ def _content(status: HTTPStatus, schema: dict[str, Any], media_type: str = "appl
 
 
 def _error_statuses(route: Route) -> list[int]:
-    by_auth = (401,) if route.caller is not Caller.ANYONE else ()
+    by_auth = {Caller.ANYONE: (), Caller.ADMIN: (401, 403)}.get(route.caller, (401,))
     by_body = (400, 413, 415, 422) if route.body else ()
     by_query = (422,) if route.query else ()
     return sorted({*by_auth, *by_body, *by_query, *route.errors, 500, 503})

@@ -10,18 +10,26 @@ from chalice.app import Blueprint
 
 from chalicelib import lifecycle
 from chalicelib.api import schemas
+from chalicelib.api.auth import Reach
 from chalicelib.api.lookup import find, load
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.api.writes import until_unchallenged
 from chalicelib.errors import Invalid, NotFound
-from chalicelib.model import Event, Reason, Replica, ReplicaStatus
+from chalicelib.model import Event, Reason, Replica, ReplicaStatus, Scope
 from chalicelib.ports import Commit, FaultInjector, Runtime
 
 
 def replicas(runtime: Callable[[], Runtime]) -> Blueprint:
     """The owner's routes for replicas. `{replica}` is its id, or an end of it that no other replica shares."""
     one = "/v1/services/{name}/replicas/{replica}"
-    action = partial(Route, "POST", answer=schemas.Accepted, status=HTTPStatus.ACCEPTED)
+    action = partial(
+        Route,
+        "POST",
+        answer=schemas.Accepted,
+        status=HTTPStatus.ACCEPTED,
+        scope=Scope.DEPLOY,
+        reach=Reach.SERVICE,
+    )
     return blueprint(
         __name__,
         runtime,
@@ -34,6 +42,8 @@ def replicas(runtime: Callable[[], Runtime]) -> Blueprint:
                 schemas.Log,
                 query=schemas.LogQuery,
                 errors=(404,),
+                scope=Scope.READ,
+                reach=Reach.SERVICE,
             ),
             action(f"{one}/drain", drain, "Take a replica out of use; it is replaced", errors=(404, 412, 422)),
             action(

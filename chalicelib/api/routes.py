@@ -1,12 +1,12 @@
 """How a handler becomes a route: who may call it, what it takes and gives, and how OpenAPI is told about it.
 
 A handler is a plain function `(runtime, **path parameters, body=…, query=…) -> BaseModel`; nothing in it knows Chalice. One
-that agents call is also given their token, as `bearer`.
+that agents call is also given their token, as `bearer`, one of reach OWN who asks, as `principal`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -15,8 +15,9 @@ from chalice.app import Blueprint, MultiDict, Request, Response
 from pydantic import BaseModel, ValidationError
 
 from chalicelib.api import problems
-from chalicelib.api.auth import Caller, authorize, bearer
+from chalicelib.api.auth import Caller, Principal, Reach, authenticate, bearer
 from chalicelib.errors import SailplaneError
+from chalicelib.model import Scope
 from chalicelib.ports import Runtime
 
 Handler = Callable[..., BaseModel]
@@ -24,7 +25,11 @@ Handler = Callable[..., BaseModel]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation of the API. `max_body_bytes` bounds what is read before anything is parsed."""
+    """One operation of the API. `max_body_bytes` bounds what is read before anything is parsed.
+
+    `scope` and `reach` are for routes whose caller is ADMIN: the scope that a key must have, and what of the deployment it
+    must be for. A route that says neither is closed to all but the most powerful keys.
+    """
 
     method: str
     path: str
@@ -37,6 +42,8 @@ class Route:
     query: type[BaseModel] | None = None
     errors: tuple[int, ...] = ()  # statuses beyond the ones every route of its kind may answer
     max_body_bytes: int = 256 * 1024
+    scope: Scope = Scope.ADMIN
+    reach: Reach = Reach.DEPLOYMENT
 
 
 def blueprint(name: str, runtime: Callable[[], Runtime], routes: tuple[Route, ...]) -> Blueprint:
@@ -68,15 +75,31 @@ class _View:
     def _answer(self, request: Request, path: dict[str, str]) -> BaseModel:
         runtime = self._runtime()
         authorization = request.headers.get("authorization", "")
-        authorize(self.route.caller, authorization, runtime.settings)
+        principal = authenticate(self.route.caller, authorization, runtime)
+        if self.route.caller is Caller.ADMIN:
+            principal.require(self.route.scope)
         call = partial(self.route.handler, runtime, **path)
         if self.route.caller is Caller.AGENT:
             call = partial(call, bearer=bearer(authorization))
+        body = None
         if self.route.body:
-            call = partial(call, body=_parsed_body(self.route.body, request.raw_body, self.route.max_body_bytes))
+            body = _parsed_body(self.route.body, request.raw_body, self.route.max_body_bytes)
+            call = partial(call, body=body)
         if self.route.query:
             call = partial(call, query=_parsed_query(self.route.query, request.query_params))
+        if self.route.caller is Caller.ADMIN:
+            _require_reach(self.route.reach, principal, path, body)
+        if self.route.reach is Reach.OWN:
+            call = partial(call, principal=principal)
         return call()
+
+
+def _require_reach(reach: Reach, principal: Principal, path: Mapping[str, str], body: BaseModel | None) -> None:
+    if reach is Reach.DEPLOYMENT:
+        principal.require_reach(("*",))
+    elif reach is Reach.SERVICE:
+        service: str = path.get("name") or getattr(body, "name", "*")
+        principal.require_reach((service,))
 
 
 def _parsed_body(model: type[BaseModel], body: bytes, max_bytes: int) -> BaseModel:

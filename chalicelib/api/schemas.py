@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
-from chalicelib.model import CapacityType, LeftoverKind, Reason, ReplicaStatus, ServiceStatus
+from chalicelib.model import CapacityType, LeftoverKind, Reason, ReplicaStatus, Scope, ServiceStatus
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
@@ -21,6 +21,7 @@ MAX_ENVS_CHARACTERS = 32 * 1024
 MOST_KEYS = 1000
 LONGEST_OVERLAP_S = 365 * 86_400.0
 LONGEST_KEY_S = 10 * LONGEST_OVERLAP_S
+MOST_ADMIN_KEYS = 1000
 SLOWEST_PER_S, FASTEST_PER_S = 0.001, 1e6  # of a key's rate
 
 
@@ -138,6 +139,18 @@ class RotateKey(_Request):
     """How long the key that is replaced goes on working beside the new one."""
 
     overlap_s: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP_S)] = 86_400.0
+
+
+class CreateAdminKey(_Request):
+    """A new admin key: whose it is, what it may do, to which services (`*` = all, later ones too), for how long.
+
+    A key whose maker's ends, ends with it at the latest.
+    """
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_printable)]
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))]
+    services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)] = ("*",)
+    expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
 
 
 class LeftoverName(_Request):
@@ -312,8 +325,34 @@ class NewKey(Key):
     key: str
 
 
+class AdminKey(_Answer):
+    """An admin key as it is listed: all but the key itself. `created_by` is the id of the key that made it."""
+
+    id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    services: tuple[str, ...]
+    created_at: AwareDatetime
+    created_by: str
+    expires_at: AwareDatetime | None
+    expired: bool
+    last_used_at: AwareDatetime | None
+
+
+class AdminKeys(_Answer):
+    """All admin keys but the root one, oldest first; expired ones for as long again as they were good, a week at the most."""
+
+    keys: tuple[AdminKey, ...]
+
+
+class NewAdminKey(AdminKey):
+    """An admin key that was just made, and the only time that its text is told."""
+
+    key: str
+
+
 class Revoked(_Answer):
-    """A key that no router accepts any more once it has its next table."""
+    """A key that is refused from now on: an endpoint key by every router once it has its next table."""
 
     id: str
 

@@ -11,11 +11,12 @@ from chalice.app import Blueprint
 
 from chalicelib import catalog, lifecycle, optimizer, passes, spec
 from chalicelib.api import schemas, views
+from chalicelib.api.auth import Principal, Reach
 from chalicelib.api.lookup import load, no_service
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.api.writes import until_unchallenged
 from chalicelib.errors import Invalid, NoFeasibleOffer
-from chalicelib.model import Event, SpecVersion, State
+from chalicelib.model import Event, Scope, SpecVersion, State
 from chalicelib.ports import Commit, Runtime
 
 # How many events `why` looks back on; each is a decision carried out, with its reason.
@@ -25,43 +26,29 @@ DECISIONS_SHOWN = 20
 def services(runtime: Callable[[], Runtime]) -> Blueprint:
     """The owner's routes for services."""
     one = "/v1/services/{name}"
+    look = partial(Route, "GET", scope=Scope.READ, reach=Reach.SERVICE)
+    change = partial(Route, answer=schemas.Service, scope=Scope.DEPLOY, reach=Reach.SERVICE)
     return blueprint(
         __name__,
         runtime,
         (
-            Route(
+            change(
                 "POST",
                 "/v1/services",
                 create,
                 "Create a service from its YAML",
-                schemas.Service,
                 status=HTTPStatus.CREATED,
                 body=schemas.CreateService,
                 errors=(409,),
             ),
-            Route("GET", "/v1/services", list_all, "All services", schemas.Services),
-            Route("GET", one, show, "One service with its replicas", schemas.Service, errors=(404,)),
-            Route(
-                "PUT",
-                one,
-                update,
-                "Give a service its next version",
-                schemas.Service,
-                body=schemas.UpdateService,
-                errors=(404, 412),
+            Route("GET", "/v1/services", list_all, "All services", schemas.Services, scope=Scope.READ, reach=Reach.OWN),
+            look(one, show, "One service with its replicas", schemas.Service, errors=(404,)),
+            change(
+                "PUT", one, update, "Give a service its next version", body=schemas.UpdateService, errors=(404, 412)
             ),
-            Route(
-                "DELETE",
-                one,
-                delete,
-                "Shut a service down",
-                schemas.Service,
-                status=HTTPStatus.ACCEPTED,
-                errors=(404, 412),
-            ),
-            Route("GET", f"{one}/versions", versions, "Every version of its YAML", schemas.Versions, errors=(404,)),
-            Route(
-                "GET",
+            change("DELETE", one, delete, "Shut a service down", status=HTTPStatus.ACCEPTED, errors=(404, 412)),
+            look(f"{one}/versions", versions, "Every version of its YAML", schemas.Versions, errors=(404,)),
+            look(
                 f"{one}/events",
                 events,
                 "What happened, kept for 7 days",
@@ -69,9 +56,7 @@ def services(runtime: Callable[[], Runtime]) -> Blueprint:
                 query=schemas.EventsQuery,
                 errors=(404,),
             ),
-            Route(
-                "GET", f"{one}/why", why, "What would be done now, and the last decisions", schemas.Why, errors=(404,)
-            ),
+            look(f"{one}/why", why, "What would be done now, and the last decisions", schemas.Why, errors=(404,)),
         ),
     )
 
@@ -87,9 +72,10 @@ def create(runtime: Runtime, body: schemas.CreateService) -> schemas.Service:
     return _view(runtime, State(created))
 
 
-def list_all(runtime: Runtime) -> schemas.Services:
-    """Every service; one deleted between the two reads is left out."""
-    states = (runtime.store.load(name) for name in runtime.store.service_names())
+def list_all(runtime: Runtime, principal: Principal) -> schemas.Services:
+    """Every service that the principal is for; one deleted between the two reads is left out."""
+    names = (name for name in runtime.store.service_names() if principal.reaches((name,)))
+    states = map(runtime.store.load, names)
     return schemas.Services(services=tuple(_view(runtime, state) for state in states if state))
 
 

@@ -100,6 +100,16 @@ def new_key(known: model.EndpointKey, text: str, now: float) -> schemas.NewKey:
     return schemas.NewKey(key=text, **_key(known, now))
 
 
+def admin_key(known: model.AdminKey, now: float) -> schemas.AdminKey:
+    """An admin key without its hash."""
+    return schemas.AdminKey(**_admin_key(known, now))
+
+
+def new_admin_key(known: model.AdminKey, text: str, now: float) -> schemas.NewAdminKey:
+    """An admin key, and the text that it was made with."""
+    return schemas.NewAdminKey(key=text, **_admin_key(known, now))
+
+
 def instant(epoch_s: float) -> datetime:
     """Epoch seconds as an aware datetime in UTC."""
     return datetime.fromtimestamp(epoch_s, UTC)
@@ -138,4 +148,18 @@ def _key(known: model.EndpointKey, now: float) -> dict[str, Any]:
         "last_used_at": None if known.last_used_at is None else instant(known.last_used_at),
         "rate_per_s": known.rate_per_s,
         "concurrency": known.concurrency,
+    }
+
+
+def _admin_key(known: model.AdminKey, now: float) -> dict[str, Any]:
+    return {
+        "id": known.id,
+        "name": known.name,
+        "scopes": tuple(sorted(known.scopes)),
+        "services": known.services,
+        "created_at": instant(known.created_at),
+        "created_by": known.created_by,
+        "expires_at": None if known.expires_at is None else instant(known.expires_at),
+        "expired": not known.is_valid(now),
+        "last_used_at": None if known.last_used_at is None else instant(known.last_used_at),
     }

@@ -89,7 +89,8 @@ def _key(secret: str) -> bytes:
 
 def _is_one_of(shown: Iterable[str], expected: Sequence[str]) -> bool:
     """Each is compared with each, whichever is found first."""
-    return any([hmac.compare_digest(one.encode(errors="replace"), key.encode()) for one in shown for key in expected])
+    matches = [hmac.compare_digest(one.encode(errors="replace"), key.encode()) for one in shown for key in expected]
+    return any(matches)
 
 
 def _digest(body: bytes) -> str:

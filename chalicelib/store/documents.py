@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from chalicelib.model import EndpointKey, Event, Lease, Replica, ReplicaStatus, RouterLoad, Unavailable
+from chalicelib.model import AdminKey, EndpointKey, Event, Lease, Replica, ReplicaStatus, RouterLoad, Unavailable
 from chalicelib.ports import Commit
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ EVENTS_KEPT_S = 7 * 86_400.0
 BOOTS_KEPT_S = 86_400.0  # which machine was the first to boot as a replica
 KEYS_KEPT_S = 7 * 86_400.0  # an endpoint key after it has expired, so that its owner sees why a client is refused
 KEY_USE_EVERY_S = 60.0  # "last used" is written this often at the most
+ADMIN_KEY_USE_EVERY_S = 3_600.0  # the same of an admin key, which a program may show every second
 LOAD_KEPT_S = 600.0  # a router's counts, and the row of a router that went away
 LOAD_HEARTBEAT_S = 20.0  # "no requests" is written this often; after 60 s a router counts as silent
 COMMIT_MAX_ITEMS = 100  # DynamoDB's limit for one transaction; splitting one would give up "all or nothing"
@@ -102,6 +103,26 @@ def oldest_first(keys: Iterable[EndpointKey], now: float) -> tuple[EndpointKey, 
     """The keys that are kept at `now`, by creation; those of the same instant by id, so that every store agrees."""
     kept = [key for key in keys if (end := forget_key_at(key)) is None or end > now]
     return tuple(sorted(kept, key=lambda key: (key.created_at, key.id)))
+
+
+def forget_admin_key_at(key: AdminKey) -> float | None:
+    """When an admin key may be forgotten; None = never by itself.
+
+    After its end it stays listed for as long as it was good, a week at the most: a key of a CI job's is good for minutes, and
+    hundreds of them would bury the others.
+    """
+    return None if key.expires_at is None else key.expires_at + min(key.expires_at - key.created_at, KEYS_KEPT_S)
+
+
+def admin_keys_kept(keys: Iterable[AdminKey], now: float) -> tuple[AdminKey, ...]:
+    """Those that are not to be forgotten at `now`, oldest first; those of the same instant by id."""
+    kept = [key for key in keys if (end := forget_admin_key_at(key)) is None or end > now]
+    return tuple(sorted(kept, key=lambda key: (key.created_at, key.id)))
+
+
+def is_use_news(key: AdminKey, now: float) -> bool:
+    """Whether the use of a key at `now` is to be written."""
+    return key.last_used_at is None or now - key.last_used_at >= ADMIN_KEY_USE_EVERY_S
 
 
 def newest_first(replicas: Iterable[Replica]) -> tuple[Replica, ...]:

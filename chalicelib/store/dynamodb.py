@@ -13,6 +13,7 @@
 | ROUTES         | name               | version                                                        |
 | UNAVAILABLE    | scope              | expires_at                                                     |
 | KEYS           | id                 | version, used_at, and when it expires: expires_at              |
+| ADMIN_KEYS     | id                 | used_at, and when it expires: expires_at                       |
 | HOOKS          | id                 | version                                                        |
 | DELIVERY#source| delivery           | no body: expires_at                                            |
 | TRUSTS         | id                 |                                                                |
@@ -40,6 +41,7 @@ from pynamodb.expressions.update import Action
 
 from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound, SailplaneError
 from chalicelib.model import (
+    AdminKey,
     EndpointKey,
     Event,
     Hook,
@@ -62,12 +64,15 @@ from chalicelib.store.documents import (
     LOAD_KEPT_S,
     REFUSALS_KEPT_S,
     add_counts,
+    admin_keys_kept,
     event_key,
     event_key_after,
+    forget_admin_key_at,
     forget_key_at,
     from_json,
     history_expires_at,
     is_news,
+    is_use_news,
     newest_first,
     oldest_first,
     scope_key,
@@ -353,6 +358,32 @@ class DynamoDBStore:
         is_first = Path("pk").does_not_exist() | (Path("machine_key") == machine_key)
         return self._table.put_if(row, is_first)
 
+    # --- admin keys ---
+
+    def create_admin_key(self, key: AdminKey) -> AdminKey:
+        taken = Exists(f"There is already an admin key with the id {key.id}. Try again.")
+        written = replace(key, version=1)
+        row = {"pk": "ADMIN_KEYS", "sk": key.id, "body": to_json(written)}
+        if (forget_at := forget_admin_key_at(key)) is not None:
+            row |= _ttl(forget_at)
+        self._table.transact([put(row, taken, Path("pk").does_not_exist())])  # see `create_key`
+        return written
+
+    def admin_key(self, key_id: str) -> AdminKey | None:
+        row = self._table.get("ADMIN_KEYS", key_id)
+        return _admin_key(row) if row else None
+
+    def admin_keys(self) -> tuple[AdminKey, ...]:
+        return admin_keys_kept(map(_admin_key, self._table.query("ADMIN_KEYS")), self._clock.now())
+
+    def revoke_admin_key(self, key_id: str) -> None:
+        missing = NotFound(f"There is no admin key with the id {key_id!r}.")
+        self._table.transact([delete("ADMIN_KEYS", key_id, missing, Path("pk").exists())])
+
+    def record_admin_key_used(self, key: AdminKey, now: float) -> None:
+        if is_use_news(key, now):
+            self._table.update_if("ADMIN_KEYS", key.id, (Path("used_at").set(now),), Path("pk").exists())
+
     # --- deploys from CI ---
 
     def create_hook(self, hook: Hook) -> Hook:
@@ -477,6 +508,10 @@ def _key_row(key: EndpointKey) -> Row:
 def _key(row: Row) -> EndpointKey:
     """Its last use stands beside the document, so that noting it is no change of the key."""
     return replace(from_json(EndpointKey, row["body"]), last_used_at=row.get("used_at"))
+
+
+def _admin_key(row: Row) -> AdminKey:
+    return replace(from_json(AdminKey, row["body"]), last_used_at=row.get("used_at"))
 
 
 def _put_hook(hook: Hook | None) -> list[Write]:

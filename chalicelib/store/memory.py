@@ -10,6 +10,7 @@ from threading import Lock
 
 from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
 from chalicelib.model import (
+    AdminKey,
     EndpointKey,
     Event,
     Hook,
@@ -31,10 +32,12 @@ from chalicelib.store.documents import (
     LOAD_KEPT_S,
     REFUSALS_KEPT_S,
     add_counts,
+    admin_keys_kept,
     event_key,
     event_key_after,
     history_expires_at,
     is_news,
+    is_use_news,
     item_count,
     newest_first,
     oldest_first,
@@ -67,6 +70,7 @@ class MemoryStore:
         self._unavailable: dict[str, Unavailable] = {}
         self._keys: dict[str, EndpointKey] = {}
         self._boots: dict[tuple[str, str], str] = {}
+        self._admin_keys: dict[str, AdminKey] = {}
         self._events: defaultdict[str, dict[str, Event]] = defaultdict(dict)
         self._hooks: dict[str, Hook] = {}
         self._trusts: dict[str, Trust] = {}
@@ -309,6 +313,34 @@ class MemoryStore:
     def claim_boot(self, replica_id: str, boot_nonce: str, machine_key: str) -> bool:
         with self._lock:
             return self._boots.setdefault((replica_id, boot_nonce), machine_key) == machine_key
+
+    # --- admin keys ---
+
+    def create_admin_key(self, key: AdminKey) -> AdminKey:
+        with self._lock:
+            if key.id in self._admin_keys:
+                raise Exists(f"There is already an admin key with the id {key.id}. Try again.")
+            self._admin_keys[key.id] = replace(key, version=1)
+            return self._admin_keys[key.id]
+
+    def admin_key(self, key_id: str) -> AdminKey | None:
+        with self._lock:
+            return self._admin_keys.get(key_id)
+
+    def admin_keys(self) -> tuple[AdminKey, ...]:
+        with self._lock:
+            return admin_keys_kept(self._admin_keys.values(), self._clock.now())
+
+    def revoke_admin_key(self, key_id: str) -> None:
+        with self._lock:
+            if self._admin_keys.pop(key_id, None) is None:
+                raise NotFound(f"There is no admin key with the id {key_id!r}.")
+
+    def record_admin_key_used(self, key: AdminKey, now: float) -> None:
+        with self._lock:
+            stored = self._admin_keys.get(key.id)
+            if stored is not None and is_use_news(stored, now):
+                self._admin_keys[key.id] = replace(stored, last_used_at=now)
 
     # --- deploys from CI ---
 

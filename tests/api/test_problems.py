@@ -35,6 +35,9 @@ PROTECTED = (
     ("GET", "/v1/keys"),
     ("DELETE", "/v1/keys/0123456789"),
     ("POST", "/v1/keys/0123456789/rotate"),
+    ("POST", "/v1/admin-keys"),
+    ("GET", "/v1/admin-keys"),
+    ("DELETE", "/v1/admin-keys/0123456789"),
     ("POST", "/v1/edge/exchange"),
 )
 
