@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chalicelib import config
 from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
-from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Settings, Snapshots
+from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Secrets, Settings, Snapshots
 
 if TYPE_CHECKING:
     from chalicelib.store.dynamodb import DynamoDBStore
@@ -101,6 +101,7 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         settings=settings,
         poke=poke,
         spawn=Threads(),
+        secrets=_secrets(config),
         ask_routers=partial(prober.ask_routers, config.edge_url),
         snapshots=_snapshots(config),
     )
@@ -203,6 +204,13 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
 
     root = config.local_root or Path()  # there is one, see `_require_complete`
     return LocalProvider(root, deployment, sys.executable, config.host_env, clock)
+
+
+def _secrets(config: Config) -> Secrets:
+    from chalicelib.secrets.ssm import SsmSecrets  # noqa: PLC0415 imported when used, see above
+
+    # Below what configures the functions, whose reading of their own path does not see them.
+    return SsmSecrets(f"/sailplane/{config.deployment}/secrets", config.region, endpoint_url=config.ssm_endpoint)
 
 
 def _snapshots(config: Config) -> Snapshots | None:

@@ -48,6 +48,7 @@ class Config:
     azure_subscription: str = ""
     azure_resource_group: str = ""
     azure_endpoint: str | None = field(default=None, repr=False)
+    ssm_endpoint: str | None = field(default=None, repr=False)  # a local stand-in for SSM, with its key
     host_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # the local provider passes PATH and such on
 
 
@@ -84,6 +85,7 @@ def from_env(env: Mapping[str, str]) -> Config:
         azure_subscription=env.get("SAILPLANE_AZURE_SUBSCRIPTION", ""),
         azure_resource_group=env.get("SAILPLANE_AZURE_RESOURCE_GROUP", ""),
         azure_endpoint=_optional_url(env, "SAILPLANE_AZURE_ENDPOINT"),
+        ssm_endpoint=_optional_url(env, "SAILPLANE_SSM_ENDPOINT"),
         host_env=env,
     )
 

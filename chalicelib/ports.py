@@ -5,7 +5,7 @@ Adapters live in `providers/`, `store/` and `bootstrap.py`; `bootstrap` alone ch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
@@ -27,6 +27,7 @@ from chalicelib.model import (
     Replica,
     RouteTable,
     ScalingSpec,
+    Secret,
     Service,
     SpecVersion,
     State,
@@ -330,6 +331,25 @@ class Snapshots(Protocol):
         """Replace the text. Raises `Unreachable`."""
 
 
+class Secrets(Protocol):
+    """The texts that service files name instead of holding them. Nothing else of Sailplane's ever stores one.
+
+    Every method raises `Unreachable`, in which no text is repeated. Names match `model.SECRET_NAME`.
+    """
+
+    def read(self, names: Collection[str]) -> Mapping[str, str]:
+        """The texts of those `names` that there are. One request per 10 names."""
+
+    def write(self, name: str, text: str) -> None:
+        """Keep a text, in place of the one before; 1 to `model.MAX_SECRET_BYTES` bytes of UTF-8."""
+
+    def delete(self, name: str) -> None:
+        """Forget a text. Raises `NotFound`."""
+
+    def known(self) -> tuple[Secret, ...]:
+        """What there is, without the texts, sorted by name. One request per 10 secrets."""
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """A repository at a forge, and what shows there that it may be read and told about."""
@@ -408,6 +428,7 @@ class Runtime:
     # Asks for a pass over a service at once instead of at the next tick; losing the call costs time, not correctness.
     poke: Callable[[str], None]
     spawn: Spawn
+    secrets: Secrets
     # By provider: lists asked for whose answer no pass has taken yet. Lives as long as the process, so that a cloud which
     # does not answer is asked once.
     asked: MutableMapping[str, Asked] = field(default_factory=dict)

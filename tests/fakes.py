@@ -40,6 +40,7 @@ from chalicelib.model import (
     State,
 )
 from chalicelib.ports import Commit, Runtime, Settings, Store
+from chalicelib.secrets.memory import MemorySecrets
 from chalicelib.store.memory import MemoryStore
 
 START = 1_800_000_000.0
@@ -294,6 +295,7 @@ class World:
             settings=Settings(lease_ttl_s=30.0),
             poke=lambda _name: None,
             spawn=inline,
+            secrets=MemorySecrets(self.clock),
         )
 
     def create(self, name: str = "svc", wanted: ServiceSpec | None = None) -> Service:

@@ -145,6 +145,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "httpx",
         "pydantic",
     },
+    "chalicelib.secrets": {"chalicelib.model", "chalicelib.errors", "chalicelib.ports", "botocore"},
     "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
     "chalicelib.api": {

@@ -14,6 +14,8 @@ POLL_EVERY_S = 300.0
 # A forge may not see yet, everywhere, what it has just told.
 LOOK_AGAIN_S = 20.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0
+# After an hour and a half of silence a forge is asked when there is something else to do too.
+_HOPELESS_FAILURES = 24
 
 
 def is_due(hook: Hook, now: float) -> bool:
@@ -22,8 +24,8 @@ def is_due(hook: Hook, now: float) -> bool:
 
 
 def is_waiting(hook: Hook) -> bool:
-    """Whether something is left to do before the branch moves again."""
-    return hook.is_pending or (hook.outcome is not None and not hook.outcome.is_told)
+    """Whether something is left to do before the branch moves again, and there is hope that it can be done soon."""
+    return (hook.is_pending or _is_untold(hook)) and hook.failures < _HOPELESS_FAILURES
 
 
 def pushed(hook: Hook, push: Push, now: float) -> Hook | None:
@@ -43,8 +45,9 @@ def settled(hook: Hook, outcome: Outcome, now: float) -> Hook:
 
 
 def unmoved(hook: Hook, now: float) -> Hook:
-    """As it is to be written when the head is the one that was acted on before."""
-    return _seen(hook, hook.outcome.commit if hook.outcome else "", now)
+    """As it is to be written when the head is the one that was acted on before. What is untold goes on being put off."""
+    seen = _seen(hook, hook.outcome.commit if hook.outcome else "", now)
+    return replace(seen, failures=hook.failures) if _is_untold(hook) else seen
 
 
 def told(hook: Hook) -> Hook:
@@ -56,6 +59,15 @@ def put_off(hook: Hook, why: str, now: float) -> Hook:
     """As it is to be written when the forge cannot be asked: again after 5 s, 10 s … 300 s."""
     pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(hook.failures, 10), _LONGEST_PAUSE_S)
     return replace(hook, trouble=why, failures=hook.failures + 1, look_at=now + pause_s)
+
+
+def as_written(hook: Hook) -> Hook:
+    """As the store has it, once it was written."""
+    return replace(hook, version=hook.version + 1)
+
+
+def _is_untold(hook: Hook) -> bool:
+    return hook.outcome is not None and not hook.outcome.is_told
 
 
 def _seen(hook: Hook, head: str, now: float) -> Hook:

@@ -109,9 +109,7 @@ def claimed(token: str) -> tuple[str, str]:
     return issuer, key_id
 
 
-def proven(
-    kind: OidcIssuer, token: str, key: Mapping[str, str], *, issuer: str, audience: str, now: float
-) -> Proof:
+def proven(kind: OidcIssuer, token: str, key: Mapping[str, str], *, issuer: str, audience: str, now: float) -> Proof:
     """What a token proves that was signed with the issuer's `key` (a JSON Web Key) for `audience`. Raises `NotProven`."""
     try:
         claims = jwt.decode(

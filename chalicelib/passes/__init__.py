@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from chalicelib.passes.interrupt import interrupt
 from chalicelib.passes.listing import not_enabled
+from chalicelib.passes.pushes import deploy_pushes, pushes_wait
 from chalicelib.passes.runner import Report, preview, run, tick
 from chalicelib.passes.snapshot import leave_snapshot
 
-__all__ = ["Report", "interrupt", "leave_snapshot", "not_enabled", "preview", "run", "tick"]
+__all__ = [
+    "Report",
+    "deploy_pushes",
+    "interrupt",
+    "leave_snapshot",
+    "not_enabled",
+    "preview",
+    "pushes_wait",
+    "run",
+    "tick",
+]

@@ -153,6 +153,7 @@ def _configuration(home: Home, database_url: str, api_url: str, edge_url: str, b
             "SAILPLANE_CONTROL_URL": api_url,
             "SAILPLANE_TABLE": "sailplane",
             "SAILPLANE_DYNAMODB_ENDPOINT": database_url,
+            "SAILPLANE_SSM_ENDPOINT": database_url,
             "SAILPLANE_EDGE_URL": edge_url,
             "SAILPLANE_LOCAL_ROOT": str(home.replicas),
             "SAILPLANE_CATALOG": str(home.catalog),

@@ -26,7 +26,10 @@ Asgi = Callable[[Mapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any]
 # https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html
 _CREDENTIAL = re.compile(rb"AWS4-HMAC-SHA256 Credential=([^/,\s]+)/")
 
-_READS = ("GetItem", "BatchGetItem", "Query", "Scan", "DescribeTable", "ListTables", "DescribeTimeToLive")
+_READS = (
+    *("GetItem", "BatchGetItem", "Query", "Scan", "DescribeTable", "ListTables", "DescribeTimeToLive"),
+    *("GetParameters", "GetParametersByPath"),
+)
 # Saving holds requests up, some 2 ms for a handful of services; twice a second that is not felt.
 SAVED_AFTER_S = 0.5
 

@@ -1,4 +1,4 @@
-"""The local stack's DynamoDB: MiniStack, installed into an environment of its own and run as a process of ours.
+"""The local stack's DynamoDB and SSM: MiniStack, installed into an environment of its own and run as a process of ours.
 
 MiniStack pins its dependencies exactly, so it cannot share ours. It binds every interface unless told otherwise, prepares
 for SFTP and MQTT, and removes docker containers that it takes for its own; all of that is switched off here.
@@ -160,7 +160,7 @@ class MiniStack:
             "TMPDIR": str(self._state),
             "BIND_HOST": HOST,
             "GATEWAY_PORT": str(self.port),
-            "SERVICES": "dynamodb",
+            "SERVICES": "dynamodb,ssm",
             "PERSIST_STATE": "1",
             "STATE_DIR": str(self._state),
             "LOG_LEVEL": "WARNING",

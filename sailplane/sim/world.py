@@ -28,6 +28,7 @@ from chalicelib.model import (
     State,
 )
 from chalicelib.ports import Commit, Provider, Runtime, Settings
+from chalicelib.secrets.memory import MemorySecrets
 from sailplane.sim.cloud import Cloud, Happening, Machine, spot_usd
 from sailplane.sim.driver import Driver
 from sailplane.sim.faults import ACTING, Disturber, Interposed
@@ -184,6 +185,7 @@ class Simulation:
             settings=Settings(limits=self.scenario.limits),
             poke=lambda _name: None,
             spawn=inline,
+            secrets=MemorySecrets(self.scheduler),
         )
 
     @property

@@ -1,0 +1,1 @@
+"""Where the texts are kept that service files name instead of holding them: `ports.Secrets`."""
