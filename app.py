@@ -10,6 +10,8 @@ from chalicelib.bootstrap import from_environment
 # The runtime is built by the first request or event that a function instance gets, and kept for the ones that follow.
 app = create_app(functools.cache(from_environment))
 
-# Lambda finds the handler of a schedule or an event by its name in this module.
+# Lambda finds a handler by its name in this module; that of API Gateway is `app` itself.
 tick = app.handler_map["tick"]
 interrupt = app.handler_map["interrupt"]
+relay = app.handler_map["relay"]
+machines = app.handler_map["machines"]

@@ -625,21 +625,6 @@ class EndpointKey:
         return "*" in self.services or service in self.services
 
 
-# What names a secret: like a variable, and like the tokens' own names (`hf-token`, `team.wandb`).
-SECRET_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"  # noqa: S105 - the form of names
-# Of its text, as UTF-8: more would make it an advanced parameter, at $0.05 a month.
-MAX_SECRET_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Secret:
-    """What may be known of a text that is kept apart from everything else: all but the text."""
-
-    name: str
-    version: int  # rises with every change, and starts over when the secret was removed
-    changed_at: float
-
-
 class Scope(StrEnum):
     """What an admin key may be good for. ADMIN is good for everything, DEPLOY for READ too: who deploys has to look."""
 
@@ -675,6 +660,21 @@ class AdminKey:
     def is_valid(self, now: float) -> bool:
         """Whether it has not expired."""
         return self.expires_at is None or now < self.expires_at
+
+
+# What names a secret: like a variable, and like the tokens' own names (`hf-token`, `team.wandb`).
+SECRET_NAME = r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}$"  # noqa: S105 - the form of names
+# Of its text, as UTF-8: more would make it an advanced parameter, at $0.05 a month.
+MAX_SECRET_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What may be known of a text that is kept apart from everything else: all but the text."""
+
+    name: str
+    version: int  # rises with every change, and starts over when the secret was removed
+    changed_at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -331,6 +331,23 @@ class Snapshots(Protocol):
         """Replace the text. Raises `Unreachable`."""
 
 
+class Schedule(Protocol):
+    """What wakes the functions: on only while there is something to wake them for, or the bill is not zero. See `passes.schedule`."""
+
+    def on(self) -> None:
+        """Let the clock, the clouds' events and the queue call their functions. On already is fine. Raises `Unreachable`."""
+
+    def off(self) -> None:
+        """Let nothing call them. Off already is fine. Raises `Unreachable`."""
+
+
+class Relay(Protocol):
+    """A message to a function of ours, delivered later and at least once."""
+
+    def send(self, body: str, delay_s: int) -> None:
+        """Have `body` delivered `delay_s` seconds from now, 900 at most. Raises `Unreachable`."""
+
+
 class Secrets(Protocol):
     """The texts that service files name instead of holding them. Nothing else of Sailplane's ever stores one.
 
@@ -435,5 +452,7 @@ class Runtime:
     # Has routers that are functions report, which they do only when they are asked for something; None = there are none.
     ask_routers: Callable[[], None] | None = None
     snapshots: Snapshots | None = None  # None = routers that start find a table at the control plane only
+    schedule: Schedule | None = None  # None = something that always runs calls the passes
+    relay: Relay | None = None  # None = the same, and it keeps services' own time
     forges: Mapping[HookKind, Forge] = field(default_factory=dict)
     issuer_keys: IssuerKeys | None = None  # None = no identity token is exchanged

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from chalice.app import Chalice
 
-from chalicelib.api import problems, triggers
+from chalicelib.api import machines, problems, triggers
 from chalicelib.api.admin_keys import admin_keys
 from chalicelib.api.boot import boot
 from chalicelib.api.edge import edge
@@ -36,4 +36,6 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(boot(runtime))
     app.schedule(triggers.EVERY_MINUTE, name="tick")(triggers.on_schedule(runtime))
     app.on_cw_event(triggers.EC2_EVENTS, name="interrupt")(triggers.on_ec2_event(runtime))
+    app.on_sqs_message(triggers.RELAY, name="relay", batch_size=1, maximum_concurrency=2)(triggers.on_relay(runtime))
+    app.lambda_function(name="machines")(machines.on_function_url(app))
     return app

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Final, Literal, Protocol
 
-from chalice.app import CloudWatchEvent
+from chalice.app import CloudWatchEvent, SQSEvent
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from chalicelib import passes
@@ -23,7 +25,22 @@ STATE_CHANGE: Final = "EC2 Instance State-change Notification"
 # recommendations" and "State change events for your instances".
 EC2_EVENTS: Final[Mapping[str, Any]] = {"source": ["aws.ec2"], "detail-type": [SPOT_WARNING, REBALANCE, STATE_CHANGE]}
 
+# The queue's name in the package; the deployment's template puts its own there.
+RELAY: Final = "sailplane-relay"
+# The rule has only just been turned on when a service is created, so the tick comes at some time within this.
+_FIRST_TICK_S: Final = 2 * passes.TICK_S
+# Of a function's time, for beginning passes: 50 s of 60 s. The rest is for those that have begun, so that a function ends by
+# itself and not by its time-out.
+_FOR_BEGINNING: Final = 5 / 6
+
 Handler = Callable[[CloudWatchEvent], None]
+
+
+class Context(Protocol):
+    """As much of Lambda's context as handlers use: https://docs.aws.amazon.com/lambda/latest/dg/python-context.html."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Until the function is killed."""
 
 
 class PassesFailed(SailplaneError):
@@ -33,13 +50,59 @@ class PassesFailed(SailplaneError):
 def on_schedule(runtime: Callable[[], Runtime]) -> Handler:
     """The minute's tick over all services. Routers are asked first: a function that nobody asks for anything reports nothing."""
 
-    def tick(_event: CloudWatchEvent) -> None:
+    def tick(event: CloudWatchEvent) -> None:
         running = runtime()
+        started = running.clock.now()
         if running.ask_routers:
             running.ask_routers()
-        _report(passes.tick(running))
+        reports = passes.tick(_until_killed(running, event.context))
+        _go_on(running, passes.Round({}, started + passes.TICK_S), (), reports)
+        _report(reports)
 
     return tick
+
+
+def on_relay(runtime: Callable[[], Runtime]) -> Callable[[SQSEvent], None]:
+    """A round between two ticks, or a pass asked for at once: see `passes.Round` and `poked`."""
+
+    def relay(event: SQSEvent) -> None:
+        running = runtime()
+        reports: list[passes.Report] = []
+        for record in event:
+            this = passes.Round(**json.loads(record.body))
+            names = this.names(running.clock.now())
+            reports += passes.tick(_until_killed(running, event.context), names)
+            _go_on(running, this if this.until else _young(running, names), names, reports)
+        _report(reports)
+
+    return relay
+
+
+def poked(name: str) -> str:
+    """The message that asks for a pass over a service at once."""
+    return json.dumps(asdict(passes.Round({name: 0.0}, until=0.0)))
+
+
+def _young(runtime: Runtime, names: Collection[str]) -> passes.Round:
+    """Services that are older are in the rounds of the last tick; one that was created since then needs rounds of its own."""
+    states = (runtime.store.load(name) for name in names)
+    created_at = max((state.service.created_at for state in states if state), default=0.0)
+    return passes.Round({}, created_at + _FIRST_TICK_S)
+
+
+def _go_on(runtime: Runtime, last: passes.Round, looked_at: Collection[str], reports: Sequence[passes.Report]) -> None:
+    now = runtime.clock.now()
+    upcoming = passes.next_round(last, looked_at, reports, now)
+    if upcoming and runtime.relay:
+        runtime.relay.send(json.dumps(asdict(upcoming)), passes.delay_s(upcoming, now))
+
+
+def _until_killed(runtime: Runtime, context: Context | None) -> Runtime:
+    """The same, knowing how long this function has left. A laptop's has no context, and all the time it wants."""
+    if context is None:
+        return runtime
+    budget_s = min(runtime.settings.pass_budget_s, _FOR_BEGINNING * context.get_remaining_time_in_millis() / 1000)
+    return replace(runtime, settings=replace(runtime.settings, pass_budget_s=budget_s))
 
 
 def on_ec2_event(runtime: Callable[[], Runtime]) -> Handler:
@@ -52,7 +115,7 @@ def on_ec2_event(runtime: Callable[[], Runtime]) -> Handler:
         seen = _parsed(event)
         notice = notice_of(seen.kind, seen.detail.model_dump(by_alias=True), seen.time.timestamp())
         if notice is not None:
-            _report(passes.interrupt(runtime(), (notice,)))
+            _report(passes.interrupt(_until_killed(runtime(), event.context), (notice,)))
 
     return interrupt
 

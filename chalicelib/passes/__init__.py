@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chalicelib.passes.cadence import TICK_S, Round, delay_s, next_round
 from chalicelib.passes.interrupt import interrupt
 from chalicelib.passes.listing import not_enabled
 from chalicelib.passes.pushes import deploy_pushes, pushes_wait
@@ -9,10 +10,14 @@ from chalicelib.passes.runner import Report, preview, run, tick
 from chalicelib.passes.snapshot import leave_snapshot
 
 __all__ = [
+    "TICK_S",
     "Report",
+    "Round",
+    "delay_s",
     "deploy_pushes",
     "interrupt",
     "leave_snapshot",
+    "next_round",
     "not_enabled",
     "preview",
     "pushes_wait",

@@ -137,6 +137,25 @@ def is_news(known: RouterLoad | None, seq: int, counts: Sequence[tuple[int, int]
     return seq > known.seq and (any(count for _, count in counts) or now - known.reported_at >= LOAD_HEARTBEAT_S)
 
 
+def packed(counts: Sequence[tuple[int, int]]) -> str:
+    """What `add_counts` returns as text: the first second, then a number for each second up to the last; empty for none.
+
+    A router that is asked all the time reports every 3 s, and each KB of what is written is billed: as pairs, ten minutes were
+    10 KB and now are 1.2 to 2.
+    """
+    if not counts:
+        return ""
+    by_second, first, last = dict(counts), counts[0][0], counts[-1][0]
+    return f"{first}:" + ",".join(str(by_second.get(second, "")) for second in range(first, last + 1))
+
+
+def unpacked(text: str) -> tuple[tuple[int, int], ...]:
+    """The opposite of `packed`."""
+    first, _, numbers = text.partition(":")
+    found = enumerate(numbers.split(","), int(first)) if first else ()
+    return tuple((second, int(number)) for second, number in found if number)
+
+
 def add_counts(
     known: Sequence[tuple[int, int]], more: Sequence[tuple[int, int]], now: float
 ) -> tuple[tuple[int, int], ...]:

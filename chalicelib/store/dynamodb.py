@@ -6,7 +6,7 @@
 | SERVICE#name   | META               | version, uid                                                   |
 | SERVICE#name   | REPLICA#id         | version                                                        |
 | PAST#name      | id                 | expires_at: a replica that is TERMINATED                       |
-| SERVICE#name   | LOAD#router        | seq, uid, expires_at                                           |
+| SERVICE#name   | LOAD#router        | seq, uid, counts, expires_at                                   |
 | SERVICE#name   | LEASE              | no body: token, grant, and while it is held: owner, held_until |
 | SPECS#name     | 000001             |                                                                |
 | EVENTS#name    | see `event_key`    | kind, expires_at                                               |
@@ -75,8 +75,10 @@ from chalicelib.store.documents import (
     is_use_news,
     newest_first,
     oldest_first,
+    packed,
     scope_key,
     to_json,
+    unpacked,
     used_since,
 )
 from chalicelib.store.table import Row, Table, Write, check, delete, put, update
@@ -194,11 +196,7 @@ class DynamoDBStore:
         if meta is None:
             return None
         replicas = (from_json(Replica, row["body"]) for sk, row in rows.items() if sk.startswith("REPLICA#"))
-        loads = (
-            from_json(RouterLoad, row["body"])
-            for sk, row in rows.items()
-            if sk.startswith("LOAD#") and row["uid"] == meta["uid"]
-        )
+        loads = (_load(row) for sk, row in rows.items() if sk.startswith("LOAD#") and row["uid"] == meta["uid"])
         oldest = self._clock.now() - LOAD_KEPT_S
         return State(
             from_json(Service, meta["body"]),
@@ -289,7 +287,7 @@ class DynamoDBStore:
                 return
             uid = rows["META"]["uid"]
             stored = rows.get(key)
-            known = from_json(RouterLoad, stored["body"]) if stored and stored["uid"] == uid else None
+            known = _load(stored) if stored and stored["uid"] == uid else None
             if not is_news(known, seq, counts, now):
                 return
             merged = add_counts(known.counts if known else (), counts, now)
@@ -547,9 +545,14 @@ def _load_row(name: str, uid: str, load: RouterLoad) -> Row:
         "sk": f"LOAD#{load.router_id}",
         "seq": load.seq,
         "uid": uid,
-        "body": to_json(load),
+        "body": to_json(replace(load, counts=())),
+        "counts": packed(load.counts),
         **_ttl(load.reported_at + LOAD_KEPT_S),
     }
+
+
+def _load(row: Row) -> RouterLoad:
+    return replace(from_json(RouterLoad, row["body"]), counts=unpacked(row["counts"]))
 
 
 def _check_lease(lease: Lease) -> Write:

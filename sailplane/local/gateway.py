@@ -16,7 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
+
+from chalicelib.api.paths import match_route
 
 if TYPE_CHECKING:
     from chalice import Chalice
@@ -89,26 +91,6 @@ class Gateway:
     def _invoke(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         result: Mapping[str, Any] = self._worker.app(event, None)
         return result
-
-
-def match_route(routes: Iterable[str], raw_path: str) -> tuple[str, dict[str, str]] | None:
-    """The route (such as `/v1/services/{name}`) that a path still percent-encoded belongs to, and its parameters, decoded.
-
-    As in API Gateway a literal segment wins over a parameter, and one trailing slash is ignored.
-    """
-    parts = raw_path.removesuffix("/").split("/")
-    candidates = (route for route in routes if _fits(route.removesuffix("/").split("/"), parts))
-    best = min(candidates, key=lambda route: [segment.startswith("{") for segment in route.split("/")], default=None)
-    if best is None:
-        return None
-    pairs = zip(best.split("/"), parts, strict=False)
-    return best, {name[1:-1]: unquote(value) for name, value in pairs if name.startswith("{")}
-
-
-def _fits(segments: Sequence[str], parts: Sequence[str]) -> bool:
-    if len(segments) != len(parts):
-        return False
-    return all(segment == part or (segment[:1] == "{" and part) for segment, part in zip(segments, parts, strict=True))
 
 
 async def read_body(receive: Receive, limit: int) -> bytes | None:

@@ -91,8 +91,9 @@ def test_importing_the_app_loads_no_cloud_and_does_nothing() -> None:
 
 def test_lambda_finds_every_handler() -> None:
     """What Chalice writes into the function's configuration is a name that exists, and calls what was registered."""
-    handlers = {source.name: source.handler_string for source in app.app.event_sources}
-    assert handlers.keys() == {"tick", "interrupt"}
+    sources = [*app.app.event_sources, *app.app.pure_lambda_functions]
+    handlers = {source.name: source.handler_string for source in sources}
+    assert handlers.keys() == {"tick", "interrupt", "relay", "machines"}
     for name, handler in handlers.items():
         module, _, attribute = handler.partition(".")
         assert getattr(importlib.import_module(module), attribute) is app.app.handler_map[name]

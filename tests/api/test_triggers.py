@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from chalice.app import CloudWatchEvent
 
 from chalicelib.api.triggers import PassesFailed, on_schedule
 from chalicelib.errors import Invalid
@@ -55,7 +56,7 @@ def test_functions_report_before_the_passes_look(api: Api) -> None:
     api.world.create()
     asked: list[int] = []
     asking = replace(api.world.runtime, ask_routers=lambda: asked.append(sum(api.world.cloud.started.values())))
-    on_schedule(lambda: asking)(_event("Scheduled Event", {}, "aws.events"))
+    on_schedule(lambda: asking)(CloudWatchEvent(_event("Scheduled Event", {}, "aws.events"), None))
     assert asked == [0]
     assert sum(api.world.cloud.started.values()) == 2
 

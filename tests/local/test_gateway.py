@@ -16,7 +16,8 @@ from chalice import Chalice, Response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sailplane.local.gateway import MAX_BODY_BYTES, Gateway, from_lambda, match_route
+from chalicelib.api.paths import match_route
+from sailplane.local.gateway import MAX_BODY_BYTES, Gateway, from_lambda
 
 
 def toy_app() -> Chalice:

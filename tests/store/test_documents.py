@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.model import Reason, Replica, ReplicaStatus, RouterLoad
-from chalicelib.store.documents import add_counts, event_key, event_key_after, from_json, to_json
+from chalicelib.store.documents import (
+    add_counts,
+    event_key,
+    event_key_after,
+    from_json,
+    packed,
+    to_json,
+    unpacked,
+)
 from tests.store.nouns import NOW, event, refusal, replica, service, spec, table
 
 INSTANTS = st.floats(0, 4e9).map(lambda instant: round(instant, 6))
@@ -63,3 +71,12 @@ def test_counts_lose_nothing_but_the_old(first: list[tuple[int, int]], more: lis
     told = [*((second, n) for second, n in first if second >= 600), *more]
     assert sum(n for _, n in merged) == sum(n for second, n in told if second >= 900)
     assert [second for second, _ in merged] == sorted({second for second, _ in told if second >= 900})
+
+
+@given(COUNTS)
+def test_counts_are_written_densely_and_lose_nothing(counts: list[tuple[int, int]]) -> None:
+    """What is packed reads back as it was, and ten busy minutes stay below 2 KB, which is what DynamoDB bills by."""
+    known = add_counts((), counts, now=0)
+    assert unpacked(packed(known)) == known
+    busy = tuple((1_800_000_000 + second, 50) for second in range(600))
+    assert len(packed(busy)) < 2_048
