@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chalicelib import config
 from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
+from chalicelib.model import HookKind
 from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Secrets, Settings, Snapshots
 
 if TYPE_CHECKING:
@@ -77,7 +78,11 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
     `poke` asks for a pass over a service at once; without one the next tick sees to it, at most a minute later.
     Raises `ConfigError` when a provider is unknown or is not told what it needs.
     """
-    from chalicelib.prober import HttpProber  # noqa: PLC0415 imported when used, see above
+    from chalicelib.forges.github import GitHub  # noqa: PLC0415 imported when used, see above
+    from chalicelib.forges.gitlab import GitLab  # noqa: PLC0415 same
+    from chalicelib.forges.http import Http  # noqa: PLC0415 same
+    from chalicelib.forges.issuers import JwksKeys  # noqa: PLC0415 same
+    from chalicelib.prober import HttpProber  # noqa: PLC0415 same
 
     for name in config.providers:
         _require_complete(name, config)
@@ -90,6 +95,7 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         router_tokens=config.router_tokens,
         admin_key=config.admin_key,
     )
+    http = Http()
     prober = HttpProber(settings.agent_key, clock, settings.pass_budget_s)
     return Runtime(
         clock=clock,
@@ -104,6 +110,8 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         secrets=_secrets(config),
         ask_routers=partial(prober.ask_routers, config.edge_url),
         snapshots=_snapshots(config),
+        forges={HookKind.GITHUB: GitHub(http), HookKind.GITLAB: GitLab(http)},
+        issuer_keys=JwksKeys(http, clock),
     )
 
 

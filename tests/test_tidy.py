@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.lifecycle",
     },
     "chalicelib.hooks": {"chalicelib.hooks", "chalicelib.model", "chalicelib.errors", "jwt", "pydantic"},
-    "chalicelib.forges": {"chalicelib.forges", "chalicelib.model", "chalicelib.errors", "chalicelib.ports", "httpx"},
+    "chalicelib.forges": {"chalicelib.forges", "chalicelib.model", "chalicelib.errors", "chalicelib.ports", "httpx", "pydantic"},
     "chalicelib.executor": {
         "chalicelib.model",
         "chalicelib.actions",

@@ -6,6 +6,8 @@ GitLab: https://docs.gitlab.com/ci/secrets/id_token_authentication/
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -31,20 +33,19 @@ class NotProven(SailplaneError):
 
 
 @dataclass(frozen=True, slots=True)
-class Provider:
-    """How a forge's tokens are read."""
+class Claimed:
+    """The issuer that a token names, and the id of its key there."""
 
-    default_issuer: str
-    jwks_path: str  # where below the issuer its keys are
-    repository: Callable[[Mapping[str, Any]], Repository]
+    issuer: str
+    key_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Repository:
-    """Which repository a job runs in, and for what, as its token's claims have it."""
+class Job:
+    """Where a job runs and for what, as its token's claims have it."""
 
-    name: str
-    id: str
+    repository: str
+    repository_id: str
     ref: str
     environment: str
     event: str
@@ -53,21 +54,21 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A job that was proven to run: in which repository, for which ref and environment. `id` names the token."""
+    """A job that was proven to run. `id` is a digest of the token's name."""
 
     issuer: str
     id: str
     expires_at: float
-    repository: Repository
+    job: Job
 
 
-def _github(claims: Mapping[str, Any]) -> Repository:
+def _github(claims: Mapping[str, Any]) -> Job:
     """A repository made or renamed since July 2026 has numbers beside the names in its subject: `repo:acme@1/app@2:…`."""
     name = _text(claims, "repository")
     owner, _, short = name.partition("/")
-    return Repository(
-        name=name,
-        id=_text(claims, "repository_id"),
+    return Job(
+        repository=name,
+        repository_id=_text(claims, "repository_id"),
         ref=_text(claims, "ref"),
         environment=_text(claims, "environment"),
         event=_text(claims, "event_name"),
@@ -75,12 +76,12 @@ def _github(claims: Mapping[str, Any]) -> Repository:
     )
 
 
-def _gitlab(claims: Mapping[str, Any]) -> Repository:
+def _gitlab(claims: Mapping[str, Any]) -> Job:
     name = _text(claims, "project_path")
     kind = {"branch": "refs/heads", "tag": "refs/tags"}.get(_text(claims, "ref_type"), "")
-    return Repository(
-        name=name,
-        id=_text(claims, "project_id"),
+    return Job(
+        repository=name,
+        repository_id=_text(claims, "project_id"),
         ref=f"{kind}/{_text(claims, 'ref')}" if kind else "",
         environment=_text(claims, "environment"),
         event=_text(claims, "pipeline_source"),
@@ -88,14 +89,14 @@ def _gitlab(claims: Mapping[str, Any]) -> Repository:
     )
 
 
-PROVIDERS: Mapping[OidcIssuer, Provider] = {
-    OidcIssuer.GITHUB: Provider("https://token.actions.githubusercontent.com", "/.well-known/jwks", _github),
-    OidcIssuer.GITLAB: Provider("https://gitlab.com", "/oauth/discovery/keys", _gitlab),
+_JOBS: Mapping[OidcIssuer, Callable[[Mapping[str, Any]], Job]] = {
+    OidcIssuer.GITHUB: _github,
+    OidcIssuer.GITLAB: _gitlab,
 }
 
 
-def claimed(token: str) -> tuple[str, str]:
-    """The issuer that a token names, and the id of its key there. Nothing of it is proven yet. Raises `NotProven`."""
+def claimed(token: str) -> Claimed:
+    """Whose token it says it is. Nothing of it is proven yet. Raises `NotProven`."""
     try:
         header = jwt.get_unverified_header(token)
         claims = jwt.decode(token, options={"verify_signature": False})
@@ -106,11 +107,16 @@ def claimed(token: str) -> tuple[str, str]:
         raise NotProven("not signed with RS256, or by nobody")
     if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
         raise NotProven("names no key")
-    return issuer, key_id
+    return Claimed(issuer, key_id)
 
 
 def proven(kind: OidcIssuer, token: str, key: Mapping[str, str], *, issuer: str, audience: str, now: float) -> Proof:
-    """What a token proves that was signed with the issuer's `key` (a JSON Web Key) for `audience`. Raises `NotProven`."""
+    """What a token proves that was signed with the issuer's `key` (a JSON Web Key) for `audience`.
+
+    Raises `NotProven`; also where key or audience are empty.
+    """
+    if not (key and audience):
+        raise NotProven("nobody trusts its issuer, or the issuer has no such key")
     try:
         claims = jwt.decode(
             token,
@@ -126,23 +132,26 @@ def proven(kind: OidcIssuer, token: str, key: Mapping[str, str], *, issuer: str,
     expires_at = _instant(claims, "exp")
     if not (now < expires_at and max(_instant(claims, "iat"), _instant(claims, "nbf", 0.0)) <= now + _CLOCKS_DIFFER_S):
         raise NotProven("expired, or not valid yet")
-    repository = PROVIDERS[kind].repository(claims)
-    if not (repository.name and re.match(repository.subject, _text(claims, "sub"), re.IGNORECASE)):
+    job = _JOBS[kind](claims)
+    if not (job.repository and re.match(job.subject, _text(claims, "sub"), re.IGNORECASE)):
         raise NotProven("its subject and its repository do not agree")
-    if repository.event in _STRANGERS_EVENTS:
+    name = _text(claims, "jti")
+    if not name:
+        raise NotProven("it has no name, by which to know it again")
+    if job.event in _STRANGERS_EVENTS:
         raise NotProven("made for a pull request, whose code may be a stranger's")
-    return Proof(issuer, _text(claims, "jti"), expires_at, repository)
+    return Proof(issuer, hashlib.sha256(name.encode()).hexdigest(), expires_at, job)
 
 
 def covering(trusts: Iterable[Trust], proof: Proof) -> tuple[Trust, ...]:
     """The trusts that such a job falls under."""
-    return tuple(trust for trust in trusts if trust.issuer == proof.issuer and _covers(trust, proof.repository))
+    return tuple(trust for trust in trusts if trust.issuer == proof.issuer and _covers(trust, proof.job))
 
 
-def _covers(trust: Trust, job: Repository) -> bool:
+def _covers(trust: Trust, job: Job) -> bool:
     return (
-        trust.repository.lower() == job.name.lower()
-        and trust.repository_id in ("", job.id)
+        trust.repository.lower() == job.repository.lower()
+        and trust.repository_id in ("", job.repository_id)
         and trust.environment in ("", job.environment)
         and (trust.ref in ("", job.ref) or (trust.ref.endswith("*") and job.ref.startswith(trust.ref[:-1])))
         and bool(trust.ref or trust.environment)
@@ -156,6 +165,6 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 
 def _instant(claims: Mapping[str, Any], name: str, default: float | None = None) -> float:
     value = claims.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise NotProven(f"{name} is no instant")
     return float(value)
