@@ -103,6 +103,7 @@ def _forge_url(url: str) -> str:
     return url.rstrip("/")
 
 
+DeliveryResult = Literal["accepted", "duplicate", "overtaken", "ignored"]
 ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterValidator(valid_name)]
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
 ReplicaId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
@@ -530,7 +531,7 @@ class Delivered(_Answer):
     """What becomes of a delivery: a duplicate, one that was overtaken by a later push, or one that means nothing here, changes nothing."""
 
     webhook: str
-    result: Literal["accepted", "duplicate", "overtaken", "ignored"]
+    result: DeliveryResult
     message: str
 
 

@@ -161,7 +161,7 @@ def _received(runtime: Runtime, hook: Hook, names: Iterable[str], delivery: Deli
     return answer(result=result, message=said[result])
 
 
-def _recorded(runtime: Runtime, hook_id: str, push: Push, names: tuple[str, ...]) -> str:
+def _recorded(runtime: Runtime, hook_id: str, push: Push, names: tuple[str, ...]) -> schemas.DeliveryResult:
     """What is written here is acted on though everything should end now."""
     hook, now = runtime.store.hook(hook_id), runtime.clock.now()
     if hook is None:

@@ -23,6 +23,7 @@ _MOST_SIGNATURES = 8
 _PREFIX = "whsec_"
 # A dot would let id and time stamp be read in two ways, since all three parts are signed joined by dots.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_SIGNATURE = re.compile(r"v[0-9][a-z]?,[A-Za-z0-9+/=]{1,256}")  # v1 is ours, others may stand beside it
 _SECOND = re.compile(r"[0-9]{1,12}")
 
 
@@ -63,8 +64,10 @@ def _gitlab(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now
 
 def _standard(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now: float) -> tuple[str, ...]:
     delivery, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-    shown = headers.get("webhook-signature", "").split(" ", _MOST_SIGNATURES)[:_MOST_SIGNATURES]
-    if not (_ID.fullmatch(delivery) and _SECOND.fullmatch(at) and abs(now - int(at)) <= TOLERANCE_S):
+    shown = headers.get("webhook-signature", "").split(" ")
+    if not (len(shown) <= _MOST_SIGNATURES and all(map(_SIGNATURE.fullmatch, shown)) and _ID.fullmatch(delivery)):
+        return ()
+    if not (_SECOND.fullmatch(at) and abs(now - int(at)) <= TOLERANCE_S):
         return ()
     signed = f"{delivery}.{at}.".encode() + body
     expected = [
