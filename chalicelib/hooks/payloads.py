@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import parse_qs
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from chalicelib.errors import Invalid
 from chalicelib.model import Hook, HookKind, Push
@@ -82,7 +82,7 @@ class _GenericData(_Model):
 
 class _GenericPush(_Model):
     timestamp: AwareDatetime
-    data: Annotated[_GenericData, Field()]
+    data: _GenericData
 
 
 def _github(hook: Hook, headers: Mapping[str, str], body: bytes, now: float) -> Push | Ignored:
@@ -97,10 +97,13 @@ def _github(hook: Hook, headers: Mapping[str, str], body: bytes, now: float) -> 
 
 def _github_document(headers: Mapping[str, str], body: bytes) -> bytes:
     """The JSON text. GitHub's other content type, which its form for new webhooks proposes, wraps it."""
-    if headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-        wrapped = parse_qs(body, max_num_fields=4).get(b"payload", [b""])
-        return wrapped[0]
-    return body
+    if not headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        return body
+    try:
+        fields = parse_qs(body.decode("ascii"), max_num_fields=4)
+    except ValueError as error:  # no ASCII, or too many fields
+        raise Invalid("The delivery is no form with a `payload`.") from error
+    return fields.get("payload", [""])[0].encode()
 
 
 def _gitlab(hook: Hook, headers: Mapping[str, str], body: bytes, now: float) -> Push | Ignored:
