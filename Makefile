@@ -14,7 +14,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 # Or each of the tests' three workers compiles all of the tests anew, for 2.4 s of CPU.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test strict clients deployed fuzz sim mutants lint check fmt bench clean
+.PHONY: help setup demo test strict clients deployed fuzz infra sim mutants lint check fmt bench clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ deployed: setup ## Deploy the control plane and the edges into clouds that stand
 fuzz: setup ## Ask the API what its OpenAPI document allows, and what it does not, by the thousand
 	$(UV) sync --quiet --locked --inexact --all-extras --group fuzz
 	$(BIN)/pytest -m fuzz tests/api
+
+infra: setup ## Lint the stack that is deployed into AWS and its policies: cfn-lint, checkov, parliament
+	$(UV) venv --quiet --allow-existing .cache/lint
+	$(UV) pip sync --quiet --require-hashes --python .cache/lint infra/lint-requirements.txt
+	$(BIN)/python -m infra.lint .cache/lint/bin
 
 YEARS ?= 5
 sim: setup ## Run YEARS=5 simulated years of drawn worlds on all cores: nothing lost, doubled or left behind

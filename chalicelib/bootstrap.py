@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,10 +18,13 @@ from typing import TYPE_CHECKING, TypeVar
 from chalicelib import config
 from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
+from chalicelib.errors import Unreachable
 from chalicelib.model import HookKind
-from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Secrets, Settings, Snapshots
+from chalicelib.passes import Round
+from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Schedule, Secrets, Settings, Snapshots
 
 if TYPE_CHECKING:
+    from chalicelib.schedules.aws import AwsRelay
     from chalicelib.store.dynamodb import DynamoDBStore
 
 
@@ -30,6 +35,8 @@ _PASSES_AT_ONCE = 256
 _CALLS_AT_ONCE = 32
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class SystemClock:
@@ -68,14 +75,20 @@ class Threads:
 
 
 def from_environment() -> Runtime:
-    """The runtime of this process. Raises `ConfigError`."""
-    return build(config.from_environment())
+    """The runtime of this process. Raises `ConfigError`, and `Unreachable` when its parameters cannot be read."""
+    return build(config.from_environment(read=_parameters))
 
 
-def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> Runtime:
+def _parameters(path: str, region: str, endpoint_url: str | None) -> Mapping[str, str]:
+    from chalicelib import parameters  # noqa: PLC0415 imported when used, see above
+
+    return parameters.read(path, region, endpoint_url)
+
+
+def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
     """Every port of one control plane. Nothing is connected to yet.
 
-    `poke` asks for a pass over a service at once; without one the next tick sees to it, at most a minute later.
+    `poke` asks for a pass over a service at once; without one a function asks for it, or else the next tick sees to it.
     Raises `ConfigError` when a provider is unknown or is not told what it needs.
     """
     from chalicelib.forges.github import GitHub  # noqa: PLC0415 imported when used, see above
@@ -97,6 +110,7 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
     )
     http = Http()
     prober = HttpProber(settings.agent_key, clock, settings.pass_budget_s)
+    waking = _waking(config)
     return Runtime(
         clock=clock,
         ids=ids,
@@ -105,13 +119,15 @@ def build(config: Config, poke: Callable[[str], None] = lambda _name: None) -> R
         market=_market(config),
         prober=prober,
         settings=settings,
-        poke=poke,
+        poke=poke or (waking.poke if waking else lambda _name: None),
         spawn=Threads(),
         secrets=_secrets(config),
         ask_routers=partial(prober.ask_routers, config.edge_url),
         snapshots=_snapshots(config),
         forges={HookKind.GITHUB: GitHub(http), HookKind.GITLAB: GitLab(http)},
         issuer_keys=JwksKeys(http, clock),
+        schedule=waking.schedule if waking else None,
+        relay=waking.relay if waking else None,
     )
 
 
@@ -211,7 +227,7 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
     from chalicelib.providers.local.compute import LocalProvider  # noqa: PLC0415 same
 
     root = config.local_root or Path()  # there is one, see `_require_complete`
-    return LocalProvider(root, deployment, sys.executable, config.host_env, clock)
+    return LocalProvider(root, deployment, sys.executable, config.host_env, clock, control_url)
 
 
 def _secrets(config: Config) -> Secrets:
@@ -219,6 +235,31 @@ def _secrets(config: Config) -> Secrets:
 
     # Below what configures the functions, whose reading of their own path does not see them.
     return SsmSecrets(f"/sailplane/{config.deployment}/secrets", config.region, endpoint_url=config.ssm_endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waking:
+    """How functions are woken."""
+
+    schedule: Schedule
+    relay: AwsRelay
+
+    def poke(self, name: str) -> None:
+        try:
+            self.relay.send_now(Round.poke(name).text)
+        except Unreachable as error:  # the next tick looks at all
+            _log.warning("A pass over %s could not be asked for at once: %s", name, error)
+
+
+def _waking(config: Config) -> _Waking | None:
+    if not config.relay_queue:
+        return None
+    from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
+    from chalicelib.schedules.aws import AwsRelay, AwsSchedule  # noqa: PLC0415 same
+
+    amazon = Amazon(config.region, config.amazon_endpoint)
+    relay = AwsRelay(amazon, config.deployment, config.relay_queue)
+    return _Waking(AwsSchedule(amazon, config.deployment), relay)
 
 
 def _snapshots(config: Config) -> Snapshots | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -50,11 +50,24 @@ class Config:
     azure_endpoint: str | None = field(default=None, repr=False)
     ssm_endpoint: str | None = field(default=None, repr=False)  # a local stand-in for SSM, with its key
     host_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # the local provider passes PATH and such on
+    relay_queue: str = ""  # URL of the SQS queue behind which our relay function waits; only functions on AWS have one
+    amazon_endpoint: str | None = None  # a stand-in for all of AWS, as its own SDKs are told of it
 
 
-def from_environment(known: Mapping[str, str] = MappingProxyType({})) -> Config:
-    """The configuration of this process; what is `known` beforehand takes precedence. Raises `ConfigError`."""
-    return from_env({**os.environ, **known})
+# Variables by name, given where they are stored: a path, a region, and a stand-in's URL instead of AWS.
+ReadStored = Callable[[str, str, str | None], Mapping[str, str]]
+
+
+def from_environment(known: Mapping[str, str] = MappingProxyType({}), read: ReadStored | None = None) -> Config:
+    """The configuration of this process; what is `known` beforehand takes precedence over its environment.
+
+    What `read` finds at SAILPLANE_PARAMETERS, where that is set, takes precedence over both: keys have no place in a
+    function's environment, which whoever may list functions may read. Raises `ConfigError`, and what `read` raises.
+    """
+    env = {**os.environ, **known}
+    if read and (path := env.get("SAILPLANE_PARAMETERS")):
+        env |= read(path, _region(env), _optional_url(env, "AWS_ENDPOINT_URL"))
+    return from_env(env)
 
 
 def from_env(env: Mapping[str, str]) -> Config:
@@ -66,7 +79,7 @@ def from_env(env: Mapping[str, str]) -> Config:
     _required(env, "SAILPLANE_PROVIDERS", "e.g. `aws,gcp`")
     return Config(
         table=_required(env, "SAILPLANE_TABLE", "the name of the DynamoDB table"),
-        region=_required(env, "AWS_REGION", "the table's region, e.g. `us-east-1`"),
+        region=_region(env),
         providers=_list(env, "SAILPLANE_PROVIDERS"),
         edge_url=_url(env, "SAILPLANE_EDGE_URL"),
         admin_key=_key(env, "SAILPLANE_ADMIN_KEY"),
@@ -87,6 +100,8 @@ def from_env(env: Mapping[str, str]) -> Config:
         azure_endpoint=_optional_url(env, "SAILPLANE_AZURE_ENDPOINT"),
         ssm_endpoint=_optional_url(env, "SAILPLANE_SSM_ENDPOINT"),
         host_env=env,
+        relay_queue=_optional_url(env, "SAILPLANE_RELAY_QUEUE") or "",
+        amazon_endpoint=_optional_url(env, "AWS_ENDPOINT_URL"),
     )
 
 
@@ -95,6 +110,10 @@ def _required(env: Mapping[str, str], name: str, expected: str) -> str:
     if not value:
         raise ConfigError(f"{name}: not set; expected {expected}.")
     return value
+
+
+def _region(env: Mapping[str, str]) -> str:
+    return _required(env, "AWS_REGION", "the table's region, e.g. `us-east-1`")
 
 
 def _list(env: Mapping[str, str], name: str) -> tuple[str, ...]:

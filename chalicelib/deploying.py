@@ -9,6 +9,7 @@ from chalicelib import catalog, lifecycle, optimizer, spec
 from chalicelib.errors import Invalid, NoFeasibleOffer
 from chalicelib.model import Event, Hook, SpecVersion, State
 from chalicelib.ports import Runtime
+from chalicelib.schedule import kept_on
 
 
 def understood(runtime: Runtime, yaml: str, envs: Mapping[str, str]) -> spec.Parsed:
@@ -50,12 +51,14 @@ def create(
     Raises:
         Exists: the name is taken.
         Conflict: the hook changed meanwhile.
+        LeaseHeld, Unreachable: nobody would wake for it, see `schedule.kept_on`.
     """
     now = runtime.clock.now()
     service = lifecycle.new_service(name, runtime.ids.token(2), parsed.spec, now)
     version = SpecVersion(name, service.spec_version, parsed.spec, yaml, now)
     event = _event("service.created", f"created{origin}", parsed, now)
-    created = runtime.store.create_service(service, version, (event,), hook=hook)
+    with kept_on(runtime, f"service {name} is created"):
+        created = runtime.store.create_service(service, version, (event,), hook=hook)
     runtime.poke(name)
     return State(created)
 

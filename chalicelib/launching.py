@@ -20,4 +20,5 @@ def launch_request(replica: Replica, spec: ServiceSpec, settings: Settings) -> L
         edge_url=settings.edge_url,
         grant_keys=identity.grant_keys(settings.router_tokens, *of_boot),
         engine_key=dict(spec.engine.envs).get(spec.routing.engine_key_env, ""),
+        engine_key_env=spec.routing.engine_key_env,
     )

@@ -378,6 +378,7 @@ class EngineSpec:
     envs: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # hold the user's tokens
     workdir: str = ""
     num_nodes: int = 1
+    secrets: tuple[tuple[str, str], ...] = ()  # (variable, name of the secret that becomes its value on the replica)
 
 
 @dataclass(frozen=True, slots=True)
@@ -468,10 +469,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Spend:
-    """What the machines of a service that are gone have cost in the calendar month (UTC) that began at `month_at`."""
+    """What the machines of a service that are gone have cost: in the calendar month (UTC) that began at `month_at`, and ever."""
 
     month_at: float = 0.0
     usd: float = 0.0
+    usd_ever: float = 0.0  # since the service was created
 
 
 @dataclass(frozen=True, slots=True)
@@ -883,7 +885,8 @@ class LaunchRequest:
     access: str = "required"  # see `RoutingSpec`
     edge_url: str = ""  # where a client goes whose grant has expired; empty = nowhere
     grant_keys: Mapping[str, str] = field(default_factory=dict, repr=False)  # see `identity.grant_keys`
-    engine_key: str = field(default="", repr=False)  # which the engine asks for; empty = none
+    engine_key: str = field(default="", repr=False)  # which the engine asks for; empty = none, or it is a secret
+    engine_key_env: str = ""  # which variable holds it
 
 
 class EnginePhase(StrEnum):

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
+from chalicelib.cost import Usage
 from chalicelib.model import (
     AdminKey,
     EndpointKey,
@@ -321,6 +322,13 @@ class Prober(Protocol):
         """The last `tail` lines of the engine's log, or None when the agent does not answer."""
 
 
+class Meter(Protocol):
+    """What the control plane has used, as its cloud counts it."""
+
+    def used(self, since: float, until: float) -> Usage:
+        """Between two instants in epoch seconds, more or less. Raises `Unreachable`."""
+
+
 class Snapshots(Protocol):
     """Where a router that starts while no control plane answers finds the routing table. One text, replaced as a whole."""
 
@@ -332,7 +340,7 @@ class Snapshots(Protocol):
 
 
 class Schedule(Protocol):
-    """What wakes the functions: on only while there is something to wake them for, or the bill is not zero. See `passes.schedule`."""
+    """What wakes the functions: on only while there is something to wake them for, or the bill is not zero. See `chalicelib.schedule`."""
 
     def on(self) -> None:
         """Let the clock, the clouds' events and the queue call their functions. On already is fine. Raises `Unreachable`."""
@@ -456,3 +464,4 @@ class Runtime:
     relay: Relay | None = None  # None = the same, and it keeps services' own time
     forges: Mapping[HookKind, Forge] = field(default_factory=dict)
     issuer_keys: IssuerKeys | None = None  # None = no identity token is exchanged
+    meter: Meter | None = None  # None = nobody bills what it uses

@@ -16,12 +16,12 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from infra import archive
+
 ROOT = Path(__file__).parents[1]
 ENTRIES = {"aws": "lambda_function.py", "gcp": "main.py", "azure": "function_app.py"}
 LIMIT_BYTES = 100_000
 _PACKAGE = "edge_router"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first instant that a zip can hold
-_READABLE = 0o644 << 16
 
 
 def main() -> None:
@@ -43,14 +43,7 @@ def main() -> None:
 
 def build(platform: str, out: Path) -> Path:
     """`<out>/edge-<platform>.zip`, written anew."""
-    path = out / f"edge-{platform}.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, content in sorted(contents(platform).items()):
-            info = zipfile.ZipInfo(name, _EPOCH)
-            info.external_attr = _READABLE
-            info.create_system = 3  # Unix, or the mode is not read
-            archive.writestr(info, content, zipfile.ZIP_DEFLATED)
-    return path
+    return archive.write(out / f"edge-{platform}.zip", contents(platform))
 
 
 def contents(platform: str) -> dict[str, bytes]:
@@ -98,8 +91,8 @@ def files_of(parts: Sequence[str]) -> Iterator[Path]:
 
 def report(path: Path) -> int:
     """One line; the size in bytes."""
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
+    with zipfile.ZipFile(path) as built:
+        members = built.infolist()
     size = path.stat().st_size
     unzipped = sum(member.file_size for member in members)
     print(f"{path}  {size:,} bytes ({len(members)} files, {unzipped:,} bytes unzipped)")

@@ -53,20 +53,30 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.scaler",  # what a replica can take
         "chalicelib.model",
     },
-    "chalicelib.ports": {"chalicelib.model"},
+    "chalicelib.cost": set(),
+    "chalicelib.ports": {"chalicelib.model", "chalicelib.cost"},
     "chalicelib.edge_table": {"chalicelib.model"},
     "chalicelib.launching": {"chalicelib.model", "chalicelib.identity", "chalicelib.ports"},
     "chalicelib.deploying": {
         "chalicelib.model",
         "chalicelib.errors",
         "chalicelib.ports",
+        "chalicelib.schedule",
         "chalicelib.spec",
         "chalicelib.catalog",
         "chalicelib.optimizer",
         "chalicelib.lifecycle",
     },
+    "chalicelib.schedule": {"chalicelib.hooks", "chalicelib.model", "chalicelib.errors", "chalicelib.ports"},
     "chalicelib.hooks": {"chalicelib.hooks", "chalicelib.model", "chalicelib.errors", "jwt", "pydantic"},
-    "chalicelib.forges": {"chalicelib.forges", "chalicelib.model", "chalicelib.errors", "chalicelib.ports", "httpx", "pydantic"},
+    "chalicelib.forges": {
+        "chalicelib.forges",
+        "chalicelib.model",
+        "chalicelib.errors",
+        "chalicelib.ports",
+        "httpx",
+        "pydantic",
+    },
     "chalicelib.executor": {
         "chalicelib.model",
         "chalicelib.actions",
@@ -87,6 +97,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.executor",
         "chalicelib.deploying",  # what a push asks for, as its owner would
         "chalicelib.hooks",
+        "chalicelib.schedule",
         "chalicelib.ports",
         "chalicelib.model",
         "chalicelib.actions",
@@ -146,18 +157,24 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pydantic",
     },
     "chalicelib.secrets": {"chalicelib.model", "chalicelib.errors", "chalicelib.ports", "botocore"},
+    "chalicelib.meters": {"chalicelib.cost", "chalicelib.errors", "boto3", "botocore"},
     "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
+    "chalicelib.amazon": {"chalicelib.errors", "botocore"},
+    "chalicelib.parameters": {"chalicelib.amazon"},
+    "chalicelib.schedules": {"chalicelib.amazon", "chalicelib.errors"},
     "chalicelib.api": {
         "chalicelib.api",
         "chalicelib.passes",
         "chalicelib.deploying",
         "chalicelib.hooks",
+        "chalicelib.schedule",
         "chalicelib.ports",
         "chalicelib.spec",
         "chalicelib.model",
         "chalicelib.errors",
         "chalicelib.lifecycle",
+        "chalicelib.cost",
         "chalicelib.identity",
         "chalicelib.edge_table",
         "chalicelib.launching",
@@ -178,6 +195,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "replica_agent": {"replica_agent", "aiohttp", "httptools", "yarl"},
     "sailplane.local.guarded_ministack": {"ministack"},  # run by MiniStack's Python, which has nothing of ours
     "sailplane.catalog.live.aws": {"sailplane.catalog", "chalicelib.catalog", "boto3", "botocore"},
+    "sailplane.deploy": {
+        "sailplane.deploy",
+        "chalicelib",
+        "boto3",
+        "botocore",
+        "mypy_boto3_cloudformation",  # types, for the checker only
+        "mypy_boto3_s3",
+        "mypy_boto3_ssm",
+    },
+    # The clouds' SDKs, each in the module of its cloud only.
+    "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors"},
+    "sailplane.deploy.edges.gcp": {"sailplane.deploy.edges", "chalicelib.errors", "google", "requests"},
+    "sailplane.deploy.edges.azure": {"sailplane.deploy.edges", "chalicelib.errors", "azure", "requests"},
     # The simulator routes with the shipped router; scipy and matplotlib are the extra `sim`.
     "sailplane.sim": {
         "sailplane.sim",
@@ -212,6 +242,7 @@ PURE = (
     "chalicelib/edge_table.py",
     "chalicelib/launching.py",
     "chalicelib/hooks",
+    "chalicelib/cost.py",
     "sailplane/catalog/quarantine.py",
 )
 IMPURE_MODULES = {"time", "datetime", "random", "secrets", "os", "logging", "socket", "threading", "subprocess", "uuid"}

@@ -9,6 +9,7 @@ from chalice.app import Chalice
 from chalicelib.api import machines, problems, triggers
 from chalicelib.api.admin_keys import admin_keys
 from chalicelib.api.boot import boot
+from chalicelib.api.costs import costs
 from chalicelib.api.edge import edge
 from chalicelib.api.keys import keys
 from chalicelib.api.leftovers import leftovers
@@ -32,6 +33,7 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(services(runtime))
     app.register_blueprint(replicas(runtime))
     app.register_blueprint(leftovers(runtime))
+    app.register_blueprint(costs(runtime))
     app.register_blueprint(keys(runtime))
     app.register_blueprint(admin_keys(runtime))
     app.register_blueprint(edge(runtime))

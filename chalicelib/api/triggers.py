@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from chalice.app import CloudWatchEvent, SQSEvent
@@ -55,32 +55,32 @@ def on_schedule(runtime: Callable[[], Runtime]) -> Handler:
         started = running.clock.now()
         if running.ask_routers:
             running.ask_routers()
-        reports = passes.tick(_until_killed(running, event.context))
+        bounded = _until_killed(running, event.context)
+        pushes = running.spawn("pushes", partial(passes.deploy_pushes, bounded))  # nobody else waits for a slow forge
+        reports = passes.tick(bounded)
         _go_on(running, passes.Round({}, started + passes.TICK_S), (), reports)
-        _report(reports)
+        _report((*pushes.result(), *reports))
 
     return tick
 
 
 def on_relay(runtime: Callable[[], Runtime]) -> Callable[[SQSEvent], None]:
-    """A round between two ticks, or a pass asked for at once: see `passes.Round` and `poked`."""
+    """A round between two ticks, or a pass asked for at once: see `passes.Round`."""
 
     def relay(event: SQSEvent) -> None:
         running = runtime()
+        pushes: list[passes.Report] = []
         reports: list[passes.Report] = []
         for record in event:
-            this = passes.Round(**json.loads(record.body))
+            this = passes.Round.parse(record.body)
             names = this.names(running.clock.now())
+            if not this.until:  # asked for: by a push, perhaps, which may make the service that there is to look at
+                pushes += passes.deploy_pushes(_until_killed(running, event.context), names)
             reports += passes.tick(_until_killed(running, event.context), names)
             _go_on(running, this if this.until else _young(running, names), names, reports)
-        _report(reports)
+        _report((*pushes, *reports))
 
     return relay
-
-
-def poked(name: str) -> str:
-    """The message that asks for a pass over a service at once."""
-    return json.dumps(asdict(passes.Round({name: 0.0}, until=0.0)))
 
 
 def _young(runtime: Runtime, names: Collection[str]) -> passes.Round:
@@ -94,7 +94,7 @@ def _go_on(runtime: Runtime, last: passes.Round, looked_at: Collection[str], rep
     now = runtime.clock.now()
     upcoming = passes.next_round(last, looked_at, reports, now)
     if upcoming and runtime.relay:
-        runtime.relay.send(json.dumps(asdict(upcoming)), passes.delay_s(upcoming, now))
+        runtime.relay.send(upcoming.text, passes.delay_s(upcoming, now))
 
 
 def _until_killed(runtime: Runtime, context: Context | None) -> Runtime:

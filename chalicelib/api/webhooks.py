@@ -23,6 +23,7 @@ from chalicelib.errors import Invalid, NotFound
 from chalicelib.hooks import following, payloads, signatures
 from chalicelib.model import Hook, HookKind, Push
 from chalicelib.ports import Commit, Runtime
+from chalicelib.schedule import kept_on_for_a_push
 
 _API_URLS = {
     HookKind.GITHUB: "https://api.github.com",
@@ -91,9 +92,11 @@ def create_webhook(runtime: Runtime, body: schemas.CreateWebhook) -> schemas.New
         path="" if is_generic else body.path,
         api_url=body.api_url or _API_URLS[body.kind],
         token_secret=body.token_secret,
+        is_pending=not is_generic,
         look_at=None if is_generic else now,
     )
-    made = runtime.store.create_hook(wanted)
+    with kept_on_for_a_push(runtime):
+        made = runtime.store.create_hook(wanted)
     runtime.poke(made.service)
     return views.new_webhook(made, runtime.settings.control_url, _secrets(runtime, made)[0])
 
@@ -151,7 +154,8 @@ def _received(runtime: Runtime, hook: Hook, names: Iterable[str], delivery: Deli
     answer = partial(schemas.Delivered, webhook=hook.id)
     if isinstance(read, payloads.Ignored):
         return answer(result="ignored", message=read.why)
-    result = until_unchallenged(partial(_recorded, runtime, hook.id, read, tuple(names)))
+    with kept_on_for_a_push(runtime):
+        result = until_unchallenged(partial(_recorded, runtime, hook.id, read, tuple(names)))
     runtime.poke(hook.service)
     said = {
         "accepted": f"{hook.service} will follow, if {read.commit} is the newest",

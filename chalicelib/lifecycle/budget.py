@@ -37,6 +37,21 @@ def usd_this_month(service: Service, replicas: Iterable[Replica], now: float) ->
     return _spend(service, now).usd + sum(_cost(replica, now) for replica in replicas)
 
 
+def usd_ever(service: Service, replicas: Iterable[Replica], now: float) -> float:
+    """What machines gone and alive (`replicas`) have cost since the service was created."""
+    return service.spend.usd_ever + sum(usd_of_life(replica, now) for replica in replicas)
+
+
+def usd_forecast(service: Service, replicas: Sequence[Replica], now: float) -> float:
+    """What the whole month will have cost if what runs now runs on until its end."""
+    return usd_this_month(service, replicas, now) + usd_per_hour(replicas) * _left_of_month_s(now) / 3600
+
+
+def usd_of_life(replica: Replica, now: float) -> float:
+    """What one replica's machine has cost up to `now`."""
+    return replica.offer.price_usd_per_hour * max(0.0, now - replica.created_at) / 3600
+
+
 def settled(state: State, written: Service | None, replicas: Iterable[Replica], now: float) -> Service | None:
     """The service to write in a transaction that writes `replicas`, the ended ones' cost added; None when there is none to write.
 
@@ -46,7 +61,11 @@ def settled(state: State, written: Service | None, replicas: Iterable[Replica], 
     if not ended:
         return None if written is None else replace(written, spend=state.service.spend)
     spend = _spend(state.service, now)
-    spend = replace(spend, usd=spend.usd + sum(_cost(replica, now) for replica in ended))
+    spend = replace(
+        spend,
+        usd=spend.usd + sum(_cost(replica, now) for replica in ended),
+        usd_ever=spend.usd_ever + sum(usd_of_life(replica, now) for replica in ended),
+    )
     return replace(written or state.service, spend=spend)
 
 
@@ -130,22 +149,26 @@ def _left(service: Service, replicas: Sequence[Replica], now: float, ahead_s: fl
 
 def _until(now: float, ahead_s: float) -> float:
     """Seconds of `ahead_s` that still belong to the month."""
-    next_month = _month_at(_month_at(now) + 32 * _DAY_S)
-    return min(ahead_s, next_month - now)
+    return min(ahead_s, _left_of_month_s(now))
+
+
+def _left_of_month_s(now: float) -> float:
+    return month_at(month_at(now) + 32 * _DAY_S) - now
 
 
 def _spend(service: Service, now: float) -> Spend:
-    month_at = _month_at(now)
-    return service.spend if service.spend.month_at == month_at else Spend(month_at)
+    began = month_at(now)
+    spend = service.spend
+    return spend if spend.month_at == began else Spend(began, usd_ever=spend.usd_ever)
 
 
 def _cost(replica: Replica, now: float) -> float:
     """USD of one replica's life within the month of `now`."""
-    return replica.offer.price_usd_per_hour * max(0.0, now - max(replica.created_at, _month_at(now))) / 3600
+    return replica.offer.price_usd_per_hour * max(0.0, now - max(replica.created_at, month_at(now))) / 3600
 
 
-def _month_at(now: float) -> float:
-    """When the month of `now` began, in epoch seconds.
+def month_at(now: float) -> float:
+    """When the month of `now` began, UTC, in epoch seconds.
 
     The day of the month is counted in years that begin in March, so that the leap day is their last
     (https://howardhinnant.github.io/date_algorithms.html#civil_from_days).

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chalicelib.passes.cadence import TICK_S, Round, delay_s, next_round
 from chalicelib.passes.interrupt import interrupt
 from chalicelib.passes.listing import not_enabled
-from chalicelib.passes.pushes import deploy_pushes, pushes_wait
+from chalicelib.passes.pushes import deploy_pushes
 from chalicelib.passes.runner import Report, preview, run, tick
 from chalicelib.passes.snapshot import leave_snapshot
 
@@ -20,7 +20,6 @@ __all__ = [
     "next_round",
     "not_enabled",
     "preview",
-    "pushes_wait",
     "run",
     "tick",
 ]

@@ -6,6 +6,7 @@ each is a message that comes back when the first of its services is due, and nam
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,22 @@ class Round:
 
     due: Mapping[str, float]
     until: float
+
+    @classmethod
+    def poke(cls, name: str) -> Round:
+        """A service that is to be looked at now, whenever the tick comes."""
+        return cls({name: 0.0}, until=0.0)
+
+    @classmethod
+    def parse(cls, text: str) -> Round:
+        """What `text` of another was. Raises `ValueError`, `KeyError`."""
+        said = json.loads(text)
+        return cls(said["due"], said["until"])
+
+    @property
+    def text(self) -> str:
+        """As a message."""
+        return json.dumps({"due": self.due, "until": self.until})
 
     def names(self, now: float) -> frozenset[str]:
         """Whose turn it is."""

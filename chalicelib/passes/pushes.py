@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from chalicelib import deploying
-from chalicelib.errors import Conflict, Exists, Invalid, NotFound, Unreachable
+from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, Unreachable
 from chalicelib.hooks import following
 from chalicelib.model import Event, Hook, Outcome
 from chalicelib.passes.runner import Report
@@ -38,16 +38,11 @@ def deploy_pushes(runtime: Runtime, only: Collection[str] | None = None) -> tupl
     return tuple(one.result() for one in attended)
 
 
-def pushes_wait(runtime: Runtime) -> bool:
-    """Whether some push is still to be acted on, or its outcome to be told. Raises `Unreachable`."""
-    return any(map(following.is_waiting, runtime.store.hooks()))
-
-
 def _attended(runtime: Runtime, hook: Hook) -> Report:
     try:
         _attend(runtime, hook)
-    except (Conflict, Exists):
-        # A push came, another pass was faster, or the owner changed the service: all of it is decided on anew.
+    except (Conflict, Exists, LeaseHeld):
+        # A push came, another pass was faster, or the owner made or changed the service: all of it is decided on anew.
         return Report(hook.service, (), acted=False, next_at=runtime.clock.now(), is_held_up=True)
     except Unreachable as error:
         failure = f"webhook {hook.id}: {error}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from chalicelib import schedule
 from chalicelib.actions import Decision
 from chalicelib.errors import Conflict, Fenced, LeaseHeld, SailplaneError, Unreachable
 from chalicelib.executor import Execution, remove_orphan
@@ -168,7 +169,7 @@ def _under_lease(runtime: Runtime, name: str) -> Execution:
     return Execution(runtime, lease, state)
 
 
-def _as_a_whole(runtime: Runtime, asked: Mapping[str, Asked], names: Iterable[str]) -> list[str]:
+def _as_a_whole(runtime: Runtime, asked: Mapping[str, Asked], names: Collection[str]) -> list[str]:
     """Remove the machines with our tag whose service does not exist any more. What could not be seen or done, in words.
 
     A service that the store has never heard of is another matter: more likely than its machines the table is the wrong one,
@@ -193,6 +194,7 @@ def _as_a_whole(runtime: Runtime, asked: Mapping[str, Asked], names: Iterable[st
         *listing.failures(runtime, asked),
         *told,
         *(failure for removal in removals if (failure := removal.result())),
+        schedule.rest(runtime, names, observed),
     ]
 
 

@@ -76,6 +76,8 @@ def configuration(request: LaunchRequest, cloud: str, control_url: str) -> dict[
         "edge_url": request.edge_url,
         "grant_keys": dict(request.grant_keys),
         "engine_key": request.engine_key,
+        "engine_key_env": request.engine_key_env,
+        "secrets_url": f"{control_url}/v1/replicas/{replica.id}/secrets" if engine.secrets else "",
         "port": AGENT_PORT,
         "engine_port": _engine_port(engine),
         "image": image.removeprefix(_DOCKER) if image.startswith(_DOCKER) else "",

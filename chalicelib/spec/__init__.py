@@ -2,6 +2,7 @@
 
 document      text -> plain data and lines
 environment   variables: precedence, env files, `$VAR`
+references    variables whose values are secrets, kept elsewhere
 schema        what may be written (pydantic)
 values        what one value may be; forms: its notation (`A100:8`, `32+`, cron)
 explain       what does not fit, in plain words
@@ -21,11 +22,12 @@ from pydantic_core import core_schema
 
 from chalicelib.errors import Problem, SpecError
 from chalicelib.model import ServiceSpec
-from chalicelib.spec import document, environment, explain, translate
+from chalicelib.spec import document, environment, explain, references, translate
 from chalicelib.spec.environment import parse_env_file
+from chalicelib.spec.references import with_secrets
 from chalicelib.spec.schema import ServiceFile
 
-__all__ = ["Parsed", "json_schema", "parse", "parse_env_file", "require_reachable_workdir"]
+__all__ = ["Parsed", "json_schema", "parse", "parse_env_file", "require_reachable_workdir", "with_secrets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,10 @@ def parse(
     envs, env_problems = environment.resolve(source, env_overrides)
     right, key_problems = explain.without_wrong_keys(source.data, ServiceFile, source)
     data = environment.substitute(right, envs)
-    problems = [*source.problems, *env_problems, *key_problems]
+    problems = [*source.problems, *env_problems, *key_problems, *references.misplaced(source)]
     try:
         context = {"accelerators": {name.lower(): name for name in known_accelerators}, "envs": envs}
+        context |= {"secrets": references.variables(source.data.get("secrets"))}
         file = ServiceFile.model_validate(data, context=context)
     except ValidationError as error:
         raise _refusal([*problems, *explain.problems(error, data, source)]) from error

@@ -19,7 +19,7 @@ _ESCAPE = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 # Only these parts are replaced; `setup` and `run` see real environment variables on the replica.
-_SUBSTITUTED = ("service", "file_mounts", "workdir")
+SUBSTITUTED = ("service", "file_mounts", "workdir")
 
 
 def parse_env_file(text: str) -> dict[str, str]:
@@ -129,10 +129,15 @@ def substitute(data: Mapping[str, Any], envs: Mapping[str, str]) -> dict[str, An
     Raises:
         SpecError: the result would be larger than a service file may be.
     """
-    if sum(_size(data.get(key), envs) for key in _SUBSTITUTED) > MAX_BYTES:
+    if sum(_size(data.get(key), envs) for key in SUBSTITUTED) > MAX_BYTES:
         reason = f"is larger than {MAX_BYTES // 1024} KiB once variables are replaced"
         raise SpecError((Problem("", reason),))
-    return {key: _replaced(value, envs) if key in _SUBSTITUTED else value for key, value in data.items()}
+    return {key: _replaced(value, envs) if key in SUBSTITUTED else value for key, value in data.items()}
+
+
+def mentioned(text: str) -> list[str]:
+    """The names after each `$` that would be replaced."""
+    return [braced or bare for braced, bare in _REFERENCE.findall(text)]
 
 
 def _size(value: Any, envs: Mapping[str, str]) -> int:

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from chalicelib.model import RISK_AWARE, SPOTHEDGE, ProbeSpec, RoutingSpec, ScalingSpec
-from chalicelib.spec import forms
+from chalicelib.model import RISK_AWARE, SECRET_NAME, SPOTHEDGE, ProbeSpec, RoutingSpec, ScalingSpec
+from chalicelib.spec import forms, references
 from chalicelib.spec.values import (
     MAX_LABELS,
     AcceleratorCounts,
@@ -309,16 +309,19 @@ class Access(Section):
         description="open: anybody may call, and what they show as a key is passed on to the engine.",
     )
     engine_key_env: Text | None = Field(
-        default=None, description="Which of `envs` holds the key that the engine itself asks for."
+        default=None, description="Which of `envs` or `secrets` holds the key that the engine itself asks for."
     )
 
     @field_validator("engine_key_env")
     @classmethod
     def _holds_a_key(cls, name: str | None, info: ValidationInfo) -> str | None:
-        envs: dict[str, str] = (info.context or {}).get("envs", {})
-        if name is not None and name not in envs:
+        context = info.context or {}
+        envs: dict[str, str] = context.get("envs", {})
+        if name is None or name in context.get("secrets", ()):
+            return name  # whether a secret's text fits is seen where it is known, by the agent
+        if name not in envs:
             raise broken(f"names {name!r}, which is not among envs", nearest(name, envs) or "add it to envs")
-        if name is not None and not fits_header(envs[name]):
+        if not fits_header(envs[name]):
             raise broken(f"names {name!r}, whose value holds a character that no header can carry")
         return name
 
@@ -528,6 +531,18 @@ class StorageMount(Section):
 EnvValue = str | int | float | bool | None
 
 
+def _secret_name(name: str) -> str:
+    if not references.is_name(name):  # not repeated: it may be a text put in the wrong place
+        raise broken("is not a secret's name", "as `sailplane secrets list` shows it")
+    return name
+
+
+class SecretReference(Section):
+    """A secret that is called otherwise than the variable."""
+
+    ref: Annotated[str, Field(json_schema_extra={"pattern": SECRET_NAME}), AfterValidator(_secret_name)]
+
+
 class ServiceFile(Section):
     """A service file: SkyServe's, and what Sailplane adds."""
 
@@ -541,8 +556,9 @@ class ServiceFile(Section):
     envs: dict[str, EnvValue] | None = Field(
         default=None, description="Empty values must be given with --env or --env-file."
     )
-    secrets: Annotated[dict[str, EnvValue] | list[str] | None, Later("secrets do not reach replicas yet; envs do")] = (
-        None
+    secrets: dict[str, SecretReference | EnvValue] | list[str] | None = Field(
+        default=None,
+        description="Variables whose values are kept with `sailplane secrets set`: NAME, or NAME: {ref: OTHER}.",
     )
     workdir: Annotated[
         Text | GitWorkdir | None,
@@ -556,6 +572,15 @@ class ServiceFile(Section):
     ] = None
     setup: str | None = None
     run: str | None = None
+
+    @field_validator("secrets")
+    @classmethod
+    def _names_secrets(
+        cls, secrets: dict[str, SecretReference | EnvValue] | list[str] | None, info: ValidationInfo
+    ) -> dict[str, SecretReference | EnvValue] | list[str] | None:
+        if rules := list(references.wrong(secrets or {}, (info.context or {}).get("envs", {}))):
+            raise all_broken(rules)
+        return secrets
 
     @field_validator("service")
     @classmethod

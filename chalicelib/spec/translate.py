@@ -22,7 +22,7 @@ from chalicelib.model import (
     ServiceSpec,
     SpotSpec,
 )
-from chalicelib.spec import forms
+from chalicelib.spec import forms, references
 from chalicelib.spec.document import KeyPath, dotted
 from chalicelib.spec.schema import (
     REFINED,
@@ -48,7 +48,7 @@ def service_spec(file: ServiceFile, envs: Mapping[str, str]) -> ServiceSpec:
     spec = ServiceSpec(
         probe=_probe(file.service.readiness_probe),
         scaling=_scaling(file.service),
-        routing=_routing(file.service, envs),
+        routing=_routing(file.service, envs, references.bound(file.secrets)),
         resources=ResourceRequest(_groups(resources)),
         engine=_engine(file, resources, envs),
         spot=_spot(file.service),
@@ -153,14 +153,14 @@ def _budget(service: Service) -> BudgetSpec:
     return BudgetSpec(given.max_usd_per_hour, given.max_usd_per_month, shut_down=given.action == "shut_down")
 
 
-def _routing(service: Service, envs: Mapping[str, str]) -> RoutingSpec:
+def _routing(service: Service, envs: Mapping[str, str], secrets: Mapping[str, str]) -> RoutingSpec:
     given = service.routing
     return RoutingSpec(
         policy=service.load_balancing_policy,
         mode=given.mode,
         wait_for_replica_s=given.wait_for_replica_s,
         access=service.access.keys,
-        engine_key_env=_engine_key_env(service.access, envs),
+        engine_key_env=_engine_key_env(service.access, envs, secrets),
         sticky_header=(given.sticky_header or "").lower(),
         prefix_characters=given.prefix_characters,
         slow_start_s=given.slow_start_s,
@@ -169,12 +169,12 @@ def _routing(service: Service, envs: Mapping[str, str]) -> RoutingSpec:
     )
 
 
-def _engine_key_env(access: Access, envs: Mapping[str, str]) -> str:
+def _engine_key_env(access: Access, envs: Mapping[str, str], secrets: Mapping[str, str]) -> str:
     """Of vLLM its own unless another is named; behind an open endpoint that one goes on keeping strangers out."""
     if access.engine_key_env is not None:
         return access.engine_key_env
     is_usable = access.keys == "required" and fits_header(envs.get(_VLLM_KEY, ""))
-    return _VLLM_KEY if is_usable and _VLLM_KEY in envs else ""
+    return _VLLM_KEY if is_usable and (_VLLM_KEY in envs or _VLLM_KEY in secrets) else ""
 
 
 def _engine(file: ServiceFile, resources: Resources, envs: Mapping[str, str]) -> EngineSpec:
@@ -186,6 +186,7 @@ def _engine(file: ServiceFile, resources: Resources, envs: Mapping[str, str]) ->
         envs=tuple(envs.items()),
         workdir=file.workdir if isinstance(file.workdir, str) else "",
         num_nodes=file.num_nodes or 1,
+        secrets=tuple(references.bound(file.secrets).items()),
     )
 
 
@@ -254,11 +255,13 @@ def _bounds(amount: forms.Amount | None) -> tuple[float, float]:
 def _fingerprint(spec: ServiceSpec, file: ServiceFile, resources: Resources) -> str:
     """A digest of what a running replica was made from; see `ServiceSpec.fingerprint`."""
     engine = asdict(spec.engine)
+    del engine["secrets"]  # what has none keeps the digest that it had before there were any
+    secrets = {"secrets": sorted(spec.engine.secrets)} if spec.engine.secrets else {}
     made_from = {
         # Neither the order within a group nor that of variables reaches a replica.
         "resources": [sorted(map(asdict, group), key=json.dumps) for group in spec.resources.groups],
         "images": [each.image_id for each in resources.candidates() if isinstance(each.image_id, dict)],
-        "engine": engine | {"envs": sorted(spec.engine.envs)},
+        "engine": engine | {"envs": sorted(spec.engine.envs)} | secrets,
         # Its agent was told what to do with clients' keys.
         "access": (spec.routing.access, spec.routing.engine_key_env),
         "repository": file.workdir.model_dump() if isinstance(file.workdir, GitWorkdir) else None,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import zlib
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -138,20 +140,21 @@ def is_news(known: RouterLoad | None, seq: int, counts: Sequence[tuple[int, int]
 
 
 def packed(counts: Sequence[tuple[int, int]]) -> str:
-    """What `add_counts` returns as text: the first second, then a number for each second up to the last; empty for none.
+    """What `add_counts` returns as text: the first second, then a number for each second up to the last, deflated; empty for none.
 
     A router that is asked all the time reports every 3 s, and each KB of what is written is billed: as pairs, ten minutes were
-    10 KB and now are 1.2 to 2.
+    10 KB, as numbers 1.2 to 1.8, and now are below 0.8 up to 50 requests a second.
     """
     if not counts:
         return ""
     by_second, first, last = dict(counts), counts[0][0], counts[-1][0]
-    return f"{first}:" + ",".join(str(by_second.get(second, "")) for second in range(first, last + 1))
+    numbers = f"{first}:" + ",".join(str(by_second.get(second, "")) for second in range(first, last + 1))
+    return base64.b85encode(zlib.compress(numbers.encode())).decode()
 
 
 def unpacked(text: str) -> tuple[tuple[int, int], ...]:
     """The opposite of `packed`."""
-    first, _, numbers = text.partition(":")
+    first, _, numbers = zlib.decompress(base64.b85decode(text)).decode().partition(":") if text else ("", "", "")
     found = enumerate(numbers.split(","), int(first)) if first else ()
     return tuple((second, int(number)) for second, number in found if number)
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "plan": "Show where a service would run and at what cost; offline.",
     "up": "Start a service: plan, confirm, then watch it become ready.",
     "status": "Show services, their replicas and endpoints.",
+    "cost": "Show what services cost, and the control plane.",
     "keys": "Make, list, revoke and replace the keys that clients show.",
     "update": "Move a running service to a changed file, replica by replica.",
     "down": "Shut services down and remove their replicas.",

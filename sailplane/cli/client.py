@@ -78,6 +78,12 @@ class Client:
     def log(self, name: str, replica: str, tail: int) -> schemas.Log:
         return self._ask(schemas.Log, "GET", f"{_path(name, replica)}/log", query={"tail": tail})
 
+    def costs(self) -> schemas.Costs:
+        return self._ask(schemas.Costs, "GET", "/v1/cost")
+
+    def cost(self, name: str) -> schemas.ServiceCost:
+        return self._ask(schemas.ServiceCost, "GET", f"{_path(name)}/cost")
+
     def endpoint_keys(self) -> tuple[schemas.Key, ...]:
         return self._ask(schemas.Keys, "GET", "/v1/keys").keys
 

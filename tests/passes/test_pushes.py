@@ -15,6 +15,7 @@ from chalicelib.hooks import following
 from chalicelib.hooks.following import LOOK_AGAIN_S, POLL_EVERY_S
 from chalicelib.model import Event, Hook, HookKind, Push
 from chalicelib.ports import Repository, Store
+from chalicelib.schedule import pushes_wait
 from tests.fakes import Interposed, World
 from tests.hooks.forge import TOKEN, FakeForge, Repositories
 
@@ -101,7 +102,7 @@ def test_the_head_is_deployed_at_once() -> None:
     assert ci.forge.repositories.statuses == [(REPOSITORY, commit, "success", "version 1 of svc is being rolled out")]
     assert ci.hook.outcome
     assert (ci.hook.outcome.commit, ci.hook.outcome.version, ci.hook.outcome.is_told) == (commit, 1, True)
-    assert not passes.pushes_wait(ci.world.runtime)
+    assert not pushes_wait(ci.world.runtime)
 
 
 def test_a_push_is_the_next_version() -> None:
@@ -111,11 +112,11 @@ def test_a_push_is_the_next_version() -> None:
     ci.work()
     commit = ci.push(yaml(2))
     ci.deliver(commit)
-    assert passes.pushes_wait(ci.world.runtime)
+    assert pushes_wait(ci.world.runtime)
     ci.work()
     assert (ci.versions(), ci.replicas_wanted()) == ([yaml(1), yaml(2)], 2)
     assert f"updated to version 2 from {REPOSITORY}@{commit[:10]}" in ci.events("service")[-1].message
-    assert not passes.pushes_wait(ci.world.runtime)
+    assert not pushes_wait(ci.world.runtime)
 
 
 def test_nothing_is_asked_or_written_while_nothing_is_due() -> None:
@@ -230,7 +231,7 @@ def test_a_forge_that_is_down_is_asked_again() -> None:
     ci.forge.down = True
     ci.work(times=10, every_s=30)
     assert (ci.replicas_wanted(), ci.hook.trouble) == (1, "the forge is down")
-    assert passes.pushes_wait(ci.world.runtime)
+    assert pushes_wait(ci.world.runtime)
     ci.forge.down = False
     ci.work(times=2, every_s=POLL_EVERY_S)
     assert (ci.replicas_wanted(), ci.hook.trouble, ci.hook.failures) == (2, "", 0)
@@ -295,7 +296,7 @@ def test_a_forge_s_late_mirror_is_asked_twice() -> None:
     ci.forge.late[REPOSITORY, BRANCH] = old
     ci.work()
     assert ci.replicas_wanted() == 1
-    assert passes.pushes_wait(ci.world.runtime)
+    assert pushes_wait(ci.world.runtime)
     ci.work(every_s=LOOK_AGAIN_S)
     assert ci.replicas_wanted() == 2
 

@@ -34,19 +34,28 @@ class LocalProvider:
     """`ports.Provider` with real processes.
 
     `root` holds one directory a machine; `python` is an interpreter that can run `-m replica_agent`; of `host_env` only
-    what a shell needs reaches a replica.
+    what a shell needs reaches a replica. `control_url` is where agents ask for secrets.
     """
 
     name = "local"
     listing_lag_s = 0.0
 
-    def __init__(self, root: Path, deployment: str, python: str, host_env: Mapping[str, str], clock: Clock) -> None:
+    def __init__(
+        self,
+        root: Path,
+        deployment: str,
+        python: str,
+        host_env: Mapping[str, str],
+        clock: Clock,
+        control_url: str = "",
+    ) -> None:
         # Resolved, because processes are recognised by the path.
         self._root = root.resolve()
         self._deployment = deployment
         self._python = python
         self._env = {name: host_env[name] for name in _INHERITED if name in host_env}
         self._clock = clock
+        self._control_url = control_url
         self._root.mkdir(parents=True, exist_ok=True)
 
     def list_instances(self) -> tuple[Instance, ...]:
@@ -123,7 +132,7 @@ class LocalProvider:
 
     def _furnish(self, draft: Path, request: LaunchRequest) -> None:
         replica, engine = request.replica, request.engine
-        told = configuration(request, cloud=self.name, control_url="")
+        told = configuration(request, cloud=self.name, control_url=self._control_url)
         draft.mkdir(mode=0o700)
         if engine.workdir:
             workdir.copy(Path(engine.workdir), draft / "workdir", never=self._root)
@@ -142,6 +151,7 @@ class LocalProvider:
                 "port": 0,
                 "image": "",  # a laptop need not have docker
                 "metadata_url": "",
+                "control_url": "",  # which sees what happens on its own machine
                 "workdir": "workdir",
             },
         )

@@ -8,6 +8,7 @@ without azure-mgmt-network sends are listed here, from https://learn.microsoft.c
 from __future__ import annotations
 
 import enum
+import importlib
 import re
 import types
 import typing
@@ -18,7 +19,6 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from azure.mgmt.compute import models
-from azure.mgmt.compute._utils.model_base import Model
 from azure.mgmt.compute.operations import _operations as sdk
 
 NETWORK = "2022-11-01"
@@ -43,7 +43,8 @@ class Operation:
         return found.groupdict() if found and method == self.method else None
 
 
-def _built(name: str, builder: Callable[..., Any], *arguments: str, query: str = "", body: Any = None) -> Operation:
+def built(name: str, builder: Callable[..., Any], *arguments: str, query: str = "", body: Any = None) -> Operation:
+    """An operation as an SDK's builder of requests has it; `body` is a model's class."""
     request = builder(*arguments)
     url = urlsplit(request.url)
     return Operation(
@@ -81,18 +82,16 @@ _FIREWALL = {**_TRACKED, "properties": {"securityRules": [_RULE]}}
 _MACHINE = ("{group}", "{name}", "{sub}")
 
 OPERATIONS = (
-    _built(
+    built(
         "virtualMachines.createOrUpdate",
         sdk.build_virtual_machines_create_or_update_request,
         *_MACHINE,
         body=models.VirtualMachine,
     ),
-    _built("virtualMachines.get", sdk.build_virtual_machines_get_request, *_MACHINE, query="$expand"),
-    _built("virtualMachines.delete", sdk.build_virtual_machines_delete_request, *_MACHINE, query="forceDeletion"),
-    _built(
-        "virtualMachines.list", sdk.build_virtual_machines_list_request, "{group}", "{sub}", query="$filter $expand"
-    ),
-    _built(
+    built("virtualMachines.get", sdk.build_virtual_machines_get_request, *_MACHINE, query="$expand"),
+    built("virtualMachines.delete", sdk.build_virtual_machines_delete_request, *_MACHINE, query="forceDeletion"),
+    built("virtualMachines.list", sdk.build_virtual_machines_list_request, "{group}", "{sub}", query="$filter $expand"),
+    built(
         "virtualMachines.retrieveBootDiagnosticsData",
         sdk.build_virtual_machines_retrieve_boot_diagnostics_data_request,
         *_MACHINE,
@@ -102,9 +101,9 @@ OPERATIONS = (
         "operations.get",
         "GET",
         "/subscriptions/{sub}/providers/Microsoft.Compute/locations/{location}/operations/{name}",
-        _built("", sdk.build_virtual_machines_get_request, *_MACHINE).api_version,
+        built("", sdk.build_virtual_machines_get_request, *_MACHINE).api_version,
     ),
-    _built("disks.delete", sdk.build_disks_delete_request, *_MACHINE),
+    built("disks.delete", sdk.build_disks_delete_request, *_MACHINE),
     *(
         operation
         for kind, body in (
@@ -144,7 +143,7 @@ def _problems(shape: Any, value: Any, path: str) -> Iterator[str]:
             yield f"The value '{value}' of '{path}' is none of {', '.join(sorted(shape))}."
     elif isinstance(shape, list):
         yield from _items(shape[0], value, path)
-    elif isinstance(shape, type) and issubclass(shape, Model):
+    elif _is_model(shape):
         yield from _members(*_fields(shape), value, path)
     else:
         yield from _typed(shape, value, path)
@@ -200,6 +199,11 @@ def _either(shapes: tuple[Any, ...], value: Any, path: str) -> Iterator[str]:
         yield f"The value '{value}' of '{path}' is none of {', '.join(member.value for member in known)}."
 
 
+def _is_model(shape: Any) -> bool:
+    """Each of Microsoft's SDKs has a base class of its own for them."""
+    return isinstance(shape, type) and getattr(shape, "_is_model", False)
+
+
 def _is_a(shape: type, value: Any) -> bool:
     if shape is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
@@ -209,7 +213,8 @@ def _is_a(shape: type, value: Any) -> bool:
 @cache
 def _fields(model: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """The fields that may be sent, by their names on the wire, and those that must be."""
-    hints = typing.get_type_hints(model, localns={"_models": models})
+    package = importlib.import_module(model.__module__.rpartition(".")[0])  # of the SDK that the model is of
+    hints = typing.get_type_hints(model, localns={"_models": package})
     sendable = {
         field._rest_name: hints[name]
         for name, field in model({})._attr_to_rest_field.items()

@@ -1,6 +1,6 @@
-"""Google's published contract of the Compute API: its discovery document, as JSON requests and answers are held against it.
+"""Google's published contracts: an API's discovery document, as JSON requests and answers are held against it.
 
-The document is the one that google-api-python-client carries; https://developers.google.com/discovery/v1/reference/apis.
+The documents are those that google-api-python-client carries; https://developers.google.com/discovery/v1/reference/apis.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-_DOCUMENT = "discovery_cache/documents/compute.v1.json"
-_BASE = "/compute/v1/"
+_DOCUMENTS = "discovery_cache/documents"
 _DIGITS = re.compile(r"-?\d+")
 _PYTHON: dict[str, type | tuple[type, ...]] = {
     "string": str,
@@ -41,10 +40,10 @@ class Contract:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self._schemas = document["schemas"]
         self._common = document["parameters"]
+        base = f"/{document['servicePath']}"
         self._methods = [
-            (spec["httpMethod"], _pattern(spec.get("flatPath", spec["path"])), spec)
-            for resource in document["resources"].values()
-            for spec in resource["methods"].values()
+            (spec["httpMethod"], _pattern(base + spec.get("flatPath", spec["path"])), spec)
+            for spec in _methods(document)
         ]
 
     def find(self, http_method: str, path: str) -> Method | None:
@@ -62,6 +61,23 @@ class Contract:
         request = method.spec.get("request")
         wrong = list(self._check(request, body, "resource")) if request else ["no body is expected"] * bool(body)
         return unknown + mistyped + wrong
+
+    def named(self, method: Method, body: Any) -> Any:
+        """A request's body with names where it has the numbers of an enumeration, which JSON of protobuf may have.
+
+        https://protobuf.dev/programming-guides/json/
+        """
+        request = method.spec.get("request")
+        return self._named(request, body) if request else body
+
+    def _named(self, schema: Mapping[str, Any], value: Any) -> Any:
+        schema = self._schemas[schema["$ref"]] if "$ref" in schema else schema
+        if isinstance(value, dict):
+            fields = schema.get("properties", {})
+            return {name: self._named(fields.get(name, {}), item) for name, item in value.items()}
+        if isinstance(value, int) and value < len(schema.get("enum", ())):
+            return schema["enum"][value]
+        return value
 
     def faults_of_answer(self, method: Method, body: Any) -> list[str]:
         """All that is wrong with what a stand-in answers."""
@@ -94,14 +110,21 @@ class Contract:
 
 
 @cache
-def published() -> Contract:
-    """The contract as of the installed google-api-python-client."""
-    document = importlib.resources.files("googleapiclient").joinpath(_DOCUMENT).read_bytes()
+def published(api: str = "compute.v1") -> Contract:
+    """The contract of an API as of the installed google-api-python-client."""
+    document = importlib.resources.files("googleapiclient").joinpath(_DOCUMENTS, f"{api}.json").read_bytes()
     return Contract(json.loads(document))
 
 
+def _methods(resource: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Those of a resource and of all that are within it."""
+    yield from resource.get("methods", {}).values()
+    for inner in resource.get("resources", {}).values():
+        yield from _methods(inner)
+
+
 def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(_BASE + re.sub(r"\{\+?(\w+)\}", r"(?P<\1>[^/]+)", template))
+    return re.compile(re.sub(r"\{\+?(\w+)\}", r"(?P<\1>[^/:]+)", template))
 
 
 def _parameter(name: str, text: str, known: Mapping[str, Any]) -> Iterator[str]:

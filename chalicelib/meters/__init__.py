@@ -1,0 +1,1 @@
+"""Who says what the control plane has used: its cloud."""

@@ -1,0 +1,137 @@
+"""The schedule is on while there is anything to wake for, and off when there is not, or the bill is not zero.
+
+It is turned on before a service is written and off when none is there, and never both at once: who does either holds the
+schedule's lease. So whoever dies, between any two lines, leaves at worst a schedule that is on for nothing, which the next
+tick turns off. The other way round, on after the write, a creator that dies in between leaves a service that nobody wakes
+for, and one that is overtaken by a tick that had read "no service" just before leaves the same
+(docs/adr/0022-zero-idle-and-cadence.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+from chalicelib.errors import LeaseHeld, Unreachable
+from chalicelib.hooks import following
+from chalicelib.model import Event, Instance, InstanceStatus, Lease, Observed
+from chalicelib.ports import Commit, Runtime
+
+# No service can have this name: its lease and its events are the schedule's.
+NAME = "*schedule*"
+# A function lives 60 s at most, so nobody who took the lease acts after this. The rest is for clocks that differ.
+_HELD_S = 90.0
+# Somebody else's service is being written, which takes half a second.
+_TURNS = 20
+_PAUSE_S = 0.25
+
+_ON, _IDLE, _OFF = "schedule.on", "schedule.idle", "schedule.off"
+
+
+@contextmanager
+def kept_on(runtime: Runtime, why: str, pause: Callable[[float], None] = time.sleep) -> Iterator[None]:
+    """The schedule is on before the body writes what is to be woken for, and nobody turns it off meanwhile.
+
+    Raises:
+        LeaseHeld: others wrote all the while, or one died at it less than 90 s ago. Nothing was done.
+        Unreachable: the schedule could not be turned on. The body was not run.
+    """
+    if runtime.schedule is None:
+        yield
+        return
+    lease = _patiently(runtime, pause)
+    try:
+        runtime.schedule.on()
+        _note(runtime, _ON, why)
+        yield
+    finally:
+        _released(runtime, lease)
+
+
+@contextmanager
+def kept_on_for_a_push(runtime: Runtime) -> Iterator[None]:
+    """The same for what a push writes. Where there is a service the schedule is on, and a delivery has to be answered soon.
+
+    One that has just gone is no matter: the schedule stays on for a minute after the last, see `rest`.
+    """
+    if runtime.schedule is None or runtime.store.service_names():
+        yield
+        return
+    with kept_on(runtime, "a push was delivered"):
+        yield
+
+
+def rest(runtime: Runtime, names: Collection[str], observed: Observed) -> str:
+    """Turn the schedule off if a tick found nothing to wake for, again and again; what went wrong, in words, or empty.
+
+    Not before every cloud has said for a while that it has no machine of ours: one that was asked for may show late, and
+    without a tick nobody would ever remove it.
+    """
+    if runtime.schedule is None or names or _has_machines(runtime, observed.instances):
+        return ""
+    try:
+        lease = _acquired(runtime)
+    except LeaseHeld:
+        return ""  # a service is being written
+    try:
+        if not (runtime.store.service_names() or pushes_wait(runtime)):
+            _rest_awhile(runtime, observed)
+    except Unreachable as error:
+        return f"the schedule stays on: {error}"
+    finally:
+        _released(runtime, lease)
+    return ""
+
+
+def pushes_wait(runtime: Runtime) -> bool:
+    """Whether some push is still to be acted on, or its outcome to be told. Raises `Unreachable`."""
+    return any(map(following.is_waiting, runtime.store.hooks()))
+
+
+def _rest_awhile(runtime: Runtime, observed: Observed) -> None:
+    latest = runtime.store.events(NAME, limit=1)
+    now = runtime.clock.now()
+    if not latest or latest[0].kind == _ON:
+        _note(runtime, _IDLE, "no service and no machine is left")
+        return
+    quiet_s = max(observed.listing_lag_s.values(), default=0.0) + runtime.settings.limits.orphan_grace_s
+    if runtime.schedule and (now - latest[0].at >= quiet_s or latest[0].kind == _OFF):
+        runtime.schedule.off()
+        _note(runtime, _OFF, f"nothing to wake for since {now - latest[0].at:.0f} s")
+
+
+def _has_machines(runtime: Runtime, listed: Mapping[str, Collection[Instance]]) -> bool:
+    """What a cloud that was not heard has is not known, and counts as some."""
+    gone = InstanceStatus.GONE
+    return listed.keys() != set(runtime.providers) or any(
+        one.status is not gone for some in listed.values() for one in some
+    )
+
+
+def _patiently(runtime: Runtime, pause: Callable[[float], None]) -> Lease:
+    for _ in range(_TURNS - 1):
+        try:
+            return _acquired(runtime)
+        except LeaseHeld:
+            pause(_PAUSE_S)
+    try:
+        return _acquired(runtime)
+    except LeaseHeld as held:
+        raise LeaseHeld(
+            "Another service is being created, or was when its function died. Try again in a minute."
+        ) from held
+
+
+def _acquired(runtime: Runtime) -> Lease:
+    owner = f"{runtime.settings.deployment}-{runtime.ids.token(4)}"
+    return runtime.store.acquire_lease(NAME, owner, _HELD_S, runtime.clock.now())
+
+
+def _released(runtime: Runtime, lease: Lease) -> None:
+    with suppress(Unreachable):  # it expires by itself
+        runtime.store.release_lease(lease)
+
+
+def _note(runtime: Runtime, kind: str, why: str) -> None:
+    runtime.store.commit(NAME, None, Commit(events=(Event(runtime.clock.now(), kind, why),)))

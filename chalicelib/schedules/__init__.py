@@ -1,0 +1,1 @@
+"""What wakes functions: `ports.Schedule` and `ports.Relay`."""

@@ -1,0 +1,156 @@
+"""The control plane's package for Lambda: our modules and the locked wheels of the clouds in use, compiled, in one zip.
+
+The same sources, lock file and Python give the same bytes. Wheels are fetched from PyPI by uv, which checks every file
+against uv.lock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from infra import archive
+
+ROOT = Path(__file__).parents[1]
+LIMIT_MB = (
+    250  # unzipped, in units of 1024² bytes: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
+)
+# What each cloud's provider imports beside requirements.txt.
+SDKS: Mapping[str, tuple[str, ...]] = {
+    "aws": (),
+    "gcp": ("google-cloud-compute",),
+    "azure": ("azure-mgmt-compute", "azure-identity"),
+}
+# By Lambda's architecture uv's platform, and by its Python the oldest glibc that wheels may want: 3.11 runs on Amazon Linux 2
+# (glibc 2.26), the others on Amazon Linux 2023 (2.34): https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtimes.html
+ARCHITECTURES: Mapping[str, str] = {"arm64": "aarch64", "x86_64": "x86_64"}
+PYTHONS: Mapping[str, str] = {
+    "3.11": "manylinux2014",
+    "3.12": "manylinux_2_34",
+    "3.13": "manylinux_2_34",
+    "3.14": "manylinux_2_34",
+}
+# The services whose descriptions botocore needs here; those of the other 400 are 25 MB.
+_BOTOCORE_SERVICES = frozenset({"dynamodb", "ec2", "events", "lambda", "s3", "sqs", "ssm", "sts"})
+_OURS = ("app.py", "chalicelib", "replica_agent")
+# What only developers read, and what installers leave behind. Licences stay.
+_TRIMMED = (
+    "*.pyi",
+    "*.pxd",
+    "*.pyx",
+    "*.c",
+    "*.h",
+    "py.typed",
+    "*.dist-info/RECORD",
+    "*.dist-info/INSTALLER",
+    "*.dist-info/REQUESTED",
+)
+_TESTS = ("tests", "testing")
+
+
+class CannotPackage(Exception):
+    """A package cannot be built here; the message says what is missing and how to get it."""
+
+
+def build(path: Path, scratch: Path, clouds: Iterable[str], python: str, arch: str) -> Path:
+    """The zip at `path`. `scratch` is an empty directory for the way there. Raises `CannotPackage`."""
+    compiler = interpreter(python)
+    package = scratch / "package"
+    _fetch(package, scratch, clouds, python, arch)
+    _add_ours(package)
+    _trim(package)
+    _compile(package, compiler)
+    return archive.write(path, {each.relative_to(package).as_posix(): each.read_bytes() for each in files(package)})
+
+
+def interpreter(python: str) -> str:
+    """Some Python of that version, which alone can compile for it. Raises `CannotPackage`."""
+    if python == f"{sys.version_info.major}.{sys.version_info.minor}":
+        return sys.executable
+    found = shutil.which(f"python{python}")
+    if found is None:
+        raise CannotPackage(
+            f"No python{python} on this machine to compile for Lambda's. Install it, or package for this one:"
+            f" --python {sys.version_info.major}.{sys.version_info.minor}"
+        )
+    return found
+
+
+def files(package: Path) -> list[Path]:
+    """Every file in a directory, in order."""
+    return sorted(path for path in package.rglob("*") if path.is_file())
+
+
+def _fetch(package: Path, scratch: Path, clouds: Iterable[str], python: str, arch: str) -> None:
+    locked = scratch / "locked.txt"
+    _uv("export", "--locked", "--no-dev", "--no-emit-project", "--all-extras", "--output-file", locked)
+    _uv(
+        *(
+            "pip",
+            "install",
+            "--target",
+            package,
+            "--constraints",
+            locked,
+            "--only-binary",
+            ":all:",
+            "--link-mode",
+            "copy",
+        ),
+        *("--python-version", python, "--python-platform", f"{ARCHITECTURES[arch]}-{PYTHONS[python]}"),
+        *("--requirements", ROOT / "requirements.txt"),
+        *(name for cloud in clouds for name in SDKS[cloud]),
+    )
+
+
+def _uv(*arguments: object) -> None:
+    """Run uv. Raises `CannotPackage` with what it says."""
+    uv = Path(sys.executable).with_name("uv")
+    if not uv.exists():
+        raise CannotPackage("uv, which reads uv.lock, is not installed beside this Python; `make setup` installs it.")
+    done = subprocess.run([uv, "--quiet", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, check=False)
+    if done.returncode:
+        raise CannotPackage(
+            f"uv {arguments[0]} failed; check the network and try again. It said:\n{done.stderr.strip()}"
+        )
+
+
+def _add_ours(package: Path) -> None:
+    """Our sources, and of Chalice the runtime, as Chalice's own packager does: all of it would be 21 MB."""
+    import chalice  # noqa: PLC0415 nothing else here needs it
+
+    runtime = package / "chalice"
+    runtime.mkdir()
+    for name in ("__init__.py", "app.py"):
+        shutil.copy(Path(str(chalice.__file__)).with_name(name), runtime / name)
+    for name in _OURS:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, package / name)
+
+
+def _trim(package: Path) -> None:
+    for service in (package / "botocore" / "data").iterdir():
+        if service.is_dir() and service.name not in _BOTOCORE_SERVICES:
+            shutil.rmtree(service)
+    for pattern in _TRIMMED:
+        for path in list(package.rglob(pattern)):
+            path.unlink()
+    for name in ("__pycache__", *_TESTS):
+        for path in list(package.rglob(name)):
+            shutil.rmtree(path)
+    shutil.rmtree(package / "bin", ignore_errors=True)
+
+
+def _compile(package: Path, compiler: str) -> None:
+    """.pyc files that are valid whatever the time stamps of an unzipped file, and the same each time.
+
+    One process and one order, one seed: what is interned before a file is compiled shows in its bytes, and so does the order
+    of a set.
+    """
+    options = ["-q", "-j", "1", "--invalidation-mode", "unchecked-hash", "-s", str(package), "-p", "/var/task"]
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    subprocess.run([compiler, "-I", "-m", "compileall", *options, str(package)], check=False, env=environment)

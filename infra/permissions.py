@@ -1,0 +1,208 @@
+"""What each of the functions on AWS may do: one policy a function, of exactly the calls that its code makes. Pure.
+
+Resources are those of one deployment: by name where names are ours, on EC2 by the tag that everything of ours carries. A
+statement is named by what it is good for, which is its Sid too. `tests/infra/test_permissions.py` derives the calls from the
+sources and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chalicelib.providers.aws.machine import DEPLOYMENT_TAG
+
+Json = Mapping[str, Any]
+
+_CONFIGURATION = ("ReadConfiguration", "KeepSecretsOutOfConfiguration")
+_LOOK = ("LookAtMachines", "ReadMachineLogs")
+_LAUNCH = (
+    "PrepareLaunches",
+    "LaunchTagged",
+    "LaunchFrom",
+    "LaunchBehindOurGroup",
+    "LaunchFirstSpot",
+    "TagLaunches",
+    "FindImages",
+    "MakeGroups",
+    "MakeGroupsInNetworks",
+    "OpenGroups",
+)
+_PASSES = (*_CONFIGURATION, "KeepState", "LeaveSnapshot", "LookAtMachines", *_LAUNCH, "EndMachines", "SendToRelay")
+_WAKE = ("WakeTick", "SendToRelay", "SwitchSchedules", "SwitchRelay")
+
+# By Chalice's names of the functions; the edge is not Chalice's.
+GRANTS: Mapping[str, Sequence[str]] = {
+    "api_handler": (
+        *_CONFIGURATION,
+        "KeepState",
+        "LeaveSnapshot",  # a revoked key leaves the table at once
+        *_LOOK,
+        "EndMachines",
+        "LookForLeftovers",
+        "RemoveLeftovers",
+        *_WAKE,
+        "KeepSecrets",
+        "NameSecrets",
+    ),
+    "machines": (*_PASSES, "WakeTick", "SwitchSchedules", "SwitchRelay", "ReadSecrets"),
+    "tick": (*_PASSES, "SwitchSchedules", "SwitchRelay", "ReportFailure"),
+    "relay": (*_PASSES, "SwitchSchedules", "SwitchRelay", "TakeFromRelay"),
+    "interrupt": (*_PASSES, "ReportFailure"),
+    "edge": (),  # calls the control plane by HTTP, and nothing of AWS
+}
+
+
+def policy(function: str) -> Json:
+    """The policy document of one function of `GRANTS`; `function` names its log group too."""
+    statements = {"WriteLogs": _logs(function), **{name: _STATEMENTS[name] for name in GRANTS[function]}}
+    return {
+        "Version": "2012-10-17",
+        "Statement": [{"Sid": name, "Effect": "Allow", **statement} for name, statement in statements.items()],
+    }
+
+
+def _logs(function: str) -> Json:
+    """Into its own group, which the stack makes: a function that outlives its stack cannot make it again."""
+    name = function.removesuffix("_handler")
+    group = "arn:${AWS::Partition}:logs:${AWS::Region}:${AWS::AccountId}:log-group:/aws/lambda/sailplane-${Deployment}-"
+    return {"Action": ["logs:CreateLogStream", "logs:PutLogEvents"], "Resource": {"Fn::Sub": f"{group}{name}:*"}}
+
+
+def _ec2(kind: str) -> Json:
+    """Everything of a kind in this account, in any region: machines stand where they are cheap."""
+    return {"Fn::Sub": f"arn:${{AWS::Partition}}:ec2:*:${{AWS::AccountId}}:{kind}/*"}
+
+
+def _here(service: str, name: str) -> Json:
+    """A resource of this account and region."""
+    return {"Fn::Sub": f"arn:${{AWS::Partition}}:{service}:${{AWS::Region}}:${{AWS::AccountId}}:{name}"}
+
+
+_D = {"Ref": "Deployment"}
+_IS_OURS: Json = {"StringEquals": {f"aws:ResourceTag/{DEPLOYMENT_TAG}": _D}}
+_BECOMES_OURS: Json = {"StringEquals": {f"aws:RequestTag/{DEPLOYMENT_TAG}": _D}}
+_LAUNCHED = ("instance", "volume", "network-interface", "spot-instances-request")
+
+_STATEMENTS: Mapping[str, Json] = {
+    # --- the control plane's own: configuration, state, snapshot
+    "ReadConfiguration": {
+        "Action": "ssm:GetParametersByPath",
+        "Resource": _here("ssm", "parameter/sailplane/${Deployment}"),
+    },
+    # Who may read a path may read all below it, and users' secrets lie there.
+    # https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-access.html
+    "KeepSecretsOutOfConfiguration": {
+        "Effect": "Deny",
+        "Action": "ssm:GetParametersByPath",
+        "Resource": _here("ssm", "parameter/sailplane/${Deployment}"),
+        "Condition": {"StringEquals": {"ssm:Recursive": "true"}},
+    },
+    "KeepState": {
+        "Action": [
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        ],
+        "Resource": {"Fn::GetAtt": ["Table", "Arn"]},
+    },
+    "LeaveSnapshot": {"Action": ["s3:GetObject", "s3:PutObject"], "Resource": {"Fn::Sub": "${Bucket.Arn}/table"}},
+    # --- who wakes whom
+    "WakeTick": {
+        "Action": "lambda:InvokeFunction",
+        "Resource": _here("lambda", "function:sailplane-${Deployment}-tick"),
+    },
+    "SendToRelay": {"Action": "sqs:SendMessage", "Resource": {"Fn::GetAtt": ["RelayQueue", "Arn"]}},
+    "TakeFromRelay": {
+        "Action": ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"],
+        "Resource": {"Fn::GetAtt": ["RelayQueue", "Arn"]},
+    },
+    "ReportFailure": {"Action": "sqs:SendMessage", "Resource": {"Fn::GetAtt": ["FailedQueue", "Arn"]}},
+    "SwitchSchedules": {
+        "Action": ["events:DisableRule", "events:EnableRule"],
+        "Resource": [
+            _here("events", "rule/sailplane-${Deployment}-tick"),
+            _here("events", "rule/sailplane-${Deployment}-interrupt"),
+        ],
+    },
+    "SwitchRelay": {
+        "Action": "lambda:UpdateEventSourceMapping",
+        "Resource": _here("lambda", "event-source-mapping:*"),
+        "Condition": {
+            "ArnEquals": {"lambda:FunctionArn": _here("lambda", "function:sailplane-${Deployment}-relay")},
+        },
+    },
+    # --- users' secrets
+    "KeepSecrets": {
+        "Action": ["ssm:DeleteParameter", "ssm:PutParameter"],
+        "Resource": _here("ssm", "parameter/sailplane/${Deployment}/secrets/*"),
+    },
+    "NameSecrets": {"Action": "ssm:DescribeParameters", "Resource": "*"},
+    "ReadSecrets": {
+        "Action": "ssm:GetParameter",
+        "Resource": _here("ssm", "parameter/sailplane/${Deployment}/secrets/*"),
+    },
+    # --- EC2. What only describes takes no resource:
+    # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
+    "LookAtMachines": {"Action": ["ec2:DescribeInstances", "ec2:DescribeRegions"], "Resource": "*"},
+    "ReadMachineLogs": {"Action": "ec2:GetConsoleOutput", "Resource": _ec2("instance"), "Condition": _IS_OURS},
+    "PrepareLaunches": {"Action": ["ec2:DescribeImages", "ec2:DescribeSecurityGroups"], "Resource": "*"},
+    "LaunchTagged": {
+        "Action": "ec2:RunInstances",
+        "Resource": [_ec2(kind) for kind in _LAUNCHED],
+        "Condition": _BECOMES_OURS,
+    },
+    "LaunchFrom": {
+        "Action": "ec2:RunInstances",
+        "Resource": [{"Fn::Sub": "arn:${AWS::Partition}:ec2:*::image/*"}, _ec2("subnet")],
+    },
+    "LaunchBehindOurGroup": {
+        "Action": "ec2:RunInstances",
+        "Resource": _ec2("security-group"),
+        "Condition": _IS_OURS,
+    },
+    # EC2 makes this role in the caller's name at an account's first spot instance.
+    # https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/service-linked-roles-spot-instance-requests.html
+    "LaunchFirstSpot": {
+        "Action": "iam:CreateServiceLinkedRole",
+        "Resource": {
+            "Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot"
+        },
+        "Condition": {"StringEquals": {"iam:AWSServiceName": "spot.amazonaws.com"}},
+    },
+    "TagLaunches": {
+        "Action": "ec2:CreateTags",
+        "Resource": [_ec2(kind) for kind in (*_LAUNCHED, "security-group")],
+        "Condition": {"StringEquals": {"ec2:CreateAction": ["CreateSecurityGroup", "RunInstances"]}},
+    },
+    # `resolve:ssm:` in RunInstances reads with the caller's rights. AWS's own parameters belong to no account.
+    "FindImages": {
+        "Action": "ssm:GetParameters",
+        "Resource": {"Fn::Sub": "arn:${AWS::Partition}:ssm:*::parameter/aws/service/*"},
+    },
+    "MakeGroups": {
+        "Action": "ec2:CreateSecurityGroup",
+        "Resource": _ec2("security-group"),
+        "Condition": _BECOMES_OURS,
+    },
+    "MakeGroupsInNetworks": {"Action": "ec2:CreateSecurityGroup", "Resource": _ec2("vpc")},
+    "OpenGroups": {
+        "Action": "ec2:AuthorizeSecurityGroupIngress",
+        "Resource": _ec2("security-group"),
+        "Condition": _IS_OURS,
+    },
+    "EndMachines": {"Action": "ec2:TerminateInstances", "Resource": _ec2("instance"), "Condition": _IS_OURS},
+    "LookForLeftovers": {
+        "Action": ["ec2:DescribeNetworkInterfaces", "ec2:DescribeSecurityGroups", "ec2:DescribeVolumes"],
+        "Resource": "*",
+    },
+    "RemoveLeftovers": {
+        "Action": ["ec2:DeleteNetworkInterface", "ec2:DeleteSecurityGroup", "ec2:DeleteVolume"],
+        "Resource": [_ec2(kind) for kind in ("network-interface", "security-group", "volume")],
+        "Condition": _IS_OURS,
+    },
+}

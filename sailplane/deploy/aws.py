@@ -1,0 +1,319 @@
+"""`account.Account` through boto3."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
+
+from chalicelib.errors import Invalid
+from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, NoAccess, Stack
+from sailplane.deploy.deployment import TAG, Deployment
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_ssm import SSMClient
+
+_CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 8})
+_CHANGE_SET = "sailplane"
+# A change set is computed in some seconds; of what takes minutes, nothing will come.
+_PROPOSAL_TIMEOUT_S = 300.0
+_PROPOSAL_POLL_S = 0.5
+_PARAMETERS_AT_ONCE = 10  # what DeleteParameters takes
+_OBJECTS_AT_ONCE = 1000  # what DeleteObjects takes
+# What CloudFormation says of a change set without changes; it fails for them.
+_NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
+
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
+_BAD_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "SignatureDoesNotMatch",
+    }
+    | {"InvalidAccessKeyId", "AuthFailure", "InvalidToken", "RequestExpired"}
+)
+_PASSING = frozenset(
+    {"Throttling", "ThrottlingException", "TooManyUpdates", "RequestLimitExceeded", "ServiceUnavailable", "SlowDown"}
+    | {"InternalFailure", "InternalError", "InternalServerError", "500", "503"}
+)
+_SIGN_IN = "Sign in (`aws configure`, `aws sso login`), or name other credentials with AWS_PROFILE."
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """AWS's refusals that concern the user's access as our own errors; what a caller expects passes."""
+    try:
+        yield
+    except ClientError as error:
+        code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+        if code in _BAD_CREDENTIALS:
+            raise NoAccess(f"AWS does not accept the credentials: {message} {_SIGN_IN}") from error
+        if code in _DENIED:
+            operation = error.operation_name
+            advice = "Have it allowed (docs/deploy.md lists what is needed), or use other credentials with AWS_PROFILE."
+            raise NoAccess(f"AWS does not allow {operation}: {message or code} {advice}") from error
+        if code in _PASSING:
+            raise CloudUnreachable(f"AWS cannot answer {error.operation_name} now: {message or code}") from error
+        raise
+    except (EndpointConnectionError, HTTPClientError) as error:
+        raise CloudUnreachable(f"AWS does not answer: {error}") from error
+    except BotoCoreError as error:
+        # No credentials at all, half of them, an unknown profile, an SSO session that has ended: each says which.
+        raise NoAccess(f"There are no usable AWS credentials: {error} {_SIGN_IN}") from error
+
+
+def session(region: str) -> boto3.Session:
+    """The user's own AWS session. Raises `NoAccess`, and `Invalid` when neither `region` nor its configuration names one."""
+    with told():
+        found = boto3.Session(region_name=region or None)
+    if not found.region_name:
+        raise Invalid("In which AWS region? Give --region, or set AWS_REGION. Nothing was changed.")
+    return found
+
+
+class AwsAccount:
+    """`account.Account`: one region of the account that the session's credentials are for.
+
+    Args:
+        session: as made by `session`.
+        endpoint_url: a stand-in for all of AWS.
+    """
+
+    def __init__(self, session: boto3.Session, endpoint_url: str | None = None) -> None:
+        self.region = str(session.region_name)
+        self._options: dict[str, Any] = {"config": _CONFIG, "endpoint_url": endpoint_url or None}
+        self._session = session
+
+    # Each is made when it is first used, for 20 to 200 ms.
+    @cached_property
+    def _formation(self) -> CloudFormationClient:
+        return self._session.client("cloudformation", **self._options)
+
+    @cached_property
+    def _ssm(self) -> SSMClient:
+        return self._session.client("ssm", **self._options)
+
+    @cached_property
+    def _s3(self) -> S3Client:
+        return self._session.client("s3", **self._options)
+
+    @cached_property
+    def _logs(self) -> Any:
+        return self._session.client("logs", **self._options)
+
+    def stack(self, deployment: Deployment) -> Stack | None:
+        with told():
+            try:
+                found = self._formation.describe_stacks(StackName=deployment.stack)["Stacks"][0]
+            except ClientError as error:
+                if _is_no_stack(error):
+                    return None
+                raise
+        return Stack(
+            id=found["StackId"],
+            status=found["StackStatus"],
+            reason=found.get("StackStatusReason", ""),
+            parameters={one["ParameterKey"]: one.get("ParameterValue", "") for one in found.get("Parameters", [])},
+            outputs={one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])},
+        )
+
+    def events(self, stack_id: str) -> Iterator[Event]:
+        pages = iter(self._formation.get_paginator("describe_stack_events").paginate(StackName=stack_id))
+        while True:
+            with told():
+                page = next(pages, None)
+            if page is None:
+                return
+            for one in page["StackEvents"]:
+                yield Event(
+                    one.get("LogicalResourceId", ""),
+                    one.get("ResourceType", ""),
+                    one.get("ResourceStatus", ""),
+                    one.get("ResourceStatusReason", ""),
+                )
+
+    def propose(
+        self, deployment: Deployment, template: str, parameters: Mapping[str, str | None], *, is_new: bool
+    ) -> tuple[Change, ...]:
+        self.withdraw(deployment)
+        try:
+            with told():
+                self._formation.create_change_set(
+                    StackName=deployment.stack,
+                    ChangeSetName=_CHANGE_SET,
+                    ChangeSetType="CREATE" if is_new else "UPDATE",
+                    Parameters=[_parameter(name, value) for name, value in parameters.items()],
+                    Capabilities=["CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+                    Tags=[{"Key": TAG, "Value": deployment.name}],
+                    **_template(template),
+                )
+        except ClientError as error:
+            raise DeployFailed(f"CloudFormation refuses the template: {error.response['Error']['Message']}") from error
+        return self._proposed(deployment)
+
+    def _proposed(self, deployment: Deployment) -> tuple[Change, ...]:
+        deadline = time.monotonic() + _PROPOSAL_TIMEOUT_S
+        while True:
+            with told():
+                found = self._formation.describe_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
+            if found["Status"] == "CREATE_COMPLETE":
+                return self._changes(deployment)
+            if found["Status"] == "FAILED":
+                self.withdraw(deployment)
+                reason = found.get("StatusReason", "")
+                if any(text in reason for text in _NO_CHANGES):
+                    return ()
+                raise DeployFailed(f"CloudFormation refuses the change: {reason}")
+            if time.monotonic() > deadline:
+                raise CloudUnreachable(f"CloudFormation has not computed the change within {_PROPOSAL_TIMEOUT_S:g} s.")
+            time.sleep(_PROPOSAL_POLL_S)
+
+    def _changes(self, deployment: Deployment) -> tuple[Change, ...]:
+        pages = self._formation.get_paginator("describe_change_set")
+        with told():
+            found = [
+                change["ResourceChange"]
+                for page in pages.paginate(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
+                for change in page["Changes"]
+            ]
+        return tuple(
+            Change(
+                action=one["Action"],
+                resource=one["LogicalResourceId"],
+                kind=one["ResourceType"],
+                is_replaced=one.get("Replacement") == "True",
+            )
+            for one in found
+        )
+
+    def withdraw(self, deployment: Deployment) -> None:
+        with told():
+            try:
+                self._formation.delete_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
+            except self._formation.exceptions.ChangeSetNotFoundException:
+                pass
+            except ClientError as error:
+                if not _is_no_stack(error):
+                    raise
+
+    def execute(self, deployment: Deployment) -> None:
+        with told():
+            try:
+                self._formation.execute_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
+            except self._formation.exceptions.ChangeSetNotFoundException as error:
+                raise DeployFailed(f"Somebody else changes {deployment.stack} at the same time.") from error
+
+    def resume_rollback(self, deployment: Deployment) -> None:
+        with told():
+            self._formation.continue_update_rollback(StackName=deployment.stack)
+
+    def delete_stack(self, deployment: Deployment) -> None:
+        with told():
+            self._formation.delete_stack(StackName=deployment.stack)
+
+    def keys(self, deployment: Deployment) -> Mapping[str, str]:
+        pages = self._ssm.get_paginator("get_parameters_by_path")
+        with told():
+            return {
+                one["Name"].rpartition("/")[2]: one["Value"]
+                for page in pages.paginate(Path=deployment.parameters, WithDecryption=True)
+                for one in page["Parameters"]
+            }
+
+    def make_key(self, deployment: Deployment, name: str, value: str) -> None:
+        with told(), suppress(self._ssm.exceptions.ParameterAlreadyExists):
+            # Under the key that AWS manages, alias/aws/ssm: one of the customer's own costs $1 a month.
+            self._ssm.put_parameter(
+                Name=f"{deployment.parameters}/{name}",
+                Type="SecureString",
+                Value=value,
+                Tags=[{"Key": TAG, "Value": deployment.name}],
+            )
+
+    def parameter_names(self, deployment: Deployment) -> tuple[str, ...]:
+        pages = self._ssm.get_paginator("get_parameters_by_path")
+        with told():
+            return tuple(
+                one["Name"]
+                for page in pages.paginate(Path=deployment.parameters, Recursive=True)
+                for one in page["Parameters"]
+            )
+
+    def delete_parameters(self, names: Collection[str]) -> None:
+        for batch in _batches(names, _PARAMETERS_AT_ONCE):
+            with told():
+                self._ssm.delete_parameters(Names=batch)
+
+    def objects(self, bucket: str, prefix: str = "") -> frozenset[str]:
+        pages = self._s3.get_paginator("list_objects_v2")
+        with told():
+            try:
+                found = [page.get("Contents", []) for page in pages.paginate(Bucket=bucket, Prefix=prefix)]
+            except self._s3.exceptions.NoSuchBucket:
+                return frozenset()
+        return frozenset(one["Key"] for page in found for one in page)
+
+    def upload(self, bucket: str, key: str, path: Path) -> None:
+        # In one piece: an interrupted upload in parts leaves parts that cost money and that no listing shows.
+        with told(), path.open("rb") as body:
+            self._s3.put_object(Bucket=bucket, Key=key, Body=body)
+
+    def delete_objects(self, bucket: str, keys: Collection[str]) -> None:
+        for batch in _batches(keys, _OBJECTS_AT_ONCE):
+            with told():
+                self._s3.delete_objects(
+                    Bucket=bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+
+    def template_url(self, bucket: str, key: str) -> str:
+        return f"{self._s3.meta.endpoint_url}/{bucket}/{key}"
+
+    def log_groups(self, deployment: Deployment) -> tuple[str, ...]:
+        wanted = frozenset(deployment.log_groups)
+        pages = self._logs.get_paginator("describe_log_groups")
+        with told():
+            return tuple(
+                one["logGroupName"]
+                for page in pages.paginate(logGroupNamePrefix=f"/aws/lambda/{deployment.stack}-")
+                for one in page["logGroups"]
+                if one["logGroupName"] in wanted
+            )
+
+    def delete_log_groups(self, names: Collection[str]) -> None:
+        for name in names:
+            with told(), suppress(self._logs.exceptions.ResourceNotFoundException):
+                self._logs.delete_log_group(logGroupName=name)
+
+
+def pause(seconds: float) -> Callable[[], None]:
+    """What waits between two looks at a stack."""
+    return lambda: time.sleep(seconds)
+
+
+def _parameter(name: str, value: str | None) -> Any:
+    return {"ParameterKey": name} | ({"UsePreviousValue": True} if value is None else {"ParameterValue": value})
+
+
+def _template(template: str) -> Any:
+    return {"TemplateBody": template} if template.startswith("{") else {"TemplateURL": template}
+
+
+def _is_no_stack(error: ClientError) -> bool:
+    # There is no code of its own for it: https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_DescribeStacks.html
+    return "does not exist" in error.response["Error"].get("Message", "")
+
+
+def _batches(items: Collection[str], size: int) -> Iterator[list[str]]:
+    ordered = sorted(items)
+    yield from (ordered[start : start + size] for start in range(0, len(ordered), size))

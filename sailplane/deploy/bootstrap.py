@@ -1,0 +1,146 @@
+"""From nothing, from an older version or from where an interrupted run stopped, to the wanted control plane.
+
+Every step looks at what is there and does what is missing, so that running it again is how anything is repaired. A first
+deployment that fails leaves nothing; a later one that fails leaves the version before.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sailplane.deploy import package, stacks, teardown
+from sailplane.deploy.account import Account, Change, DeployFailed, Show, Stack
+from sailplane.deploy.deployment import KEYS, ROUTER_TOKEN, Deployment
+from sailplane.deploy.package import Package
+
+KEY_BYTES = 32
+_DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would be changed. `is_new` when there is no control plane yet, whatever else an earlier run may have left."""
+
+    is_new: bool
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """One control plane on its way into an account.
+
+    Args:
+        settings: the template's parameters that the user has chosen; the others stay as they are.
+        pause: waits between two looks at what CloudFormation does.
+    """
+
+    account: Account
+    deployment: Deployment
+    package: Package
+    settings: Mapping[str, str]
+    show: Show
+    pause: Callable[[], None]
+
+    def plan(self) -> Plan:
+        """What `carry_out` would do. Changes nothing that anybody uses: of an update, code and change set are put ready.
+
+        Raises `DeployFailed` when CloudFormation refuses the template.
+        """
+        stack = self._settled()
+        if stack is not None and stack.status == "UPDATE_ROLLBACK_FAILED":
+            self.account.resume_rollback(self.deployment)
+            stack = self._settled()
+        if stack is None or stack.is_dead or not stack.has_code:
+            return Plan(is_new=True, changes=self.package.additions)
+        return Plan(is_new=False, changes=self._propose(stack))
+
+    def carry_out(self, plan: Plan) -> Stack:
+        """Do it; the stack then. Raises `DeployFailed` with the reason, and with what was left, when it cannot be done."""
+        if plan.is_new:
+            return self._create()
+        stack = self._executed() if plan.changes else self._settled()
+        if stack is None or stack.status not in _DONE | {"UPDATE_ROLLBACK_COMPLETE"}:
+            raise DeployFailed(f"{self._why(stack)}\nRun the same command again: it goes on from there.")
+        if plan.changes and stack.status not in _DONE:
+            raise DeployFailed(f"{self._why(stack)}\nThe version before is in place again and goes on.")
+        self._drop_old_code(stack)
+        return stack
+
+    def withdraw(self) -> None:
+        """Forget the plan of an update."""
+        self.account.withdraw(self.deployment)
+
+    def _create(self) -> Stack:
+        try:
+            stack = self._found()
+            return self._done(self._executed()) if self._propose(stack) else stack
+        except DeployFailed as failure:
+            teardown.remove(self.account, self.deployment, self.show, self.pause)
+            raise DeployFailed(f"{failure}\nEverything that was made has been removed again.") from failure
+
+    def _found(self) -> Stack:
+        """See to the bucket for the code and the table; whatever a failed run left is removed first."""
+        stack = self._settled()
+        if stack is not None and stack.is_dead:
+            teardown.remove(self.account, self.deployment, self.show, self.pause)
+            stack = None
+        if stack is not None:
+            return stack
+        name = {"Deployment": self.deployment.name}
+        self.account.propose(self.deployment, self.package.foundation, name, is_new=True)
+        return self._done(self._executed())
+
+    def _propose(self, stack: Stack) -> tuple[Change, ...]:
+        bucket = stack.outputs["Bucket"]
+        self._upload(bucket)
+        keys = self._keys()
+        parameters = {
+            # Left out, a parameter would go back to its default.
+            **{name: None for name in self.package.template["Parameters"] if name in stack.parameters},
+            **self.settings,
+            "Deployment": self.deployment.name,
+            "CodeKey": self.package.code_key,
+            "EdgeKey": self.package.edge_key,
+            # Routers that are being changed from one token to the next are known by several; a router shows the first.
+            "RouterToken": keys[ROUTER_TOKEN].split(",")[0],
+        }
+        template = self.account.template_url(bucket, self.package.template_key)
+        return self.account.propose(self.deployment, template, parameters, is_new=False)
+
+    def _upload(self, bucket: str) -> None:
+        there = self.account.objects(bucket, package.CODE)
+        for key, path in self.package.uploads.items():
+            if key not in there:
+                self.show(f"uploading {path.name}, {path.stat().st_size / 1e6:.1f} MB")
+                self.account.upload(bucket, key, path)
+
+    def _keys(self) -> Mapping[str, str]:
+        there = self.account.keys(self.deployment)
+        missing = [name for name in KEYS if name not in there]
+        for name in missing:
+            self.account.make_key(self.deployment, name, secrets.token_hex(KEY_BYTES))
+        return self.account.keys(self.deployment) if missing else there
+
+    def _executed(self) -> Stack | None:
+        self.account.execute(self.deployment)
+        return self._settled()
+
+    def _settled(self) -> Stack | None:
+        return stacks.settled(self.account, self.deployment, self.show, self.pause)
+
+    def _done(self, stack: Stack | None) -> Stack:
+        if stack is None or stack.status not in _DONE:
+            raise DeployFailed(self._why(stack))
+        return stack
+
+    def _why(self, stack: Stack | None) -> str:
+        if stack is None:
+            return f"Somebody has deleted the stack {self.deployment.stack} meanwhile."
+        return f"CloudFormation could not make {stacks.cause(self.account.events(stack.id), stack)}"
+
+    def _drop_old_code(self, stack: Stack) -> None:
+        bucket = stack.outputs["Bucket"]
+        old = self.account.objects(bucket, package.CODE) - self.package.uploads.keys()
+        self.account.delete_objects(bucket, old)
