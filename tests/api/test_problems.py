@@ -52,7 +52,13 @@ PROTECTED = (
 def test_every_route_is_open_or_in_the_list_of_protected_ones(api: Api) -> None:
     """A new route cannot be forgotten by the tests of authentication below."""
     routes = {(method, path) for path, methods in api.app.routes.items() for method in methods}
-    parts = {"svc": "{name}", "0-1": "{replica}", "0123456789": "{key_id}", "a-hook": "{hook_id}", "a-trust": "{trust_id}"}
+    parts = {
+        "svc": "{name}",
+        "0-1": "{replica}",
+        "0123456789": "{key_id}",
+        "a-hook": "{hook_id}",
+        "a-trust": "{trust_id}",
+    }
     named = {(method, "/".join(parts.get(part, part) for part in path.split("/"))) for method, path in PROTECTED}
     machines = {("POST", "/v1/boot"), ("POST", "/v1/replicas/{replica_id}/interruption")}  # see test_boot
     senders = {("POST", f"/v1/hooks/{whose}") for whose in ("{hook_id}", "github")}  # see test_webhooks
