@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, TypeVar
 from chalicelib import config
 from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
+from chalicelib.cost import MEMORY
 from chalicelib.errors import Unreachable
 from chalicelib.model import HookKind
 from chalicelib.passes import Round
-from chalicelib.ports import Clock, Ids, Market, Provider, Runtime, Schedule, Secrets, Settings, Snapshots
+from chalicelib.ports import Clock, Ids, Market, Meter, Provider, Runtime, Schedule, Secrets, Settings, Snapshots
 
 if TYPE_CHECKING:
     from chalicelib.schedules.aws import AwsRelay
@@ -128,6 +129,7 @@ def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
         issuer_keys=JwksKeys(http, clock),
         schedule=waking.schedule if waking else None,
         relay=waking.relay if waking else None,
+        meter=_meter(config),
     )
 
 
@@ -227,7 +229,7 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
     from chalicelib.providers.local.compute import LocalProvider  # noqa: PLC0415 same
 
     root = config.local_root or Path()  # there is one, see `_require_complete`
-    return LocalProvider(root, deployment, sys.executable, config.host_env, clock, control_url)
+    return LocalProvider(root, deployment, sys.executable, config.host_env, clock, control_url=control_url)
 
 
 def _secrets(config: Config) -> Secrets:
@@ -259,7 +261,16 @@ def _waking(config: Config) -> _Waking | None:
 
     amazon = Amazon(config.region, config.amazon_endpoint)
     relay = AwsRelay(amazon, config.deployment, config.relay_queue)
-    return _Waking(AwsSchedule(amazon, config.deployment), relay)
+    return _Waking(AwsSchedule(amazon, config.deployment, config.relay_mapping), relay)
+
+
+def _meter(config: Config) -> Meter | None:
+    if not config.relay_queue:
+        return None
+    from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
+    from chalicelib.meters.cloudwatch import CloudWatchMeter  # noqa: PLC0415 same
+
+    return CloudWatchMeter(Amazon(config.region, config.amazon_endpoint), config.deployment, config.table, MEMORY)
 
 
 def _snapshots(config: Config) -> Snapshots | None:

@@ -51,6 +51,7 @@ class Config:
     ssm_endpoint: str | None = field(default=None, repr=False)  # a local stand-in for SSM, with its key
     host_env: Mapping[str, str] = field(default_factory=dict, repr=False)  # the local provider passes PATH and such on
     relay_queue: str = ""  # URL of the SQS queue behind which our relay function waits; only functions on AWS have one
+    relay_mapping: str = ""  # UUID of the event source mapping between the two
     amazon_endpoint: str | None = None  # a stand-in for all of AWS, as its own SDKs are told of it
 
 
@@ -101,6 +102,7 @@ def from_env(env: Mapping[str, str]) -> Config:
         ssm_endpoint=_optional_url(env, "SAILPLANE_SSM_ENDPOINT"),
         host_env=env,
         relay_queue=_optional_url(env, "SAILPLANE_RELAY_QUEUE") or "",
+        relay_mapping=env.get("SAILPLANE_RELAY_MAPPING", ""),
         amazon_endpoint=_optional_url(env, "AWS_ENDPOINT_URL"),
     )
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from chalicelib import catalog, lifecycle, optimizer, spec
 from chalicelib.errors import Invalid, NoFeasibleOffer
-from chalicelib.model import Event, Hook, SpecVersion, State
+from chalicelib.model import Event, Hook, Service, SpecVersion, State
 from chalicelib.ports import Runtime
 from chalicelib.schedule import kept_on
+from chalicelib.writes import made_once
 
 
 def understood(runtime: Runtime, yaml: str, envs: Mapping[str, str]) -> spec.Parsed:
     """What a service file means. Nothing is written.
 
     Raises:
-        SpecError: something in it is wrong.
+        SpecError: something in it is wrong, or a secret is missing that it names.
         NoFeasibleOffer: no enabled provider has such a machine.
         Invalid: one such machine is above the service's hourly budget.
     """
@@ -32,7 +34,9 @@ def understood(runtime: Runtime, yaml: str, envs: Mapping[str, str]) -> spec.Par
         raise NoFeasibleOffer(reason.message, reason.suggestions)
     if refused := lifecycle.budget.too_dear(parsed.spec.budget, placement.chosen):
         raise Invalid(refused)
-    return parsed
+    if not parsed.spec.engine.secrets:
+        return parsed
+    return replace(parsed, spec=spec.with_secrets(parsed.spec, runtime.secrets.known()))
 
 
 def create(
@@ -56,9 +60,10 @@ def create(
     now = runtime.clock.now()
     service = lifecycle.new_service(name, runtime.ids.token(2), parsed.spec, now)
     version = SpecVersion(name, service.spec_version, parsed.spec, yaml, now)
-    event = _event("service.created", f"created{origin}", parsed, now)
+    events = (_event("service.created", f"created{origin}", parsed, now),)
+    write = partial(runtime.store.create_service, service, version, events, hook=hook)
     with kept_on(runtime, f"service {name} is created"):
-        created = runtime.store.create_service(service, version, (event,), hook=hook)
+        created = made_once(write, partial(_known, runtime, service))
     runtime.poke(name)
     return State(created)
 
@@ -80,6 +85,14 @@ def update(
     updated = runtime.store.add_version(service, version, (event,), hook=hook)
     runtime.poke(name)
     return replace(state, service=updated)
+
+
+def _known(runtime: Runtime, service: Service) -> Service | None:
+    """The service of this name, if it is this very one."""
+    state = runtime.store.load(service.name)
+    if state is None or (state.service.uid, state.service.spec) != (service.uid, service.spec):
+        return None
+    return state.service
 
 
 def require_alive(state: State) -> None:

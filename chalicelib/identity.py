@@ -17,6 +17,7 @@ ENDPOINT_KEY_BYTES = 32
 ADMIN_KEY_BYTES = 32
 KEY_ID_BYTES = 5  # 40 random bits name a key; a store refuses an id that it has
 _ADMIN_KEY = re.compile(r"sa_([0-9a-f]{10})_[A-Za-z0-9_-]{43}")
+_ANY_KEY = re.compile(r"(s[ap]_[0-9a-z]{10}_)[A-Za-z0-9_-]+")
 
 
 def agent_token(agent_key: str, replica_id: str, boot_nonce: str) -> str:
@@ -76,6 +77,16 @@ def admin_key_id(text: str) -> str:
 def admin_key_hash(text: str) -> str:
     """What is kept of an admin key, and what two are compared by: as long for every text, so that comparing tells nothing."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def once_key(agent_key: str, purpose: str, idempotency_key: str, seed: str) -> bytes:
+    """32 bytes for one write that is done once: from what the table holds of it alone nobody derives them."""
+    return bytes.fromhex(_derived(agent_key, f"sailplane-once-{purpose}", idempotency_key, seed))
+
+
+def redacted(text: str) -> str:
+    """The text with the secret part of every key of ours in it left out."""
+    return _ANY_KEY.sub(r"\1…", text)
 
 
 def _key_text(kind: str, key_id: str, secret: bytes) -> str:

@@ -498,6 +498,7 @@ class Service:
     zones: tuple[ZoneMemory, ...] = ()  # the executor's to write, in the transaction of the event that changes it
     spend: Spend = Spend()  # the executor's to write too, in the transaction that ends a replica
     held_by_budget: bool = False  # the latest launch that was wanted could not be afforded
+    ended: tuple[tuple[Reason, int], ...] = ()  # machines given up since it was created, by why; written as `spend` is
     version: int = 0
 
 
@@ -676,7 +677,39 @@ class Secret:
 
     name: str
     version: int  # rises with every change, and starts over when the secret was removed
-    changed_at: float
+    changed_at: float  # to the millisecond
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A write that its sender may send again without its being done again: who is at it, or what was answered.
+
+    `seed` makes whoever takes over after a crash draw what was drawn before, and so make the same things.
+    """
+
+    id: str  # of the sender and its idempotency key
+    request: str  # a digest of all that was asked
+    seed: str = field(repr=False)
+    holder: str  # told apart from others that send the same
+    held_until: float  # without an answer by then the holder is taken for dead
+    forget_at: float
+    answer: str = field(default="", repr=False)  # sealed; empty = not yet
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who asked the control plane to change something, and what became of it: never what was sent, nor what was answered."""
+
+    id: str  # of the request
+    at: float
+    principal: str  # the id of the admin key
+    name: str  # and its name
+    operation: str  # e.g. "update"; the API's operationId
+    method: str
+    path: str
+    ip: str
+    status: int | None = None  # of the answer; None = not known to have ended
+    replayed: bool = False  # answered as before; nothing was done
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 from chalicelib.cost import Usage
 from chalicelib.model import (
     AdminKey,
+    AuditEntry,
+    Claim,
     EndpointKey,
     Event,
     Hook,
@@ -106,8 +108,8 @@ class Store(Protocol):
     def spec(self, name: str, number: int) -> SpecVersion:
         """One spec version. Raises `NotFound`. Immutable while the service lives; a name used again starts over at 1."""
 
-    def specs(self, name: str) -> tuple[SpecVersion, ...]:
-        """All spec versions, oldest first."""
+    def specs(self, name: str, *, start: int = 1, limit: int | None = None) -> tuple[SpecVersion, ...]:
+        """All spec versions, or the first `limit` from number `start` on, oldest first."""
 
     def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
         """Take the service's lease if it is free or expired at `now`. Raises `LeaseHeld` with the holder's name.
@@ -134,6 +136,11 @@ class Store(Protocol):
 
     def events(self, name: str, *, limit: int = 200, after: float = 0.0, kind: str = "") -> tuple[Event, ...]:
         """The newest `limit` events after an instant whose kind starts with `kind`, oldest first."""
+
+    def events_page(
+        self, name: str, *, limit: int, upto: str = "", after: float = 0.0, kind: str = ""
+    ) -> tuple[tuple[str, Event], ...]:
+        """What `events` gives, newest first, each event with its place; from the place `upto` downwards."""
 
     def record_load(
         self,
@@ -210,6 +217,25 @@ class Store(Protocol):
 
     def record_admin_key_used(self, key: AdminKey, now: float) -> None:
         """Note that `key`, as it was read, is used at `now`: at most once an hour. One that is gone stays gone."""
+
+    def claim(self, claim: Claim, now: float) -> Claim:
+        """The claim that stands under this id now: the one given, when there is none or its time is over.
+
+        One whose holder died without an answer, of the same request, goes over to the holder given and keeps its seed. One
+        request, or two when there was one.
+        """
+
+    def settle(self, claim: Claim, answer: str) -> None:
+        """Keep the answer, unless somebody else has taken over."""
+
+    def give_up(self, claim: Claim) -> None:
+        """Let the next one who asks take over at once."""
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        """Write an entry, or what became of it: two with one instant and id are one. Kept for 90 days."""
+
+    def audit_page(self, *, limit: int, upto: str = "") -> tuple[tuple[str, AuditEntry], ...]:
+        """The newest `limit` entries, newest first, each with its place; from the place `upto` downwards."""
 
     def create_hook(self, hook: Hook) -> Hook:
         """Write a new hook. Raises `Exists` when its id is taken."""

@@ -6,7 +6,6 @@ against uv.lock.
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -69,15 +68,14 @@ def build(path: Path, scratch: Path, clouds: Iterable[str], python: str, arch: s
 
 def interpreter(python: str) -> str:
     """Some Python of that version, which alone can compile for it. Raises `CannotPackage`."""
-    if python == f"{sys.version_info.major}.{sys.version_info.minor}":
-        return sys.executable
-    found = shutil.which(f"python{python}")
-    if found is None:
-        raise CannotPackage(
-            f"No python{python} on this machine to compile for Lambda's. Install it, or package for this one:"
-            f" --python {sys.version_info.major}.{sys.version_info.minor}"
-        )
-    return found
+    for found in filter(None, (sys.executable, shutil.which(f"python{python}"))):
+        asked = [found, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        if subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() == python:
+            return found
+    raise CannotPackage(
+        f"There is no python{python} on the PATH to compile for Lambda's. Install it, or package for this one:"
+        f" --python {sys.version_info.major}.{sys.version_info.minor}"
+    )
 
 
 def files(package: Path) -> list[Path]:
@@ -151,6 +149,8 @@ def _compile(package: Path, compiler: str) -> None:
     One process and one order, one seed: what is interned before a file is compiled shows in its bytes, and so does the order
     of a set.
     """
-    options = ["-q", "-j", "1", "--invalidation-mode", "unchecked-hash", "-s", str(package), "-p", "/var/task"]
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}
-    subprocess.run([compiler, "-I", "-m", "compileall", *options, str(package)], check=False, env=environment)
+    options = ["-q", "-j", "1", "--invalidation-mode", "unchecked-hash", "-s", package, "-p", "/var/task"]
+    command = [compiler, "-P", "-m", "compileall", *options, package]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONHASHSEED": "0"})
+    if done.returncode:
+        raise CannotPackage(f"{compiler} cannot compile the package:\n{(done.stdout + done.stderr).strip()}")

@@ -21,6 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chalicelib import __version__
+from chalicelib.api.app import create_app
+from chalicelib.api.auth import Caller
+from chalicelib.ports import Runtime
 from infra import control, edge, template
 from infra.permissions import policy
 
@@ -102,9 +105,22 @@ def build_template(path: Path, python: str = THIS_PYTHON, arch: str = "arm64") -
     """The stack's template at `path`, for packages of that Python and architecture. Raises `control.CannotPackage`."""
     with tempfile.TemporaryDirectory() as scratch:
         made = _chalice_package(Path(scratch), python, arch)
+    _leave_to_machines(made["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]["paths"])
     # Chalice's own outputs name what ours name, and know no condition.
     made["Outputs"] = {name: each for name, each in made["Outputs"].items() if name in template.OUTPUTS}
     return write_json(path, made)
+
+
+def _leave_to_machines(paths: template.Json) -> None:
+    """Take out of the gateway what routers and agents ask: they have a URL that costs nothing, and a function that may do it."""
+    app = create_app(_no_runtime)
+    for path, entries in app.routes.items():
+        if all(entry.view_function.route.caller in (Caller.ROUTER, Caller.AGENT) for entry in entries.values()):
+            del paths[path]
+
+
+def _no_runtime() -> Runtime:
+    raise NotImplementedError("only the app's routes are read here")
 
 
 def write_json(path: Path, document: template.Json) -> Path:

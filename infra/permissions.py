@@ -14,8 +14,8 @@ from chalicelib.providers.aws.machine import DEPLOYMENT_TAG
 
 Json = Mapping[str, Any]
 
-_CONFIGURATION = ("ReadConfiguration", "KeepSecretsOutOfConfiguration")
-_LOOK = ("LookAtMachines", "ReadMachineLogs")
+_BASE = ("ReadConfiguration", "KeepState", "LeaveSnapshot", "LookAtMachines", "EndMachines")
+_NO_SECRETS = ("LeaveSecretsShut",)
 _LAUNCH = (
     "PrepareLaunches",
     "LaunchTagged",
@@ -28,28 +28,27 @@ _LAUNCH = (
     "MakeGroupsInNetworks",
     "OpenGroups",
 )
-_PASSES = (*_CONFIGURATION, "KeepState", "LeaveSnapshot", "LookAtMachines", *_LAUNCH, "EndMachines", "SendToRelay")
-_WAKE = ("WakeTick", "SendToRelay", "SwitchSchedules", "SwitchRelay")
+_SWITCH = ("SwitchRules", "FindMappings", "SwitchMapping")
 
-# By Chalice's names of the functions; the edge is not Chalice's.
+# By Chalice's names of the functions; the edge is not Chalice's, calls the control plane by HTTP and nothing of AWS.
 GRANTS: Mapping[str, Sequence[str]] = {
     "api_handler": (
-        *_CONFIGURATION,
-        "KeepState",
-        "LeaveSnapshot",  # a revoked key leaves the table at once
-        *_LOOK,
-        "EndMachines",
+        *_BASE,
+        *_NO_SECRETS,
+        "ReadMachineLogs",
         "LookForLeftovers",
         "RemoveLeftovers",
-        *_WAKE,
-        "KeepSecrets",
+        *_SWITCH,
+        "WakeRelay",
         "NameSecrets",
+        "KeepSecrets",
+        "MeasureUse",
     ),
-    "machines": (*_PASSES, "WakeTick", "SwitchSchedules", "SwitchRelay", "ReadSecrets"),
-    "tick": (*_PASSES, "SwitchSchedules", "SwitchRelay", "ReportFailure"),
-    "relay": (*_PASSES, "SwitchSchedules", "SwitchRelay", "TakeFromRelay"),
-    "interrupt": (*_PASSES, "ReportFailure"),
-    "edge": (),  # calls the control plane by HTTP, and nothing of AWS
+    "machines": (*_BASE, *_LAUNCH, "WakeRelay", "ReadSecrets"),
+    "tick": (*_BASE, *_NO_SECRETS, *_LAUNCH, *_SWITCH, "SendToRelay", "ReportFailure"),
+    "relay": (*_BASE, *_NO_SECRETS, *_LAUNCH, *_SWITCH, "SendToRelay", "ReportFailure", "TakeFromRelay"),
+    "interrupt": (*_BASE, *_NO_SECRETS, *_LAUNCH, "ReportFailure"),
+    "edge": (),
 }
 
 
@@ -82,6 +81,8 @@ def _here(service: str, name: str) -> Json:
 _D = {"Ref": "Deployment"}
 _IS_OURS: Json = {"StringEquals": {f"aws:ResourceTag/{DEPLOYMENT_TAG}": _D}}
 _BECOMES_OURS: Json = {"StringEquals": {f"aws:RequestTag/{DEPLOYMENT_TAG}": _D}}
+_RELAY = _here("lambda", "function:sailplane-${Deployment}-relay")
+_SECRETS = _here("ssm", "parameter/sailplane/${Deployment}/secrets/*")
 _LAUNCHED = ("instance", "volume", "network-interface", "spot-instances-request")
 
 _STATEMENTS: Mapping[str, Json] = {
@@ -90,13 +91,14 @@ _STATEMENTS: Mapping[str, Json] = {
         "Action": "ssm:GetParametersByPath",
         "Resource": _here("ssm", "parameter/sailplane/${Deployment}"),
     },
-    # Who may read a path may read all below it, and users' secrets lie there.
-    # https://docs.aws.amazon.com/systems-manager/latest/userguide/sysman-paramstore-access.html
-    "KeepSecretsOutOfConfiguration": {
+    # Who may read a path may read what lies below it, and users' secrets do. The key is AWS's, which anyone in the account
+    # may use through SSM: so that is forbidden for what it has shut. The context is
+    # https://docs.aws.amazon.com/kms/latest/developerguide/services-parameter-store.html#parameter-store-encryption-context
+    "LeaveSecretsShut": {
         "Effect": "Deny",
-        "Action": "ssm:GetParametersByPath",
-        "Resource": _here("ssm", "parameter/sailplane/${Deployment}"),
-        "Condition": {"StringEquals": {"ssm:Recursive": "true"}},
+        "Action": "kms:Decrypt",
+        "Resource": "*",
+        "Condition": {"StringLike": {"kms:EncryptionContext:PARAMETER_ARN": _SECRETS}},
     },
     "KeepState": {
         "Action": [
@@ -112,40 +114,35 @@ _STATEMENTS: Mapping[str, Json] = {
     },
     "LeaveSnapshot": {"Action": ["s3:GetObject", "s3:PutObject"], "Resource": {"Fn::Sub": "${Bucket.Arn}/table"}},
     # --- who wakes whom
-    "WakeTick": {
-        "Action": "lambda:InvokeFunction",
-        "Resource": _here("lambda", "function:sailplane-${Deployment}-tick"),
-    },
+    "WakeRelay": {"Action": "lambda:InvokeFunction", "Resource": _RELAY},
     "SendToRelay": {"Action": "sqs:SendMessage", "Resource": {"Fn::GetAtt": ["RelayQueue", "Arn"]}},
     "TakeFromRelay": {
         "Action": ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"],
         "Resource": {"Fn::GetAtt": ["RelayQueue", "Arn"]},
     },
     "ReportFailure": {"Action": "sqs:SendMessage", "Resource": {"Fn::GetAtt": ["FailedQueue", "Arn"]}},
-    "SwitchSchedules": {
+    "SwitchRules": {
         "Action": ["events:DisableRule", "events:EnableRule"],
         "Resource": [
             _here("events", "rule/sailplane-${Deployment}-tick"),
             _here("events", "rule/sailplane-${Deployment}-interrupt"),
         ],
     },
-    "SwitchRelay": {
+    "FindMappings": {"Action": "lambda:ListEventSourceMappings", "Resource": "*"},
+    "SwitchMapping": {
         "Action": "lambda:UpdateEventSourceMapping",
         "Resource": _here("lambda", "event-source-mapping:*"),
-        "Condition": {
-            "ArnEquals": {"lambda:FunctionArn": _here("lambda", "function:sailplane-${Deployment}-relay")},
-        },
+        "Condition": {"ArnEquals": {"lambda:FunctionArn": _RELAY}},
     },
+    # Takes no resource: https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html
+    "MeasureUse": {"Action": "cloudwatch:GetMetricData", "Resource": "*"},
     # --- users' secrets
-    "KeepSecrets": {
-        "Action": ["ssm:DeleteParameter", "ssm:PutParameter"],
-        "Resource": _here("ssm", "parameter/sailplane/${Deployment}/secrets/*"),
+    "KeepSecrets": {"Action": ["ssm:DeleteParameter", "ssm:PutParameter"], "Resource": _SECRETS},
+    "NameSecrets": {
+        "Action": "ssm:GetParametersByPath",
+        "Resource": _here("ssm", "parameter/sailplane/${Deployment}/secrets"),
     },
-    "NameSecrets": {"Action": "ssm:DescribeParameters", "Resource": "*"},
-    "ReadSecrets": {
-        "Action": "ssm:GetParameter",
-        "Resource": _here("ssm", "parameter/sailplane/${Deployment}/secrets/*"),
-    },
+    "ReadSecrets": {"Action": "ssm:GetParameters", "Resource": _SECRETS},
     # --- EC2. What only describes takes no resource:
     # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html
     "LookAtMachines": {"Action": ["ec2:DescribeInstances", "ec2:DescribeRegions"], "Resource": "*"},

@@ -7,7 +7,7 @@ the agent holds: however the agent dies, docker ends the container, and `--rm` r
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 _FIRST_PROCESS = ': > "$0" && read -r _'
@@ -24,14 +24,24 @@ class Container:
         directory: the agent's own; the container sees its folder `container`, which holds scripts and their environment.
         workdir: where setup and run start, shared with the container.
         env: for setup and run. Not docker's `--env-file`, whose values cannot hold a line break.
+        secrets: variables whose values docker takes from its own environment, because no file may hold them.
     """
 
-    def __init__(self, image: str, name: str, directory: Path, workdir: Path, env: Mapping[str, str]) -> None:
+    def __init__(  # noqa: PLR0917 - one place makes it
+        self,
+        image: str,
+        name: str,
+        directory: Path,
+        workdir: Path,
+        env: Mapping[str, str],
+        secrets: Collection[str],
+    ) -> None:
         self.scripts = directory / "container"
         self._image = image
         self._name = name
         self._workdir = workdir
         self._env = env
+        self._secrets = sorted(secrets)
 
     @property
     def is_up(self) -> bool:
@@ -61,7 +71,9 @@ class Container:
     def execute(self, script: Path) -> list[str]:
         """The command that runs one of the scripts in the container."""
         program = 'source "$0" && exec bash "$1"'
-        return ["docker", "exec", self._name, "bash", "-c", program, str(self.scripts / "environment"), str(script)]
+        told = [f"--env={name}" for name in self._secrets]
+        files = [str(self.scripts / "environment"), str(script)]
+        return ["docker", "exec", *told, self._name, "bash", "-c", program, *files]
 
     def terminate(self) -> list[str]:
         """The command that asks everything in the container to end: docker passes no signal on to what `exec` started."""

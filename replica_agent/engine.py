@@ -22,6 +22,7 @@ from replica_agent.log import Log
 _LEASH = 'trap "" TERM INT HUP; read -r _; kill -KILL 0'
 _LAST_WORDS_S = 1.0  # for output that is still in the pipe when its writer has gone
 _TAIL_LINES, _TAIL_BYTES = 20, 16_384
+_NEVER_RUN = 78  # EX_CONFIG of sysexits.h
 _CONTAINER_POLL_S, _CONTAINER_END_S = 0.1, 10.0
 
 
@@ -66,8 +67,16 @@ class Engine:
         """The last 20 lines of output once the engine has exited, else empty."""
         return self._log.tail(_TAIL_LINES, _TAIL_BYTES) if self.phase is Phase.EXITED else ""
 
+    def give_up(self, why: str) -> None:
+        """Let it never run, and say why."""
+        self._log.say(why)
+        self.exit_code = _NEVER_RUN
+        self.phase = Phase.EXITED
+
     async def run(self, setup: str, run: str) -> None:
         """Run both scripts and return when the engine has exited. Failures are told by `exit_code` and the log."""
+        if self.phase is Phase.EXITED:
+            return
         code = await self._attempt("setup", setup) if setup.strip() else 0
         if code == 0:
             self.phase = Phase.RUNNING

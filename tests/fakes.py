@@ -331,3 +331,29 @@ class World:
     def routed(self, name: str = "svc") -> list[str]:
         table = self.store.table(name)
         return [route.id for route in table.routes] if table else []
+
+
+@dataclass
+class FakeSchedule:
+    """Whether functions are woken, and how often it was said."""
+
+    is_on: bool = False
+    said: list[str] = field(default_factory=list)
+
+    def on(self) -> None:
+        self.is_on = True
+        self.said.append("on")
+
+    def off(self) -> None:
+        self.is_on = False
+        self.said.append("off")
+
+
+@dataclass
+class FakeRelay:
+    """A queue that keeps what it is sent."""
+
+    sent: list[tuple[str, int]] = field(default_factory=list)
+
+    def send(self, body: str, delay_s: int) -> None:
+        self.sent.append((body, delay_s))

@@ -12,7 +12,7 @@ import pytest
 
 from chalicelib import bootstrap
 from chalicelib.catalog import PACKAGED, snapshot
-from chalicelib.config import ConfigError, from_env
+from chalicelib.config import ConfigError, from_env, from_environment
 from chalicelib.ports import FaultInjector
 from chalicelib.store.dynamodb import DynamoDBStore
 
@@ -60,6 +60,37 @@ def test_a_wrong_value_is_refused_and_not_repeated(name: str, value: str) -> Non
     with pytest.raises(ConfigError, match=f"^{name}: expected ") as refusal:
         from_env({**ENV, name: value})
     assert value not in str(refusal.value)
+
+
+def test_what_is_stored_completes_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and addresses of a deployed function: read where SAILPLANE_PARAMETERS says, and not at all where it says nothing."""
+    keys = {name: value for name, value in ENV.items() if name.endswith(("_KEY", "_TOKEN", "_URL"))}
+    for name, value in ENV.items():
+        monkeypatch.setenv(name, value)
+    for name in keys:
+        monkeypatch.delenv(name)
+    asked: list[tuple[str, str, str | None]] = []
+
+    def read(path: str, region: str, endpoint: str | None) -> dict[str, str]:
+        asked.append((path, region, endpoint))
+        return keys
+
+    with pytest.raises(ConfigError, match="not set"):
+        from_environment(read=read)
+    assert asked == []
+    monkeypatch.setenv("SAILPLANE_PARAMETERS", "/sailplane/acme")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566/")
+    assert from_environment(read=read).admin_key == keys["SAILPLANE_ADMIN_KEY"]
+    assert asked == [("/sailplane/acme", "us-east-1", "http://127.0.0.1:4566")]
+
+
+def test_only_functions_with_a_queue_are_woken(tmp_path: Path) -> None:
+    """A laptop's loop needs nobody to wake it; with SAILPLANE_RELAY_QUEUE there is a schedule to turn on and a queue for rounds."""
+    config = replace(from_env(ENV), local_root=tmp_path)
+    alone, woken = bootstrap.build(config), bootstrap.build(replace(config, relay_queue="https://sqs/1/relay"))
+    assert (alone.schedule, alone.relay) == (None, None)
+    assert woken.schedule is not None
+    assert woken.relay is not None
 
 
 def test_keys_do_not_show(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from chalice.app import Chalice
 
 from chalicelib.api import machines, problems, triggers
 from chalicelib.api.admin_keys import admin_keys
+from chalicelib.api.audit import audit
 from chalicelib.api.boot import boot
 from chalicelib.api.costs import costs
 from chalicelib.api.edge import edge
@@ -15,6 +16,7 @@ from chalicelib.api.keys import keys
 from chalicelib.api.leftovers import leftovers
 from chalicelib.api.meta import meta
 from chalicelib.api.replicas import replicas
+from chalicelib.api.secrets import secrets
 from chalicelib.api.services import services
 from chalicelib.api.trusts import trusts
 from chalicelib.api.webhooks import webhooks
@@ -36,8 +38,10 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(costs(runtime))
     app.register_blueprint(keys(runtime))
     app.register_blueprint(admin_keys(runtime))
+    app.register_blueprint(audit(runtime))
     app.register_blueprint(edge(runtime))
     app.register_blueprint(boot(runtime))
+    app.register_blueprint(secrets(runtime))
     app.register_blueprint(webhooks(runtime))
     app.register_blueprint(trusts(runtime))
     app.schedule(triggers.EVERY_MINUTE, name="tick")(triggers.on_schedule(runtime))

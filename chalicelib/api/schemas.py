@@ -16,11 +16,14 @@ from pydantic import (
     ConfigDict,
     Field,
     RootModel,
+    SecretStr,
     StringConstraints,
     model_validator,
 )
 
+from chalicelib.api import paging
 from chalicelib.model import (
+    MAX_SECRET_BYTES,
     SECRET_NAME,
     CapacityType,
     HookKind,
@@ -108,11 +111,13 @@ ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterV
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
 ReplicaId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Cursor = Annotated[str, StringConstraints(pattern=paging.PATTERN)]
 EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True)]
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What is refused may hold a secret, and an error may end up in a log.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class _Answer(BaseModel):
@@ -135,8 +140,22 @@ class CreateService(UpdateService):
     name: ServiceName
 
 
-class EventsQuery(_Request):
-    """Which events: after an instant, of a kind (or kinds that start so), at most so many, the newest ones."""
+class PageQuery(_Request):
+    """How many at the most, and from where on: `next` of the page before."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Cursor | None = None
+
+
+class VersionsQuery(_Request):
+    """The same for versions, of which 64 KB each fit into one answer of a function's (6 MB)."""
+
+    limit: Annotated[int, Field(ge=1, le=50)] = 20
+    cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")] | None = None
+
+
+class EventsQuery(PageQuery):
+    """Which events: after an instant, of a kind (or kinds that start so), the newest ones."""
 
     after: AwareDatetime | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
@@ -189,6 +208,27 @@ class CreateKey(_Request):
     expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
     rate_per_s: Annotated[float, Field(ge=SLOWEST_PER_S, le=FASTEST_PER_S)] | None = None
     concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+
+
+def _keepable(text: SecretStr) -> SecretStr:
+    size = len(text.get_secret_value().encode())
+    if not 1 <= size <= MAX_SECRET_BYTES:
+        raise ValueError(f"has {size:,} bytes as UTF-8; a secret has 1 to {MAX_SECRET_BYTES:,}")
+    if "\0" in text.get_secret_value():
+        raise ValueError("holds a NUL character, which no environment can carry")
+    return text
+
+
+class SetSecret(_Request):
+    """A secret's text."""
+
+    text: Annotated[SecretStr, AfterValidator(_keepable)]
+
+
+class RemoveSecret(_Request):
+    """Whether to forget a secret although services name it."""
+
+    force: bool = False
 
 
 class RotateKey(_Request):
@@ -291,10 +331,15 @@ class Boot(_Request):
     machine_key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
-class Interruption(_Request):
-    """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
+class BootedAs(_Request):
+    """Which boot of a replica asks."""
 
     boot_nonce: Token
+
+
+class Interruption(BootedAs):
+    """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
+
     kind: Literal["INTERRUPTION", "REBALANCE"]
     at: Annotated[float, Field(ge=0, le=1e11)]
 
@@ -324,13 +369,17 @@ class Replica(_Answer):
 
 
 class Service(_Answer):
-    """A service as it stands. `probe_path` is without its query, which may hold a key; null where the probe is a POST."""
+    """A service as it stands. `probe_path` is without its query, which may hold a key; null where the probe is a POST.
+
+    `etag` changes with the service's version; sent as `If-Match`, it keeps a change from undoing somebody else's.
+    """
 
     name: str
     status: ServiceStatus
     message: str
     endpoint: str
     version: int
+    etag: str
     target: int
     ready: int
     updating: bool
@@ -342,8 +391,14 @@ class Service(_Answer):
     replicas: tuple[Replica, ...]
 
 
-class Services(_Answer):
-    """All services."""
+class _Page(_Answer):
+    """A part of a list. `next` is the `cursor` of the next one; null = that was the last."""
+
+    next: str | None = None
+
+
+class Services(_Page):
+    """Services by name."""
 
     services: tuple[Service, ...]
 
@@ -408,8 +463,8 @@ class Version(_Answer):
     created_at: AwareDatetime
 
 
-class Versions(_Answer):
-    """All versions of a service, oldest first."""
+class Versions(_Page):
+    """Versions of a service, oldest first."""
 
     versions: tuple[Version, ...]
 
@@ -424,8 +479,8 @@ class Event(_Answer):
     data: dict[str, str]
 
 
-class Events(_Answer):
-    """Events, oldest first."""
+class Events(_Page):
+    """Events, oldest first; the next page is the one before."""
 
     events: tuple[Event, ...]
 
@@ -481,8 +536,8 @@ class Key(_Answer):
     concurrency: int | None
 
 
-class Keys(_Answer):
-    """All endpoint keys, oldest first; expired ones stay listed for a week."""
+class Keys(_Page):
+    """Endpoint keys, oldest first; expired ones stay listed for a week."""
 
     keys: tuple[Key, ...]
 
@@ -507,8 +562,8 @@ class AdminKey(_Answer):
     last_used_at: AwareDatetime | None
 
 
-class AdminKeys(_Answer):
-    """All admin keys but the root one, oldest first; expired ones for as long again as they were good, a week at the most."""
+class AdminKeys(_Page):
+    """Admin keys but the root one, oldest first; expired ones for as long again as they were good, a week at the most."""
 
     keys: tuple[AdminKey, ...]
 
@@ -519,10 +574,53 @@ class NewAdminKey(AdminKey):
     key: str
 
 
+class AuditEntry(_Answer):
+    """Who asked for a change, and what became of it. `status` null = not known to have ended; `replayed` = nothing was done."""
+
+    id: str
+    at: AwareDatetime
+    principal: str
+    name: str
+    operation: str
+    method: str
+    path: str
+    ip: str
+    status: int | None
+    replayed: bool
+
+
+class Audit(_Page):
+    """Audit entries, newest first, kept for 90 days."""
+
+    entries: tuple[AuditEntry, ...]
+
+
 class Revoked(_Answer):
     """A key that is refused from now on: an endpoint key by every router once it has its next table."""
 
     id: str
+
+
+class Secret(_Answer):
+    """A secret without its text. `version` rises with every change; `used_by` are the services whose files name it."""
+
+    name: str
+    version: int
+    changed_at: AwareDatetime
+    used_by: tuple[str, ...]
+
+
+class Secrets(_Answer):
+    """All secrets."""
+
+    secrets: tuple[Secret, ...]
+
+
+class SecretUse(_Answer):
+    """A secret that was changed or forgotten, and the services whose files name it."""
+
+    name: str
+    used_by: tuple[str, ...]
 
 
 class Pushed(_Answer):
@@ -638,6 +736,12 @@ class Booted(_Answer):
     config: dict[str, Any]
     agent: str
     requirements: str
+
+
+class ReplicaSecrets(_Answer):
+    """The texts of a replica's secrets, by the variable that holds each."""
+
+    envs: dict[str, str]
 
 
 class Noticed(_Answer):

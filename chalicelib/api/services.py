@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,13 +11,15 @@ from http import HTTPStatus
 from chalice.app import Blueprint
 
 from chalicelib import deploying, passes, spec
-from chalicelib.api import schemas, views
+from chalicelib.api import paging, schemas, views
 from chalicelib.api.auth import Principal, Reach
 from chalicelib.api.lookup import load, no_service
+from chalicelib.api.preconditions import WHATEVER_IT_IS, IfMatch, tag_of
 from chalicelib.api.routes import Route, blueprint
-from chalicelib.api.writes import until_unchallenged
+from chalicelib.errors import NotFound
 from chalicelib.model import Event, Scope, State
 from chalicelib.ports import Commit, Runtime
+from chalicelib.writes import until_unchallenged
 
 # How many events `why` looks back on; each is a decision carried out, with its reason.
 DECISIONS_SHOWN = 20
@@ -26,7 +29,7 @@ def services(runtime: Callable[[], Runtime]) -> Blueprint:
     """The owner's routes for services."""
     one = "/v1/services/{name}"
     look = partial(Route, "GET", scope=Scope.READ, reach=Reach.SERVICE)
-    change = partial(Route, answer=schemas.Service, scope=Scope.DEPLOY, reach=Reach.SERVICE)
+    change = partial(Route, answer=schemas.Service, scope=Scope.DEPLOY, reach=Reach.SERVICE, tagged=True)
     return blueprint(
         __name__,
         runtime,
@@ -40,17 +43,34 @@ def services(runtime: Callable[[], Runtime]) -> Blueprint:
                 body=schemas.CreateService,
                 errors=(409,),
             ),
-            Route("GET", "/v1/services", list_all, "All services", schemas.Services, scope=Scope.READ, reach=Reach.OWN),
-            look(one, show, "One service with its replicas", schemas.Service, errors=(404,)),
+            Route(
+                "GET",
+                "/v1/services",
+                list_all,
+                "Services with their replicas, by name",
+                schemas.Services,
+                query=schemas.PageQuery,
+                scope=Scope.READ,
+                reach=Reach.OWN,
+            ),
+            look(one, show, "One service with its replicas", schemas.Service, errors=(404,), tagged=True),
             change(
                 "PUT", one, update, "Give a service its next version", body=schemas.UpdateService, errors=(404, 412)
             ),
             change("DELETE", one, delete, "Shut a service down", status=HTTPStatus.ACCEPTED, errors=(404, 412)),
-            look(f"{one}/versions", versions, "Every version of its YAML", schemas.Versions, errors=(404,)),
+            look(
+                f"{one}/versions",
+                versions,
+                "The versions of its YAML, oldest first",
+                schemas.Versions,
+                query=schemas.VersionsQuery,
+                errors=(404,),
+            ),
+            look(f"{one}/versions/{{number}}", version, "One version of its YAML", schemas.Version, errors=(404,)),
             look(
                 f"{one}/events",
                 events,
-                "What happened, kept for 7 days",
+                "What happened, kept for 7 days: the newest page, oldest first; the next page is older",
                 schemas.Events,
                 query=schemas.EventsQuery,
                 errors=(404,),
@@ -66,11 +86,12 @@ def create(runtime: Runtime, body: schemas.CreateService) -> schemas.Service:
     return _view(runtime, deploying.create(runtime, body.name, body.yaml, parsed))
 
 
-def list_all(runtime: Runtime, principal: Principal) -> schemas.Services:
-    """Every service that the principal is for; one deleted between the two reads is left out."""
-    names = (name for name in runtime.store.service_names() if principal.reaches((name,)))
+def list_all(runtime: Runtime, query: schemas.PageQuery, principal: Principal) -> schemas.Services:
+    """The services that the principal is for; one deleted between the two reads is left out."""
+    visible = (name for name in runtime.store.service_names() if principal.reaches((name,)))
+    names, following = paging.page(visible, str, query.cursor, query.limit)
     states = map(runtime.store.load, names)
-    return schemas.Services(services=tuple(_view(runtime, state) for state in states if state))
+    return schemas.Services(services=tuple(_view(runtime, state) for state in states if state), next=following)
 
 
 def show(runtime: Runtime, name: str) -> schemas.Service:
@@ -78,33 +99,38 @@ def show(runtime: Runtime, name: str) -> schemas.Service:
     return _view(runtime, load(runtime, name))
 
 
-def update(runtime: Runtime, name: str, body: schemas.UpdateService) -> schemas.Service:
+def update(
+    runtime: Runtime, name: str, body: schemas.UpdateService, if_match: IfMatch = WHATEVER_IT_IS
+) -> schemas.Service:
     """Write the next version. A YAML that means the same as the current one changes nothing."""
     load(runtime, name)  # an unknown service is said before anything about its YAML
     parsed = deploying.understood(runtime, body.yaml, body.envs)
-    return _view(runtime, until_unchallenged(partial(_update, runtime, name, body, parsed)))
+    return _view(runtime, until_unchallenged(partial(_update, runtime, name, body, parsed, if_match)))
 
 
-def _update(runtime: Runtime, name: str, body: schemas.UpdateService, parsed: spec.Parsed) -> State:
+def _update(runtime: Runtime, name: str, body: schemas.UpdateService, parsed: spec.Parsed, if_match: IfMatch) -> State:
     state = load(runtime, name)
     deploying.require_alive(state)
+    # Before the condition: where what is asked for is so already, an attempt before may have done it, and moved the tag.
     if state.service.spec == parsed.spec:
         runtime.poke(name)
         return state
+    if_match.require(tag_of(state.service))
     return deploying.update(runtime, state, body.yaml, parsed)
 
 
-def delete(runtime: Runtime, name: str) -> schemas.Service:
+def delete(runtime: Runtime, name: str, if_match: IfMatch = WHATEVER_IT_IS) -> schemas.Service:
     """Mark the service for shutdown; the passes drain and remove its replicas, then forget it. Asking again is fine."""
-    state = until_unchallenged(partial(_delete, runtime, name))
+    state = until_unchallenged(partial(_delete, runtime, name, if_match))
     runtime.poke(name)
     return _view(runtime, state)
 
 
-def _delete(runtime: Runtime, name: str) -> State:
+def _delete(runtime: Runtime, name: str, if_match: IfMatch) -> State:
     state = load(runtime, name)
     if state.service.deleting:
         return state
+    if_match.require(tag_of(state.service))
     now = runtime.clock.now()
     service = replace(state.service, deleting=True, updated_at=now)
     event = Event(now, "service.deleting", "shutting down at its owner's request")
@@ -112,19 +138,31 @@ def _delete(runtime: Runtime, name: str) -> State:
     return replace(state, service=service)
 
 
-def versions(runtime: Runtime, name: str) -> schemas.Versions:
-    """Every version as it was written. Raises `NotFound`."""
+def versions(runtime: Runtime, name: str, query: schemas.VersionsQuery) -> schemas.Versions:
+    """The versions as they were written. Raises `NotFound`."""
     load(runtime, name)
-    return schemas.Versions(versions=tuple(views.version(version) for version in runtime.store.specs(name)))
+    found = runtime.store.specs(name, start=int(query.cursor or 1), limit=query.limit + 1)
+    shown, following = paging.cut([(str(one.number), one) for one in found], query.limit)
+    return schemas.Versions(versions=tuple(map(views.version, shown)), next=following)
+
+
+def version(runtime: Runtime, name: str, number: str) -> schemas.Version:
+    """One version as it was written. Raises `NotFound`."""
+    load(runtime, name)
+    if not re.fullmatch("[0-9]{1,6}", number):
+        raise NotFound(f"Service {name!r} has no version {number!r}: versions are numbered from 1.")
+    return views.version(runtime.store.spec(name, int(number)))
 
 
 def events(runtime: Runtime, name: str, query: schemas.EventsQuery) -> schemas.Events:
     """A service that is gone keeps its events for a while, so only a name without either is not found."""
     after = query.after.timestamp() if query.after else 0.0
-    found = runtime.store.events(name, limit=query.limit, after=after, kind=query.kind)
+    upto = paging.place(query.cursor)
+    found = runtime.store.events_page(name, limit=query.limit + 1, upto=upto, after=after, kind=query.kind)
     if not found and runtime.store.load(name) is None and not runtime.store.events(name, limit=1):
         raise no_service(runtime, name)
-    return schemas.Events(events=tuple(views.event(event) for event in found))
+    shown, older = paging.cut(found, query.limit)
+    return schemas.Events(events=tuple(map(views.event, reversed(shown))), next=older)
 
 
 def why(runtime: Runtime, name: str) -> schemas.Why:

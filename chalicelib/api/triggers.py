@@ -76,7 +76,7 @@ def on_relay(runtime: Callable[[], Runtime]) -> Callable[[SQSEvent], None]:
             names = this.names(running.clock.now())
             if not this.until:  # asked for: by a push, perhaps, which may make the service that there is to look at
                 pushes += passes.deploy_pushes(_until_killed(running, event.context), names)
-            reports += passes.tick(_until_killed(running, event.context), names)
+            reports += passes.tick(_until_killed(running, event.context), names, lists_for_all=False)
             _go_on(running, this if this.until else _young(running, names), names, reports)
         _report((*pushes, *reports))
 

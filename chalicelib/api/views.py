@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from chalicelib import lifecycle, model
 from chalicelib.api import schemas
+from chalicelib.api.preconditions import tag_of
 
 HISTORY_SHOWN_S = 3600.0
 _REFUSALS = (model.Reason.NO_CAPACITY, model.Reason.QUOTA, model.Reason.LAUNCH_REFUSED)
@@ -29,6 +31,7 @@ def service(state: model.State, history: Sequence[model.Replica], edge_url: str,
         message="; ".join(filter(None, (message + _refusal(state, gone), lifecycle.budget.described(state, now)))),
         endpoint=f"{edge_url}/{record.name}",
         version=record.spec_version,
+        etag=tag_of(record),
         target=record.scaler.target,
         ready=sum(replica.status is model.ReplicaStatus.READY for replica in state.replicas),
         updating=any(
@@ -108,6 +111,18 @@ def admin_key(known: model.AdminKey, now: float) -> schemas.AdminKey:
 def new_admin_key(known: model.AdminKey, text: str, now: float) -> schemas.NewAdminKey:
     """An admin key, and the text that it was made with."""
     return schemas.NewAdminKey(key=text, **_admin_key(known, now))
+
+
+def secret(secret: model.Secret, used_by: tuple[str, ...]) -> schemas.Secret:
+    """A secret without its text, and the services that name it."""
+    return schemas.Secret(
+        name=secret.name, version=secret.version, changed_at=instant(secret.changed_at), used_by=used_by
+    )
+
+
+def audit_entry(entry: model.AuditEntry) -> schemas.AuditEntry:
+    """An audit entry, its instant as ISO 8601."""
+    return schemas.AuditEntry(**{**asdict(entry), "at": instant(entry.at)})
 
 
 def webhook(known: model.Hook, control_url: str) -> schemas.Webhook:

@@ -18,12 +18,12 @@ from chalicelib.api import schemas, views
 from chalicelib.api.auth import Caller
 from chalicelib.api.problems import Refused
 from chalicelib.api.routes import Delivery, Route, blueprint
-from chalicelib.api.writes import until_unchallenged
 from chalicelib.errors import Invalid, NotFound
 from chalicelib.hooks import following, payloads, signatures
 from chalicelib.model import Hook, HookKind, Push
 from chalicelib.ports import Commit, Runtime
 from chalicelib.schedule import kept_on_for_a_push
+from chalicelib.writes import until_unchallenged
 
 _API_URLS = {
     HookKind.GITHUB: "https://api.github.com",

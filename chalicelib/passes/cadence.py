@@ -63,14 +63,19 @@ class Round:
         return frozenset(name for name, at in self.due.items() if at <= now + _TAKEN_ALONG_S)
 
 
-def next_pass_s(state: State, *, failed: bool) -> float:
-    """Seconds until the next pass: the probe's interval at rest, one second while anything is in transition."""
-    at_rest = all(replica.status is ReplicaStatus.READY for replica in state.replicas)
+def is_at_rest(state: State) -> bool:
+    """Whether nothing is on its way: all replicas that are wanted are there, and ready."""
+    are_ready = all(replica.status is ReplicaStatus.READY for replica in state.replicas)
     # A month whose money is spent may be weeks long, and nothing changes in any of its seconds.
     enough = state.service.held_by_budget or len(state.replicas) == wanted_mix(state.service, state.replicas).total
-    if at_rest and enough and not failed and not state.service.deleting:
-        return max(_BUSY_S, state.service.spec.probe.interval_s)
-    return _BUSY_S
+    return are_ready and enough and not state.service.deleting
+
+
+def next_pass_s(state: State, *, failed: bool) -> float:
+    """Seconds until the next pass: the probe's interval at rest, one second while anything is in transition."""
+    if failed or not is_at_rest(state):
+        return _BUSY_S
+    return max(_BUSY_S, state.service.spec.probe.interval_s)
 
 
 def next_round(last: Round, looked_at: Collection[str], reports: Iterable[Looked], now: float) -> Round | None:

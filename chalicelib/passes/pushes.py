@@ -28,11 +28,13 @@ def deploy_pushes(runtime: Runtime, only: Collection[str] | None = None) -> tupl
     A service file that is refused changes nothing of the service: its events say why, and so does the commit's status. What
     could not be asked or written is tried again, see `following.put_off`. One request where there are no hooks.
     """
-    now = runtime.clock.now()
     try:
         hooks = runtime.store.hooks()
     except Unreachable as error:
-        return (Report("", (f"store: {error}",), acted=False, next_at=now + 1.0),)
+        return (Report("", (f"store: {error}",), acted=False, next_at=runtime.clock.now() + 1.0),)
+    if not hooks:
+        return ()
+    now = runtime.clock.now()
     due = [hook for hook in hooks if following.is_due(hook, now) and (only is None or hook.service in only)]
     attended = [runtime.spawn(_LANE, partial(_attended, runtime, hook)) for hook in due]
     return tuple(one.result() for one in attended)

@@ -47,15 +47,21 @@ class Report:
 
 
 def tick(
-    runtime: Runtime, only: frozenset[str] | None = None, told: Callable[[Report], None] = lambda _report: None
+    runtime: Runtime,
+    only: frozenset[str] | None = None,
+    told: Callable[[Report], None] = lambda _report: None,
+    *,
+    lists_for_all: bool = True,
 ) -> tuple[Report, ...]:
     """Run all passes over every service, or over the named ones; machines of services that are gone are removed.
 
     Clouds are asked side by side, and services are looked at side by side: what waits for a slow cloud waits alone. `told`
-    is called with a service's report when it is there, on any thread; all of them are returned at the end.
+    is called with a service's report when it is there, on any thread; all of them are returned at the end. Without
+    `lists_for_all` no cloud is asked for its machines on behalf of services at rest, which must be named.
     """
     started = runtime.clock.now()
-    asked = listing.ask(runtime)
+    asked = listing.ask(runtime) if lists_for_all else {}
+    on_demand = None if lists_for_all else listing.OnDemand(runtime)
     try:
         names = runtime.store.service_names()
     except Unreachable as error:
@@ -68,7 +74,7 @@ def tick(
             put_off = f"put off to the next tick, this one used its {runtime.settings.pass_budget_s:g} s"
             report = Report(name, (put_off,), acted=False, next_at=runtime.clock.now() + 1.0)
         else:
-            report = run(runtime, name, asked)
+            report = run(runtime, name, asked, on_demand)
         told(report)
         return report
 
@@ -89,10 +95,10 @@ def _in_turn(names: Sequence[str], ids: Ids) -> Sequence[str]:
     return (*names[first:], *names[:first])
 
 
-def run(runtime: Runtime, name: str, asked: Mapping[str, Asked]) -> Report:
+def run(runtime: Runtime, name: str, asked: Mapping[str, Asked], on_demand: listing.OnDemand | None = None) -> Report:
     """Run all passes over one service. Never raises: one service's trouble is not the next one's."""
     try:
-        return _run(runtime, name, asked)
+        return _run(runtime, name, asked, on_demand)
     except SailplaneError as error:
         return Report(name, (f"{type(error).__name__}: {error}",), acted=False, next_at=runtime.clock.now() + 1.0)
     except Exception:  # noqa: BLE001 the one boundary: a bug met in one service must not stop the others
@@ -114,7 +120,7 @@ def preview(runtime: Runtime, name: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _run(runtime: Runtime, name: str, asked: Mapping[str, Asked]) -> Report:
+def _run(runtime: Runtime, name: str, asked: Mapping[str, Asked], on_demand: listing.OnDemand | None) -> Report:
     """Decide first, take the lease only when there is something to do, then decide again on what is true under it.
 
     So a steady pass costs two reads (the service's partition and its table) and no write. Nothing is observed anew after the
@@ -124,10 +130,15 @@ def _run(runtime: Runtime, name: str, asked: Mapping[str, Asked]) -> Report:
     if state is None:
         return Report(name, (), acted=False, next_at=runtime.clock.now() + 1.0)
     observed = _observe(runtime, state, asked)
+    acts = _would_act(runtime, state, observed)
+    if on_demand and (acts or not cadence.is_at_rest(state)):
+        needed = _clouds_of(state)
+        observed = replace(listing.observe(runtime, on_demand(needed), needed), probes=observed.probes)
+        acts = _would_act(runtime, state, observed)
     execution: Execution | None = None
     ended = ""
     try:
-        if any(decide(runtime, state, observed, runtime.clock.now()).actions for _, decide in PASSES):
+        if acts:
             execution = _under_lease(runtime, name)
             # From the first on: what made one of them act may be news to those before it.
             for _, decide in PASSES:
@@ -155,8 +166,15 @@ def _run(runtime: Runtime, name: str, asked: Mapping[str, Asked]) -> Report:
 def _observe(runtime: Runtime, state: State, asked: Mapping[str, Asked]) -> Observed:
     """What the agents say and, while they were asked, the clouds in which the service has machines."""
     probes = probe.observe(runtime, state)
-    needed = {replica.offer.location.provider for replica in state.replicas}
-    return replace(listing.observe(runtime, asked, needed), probes=probes)
+    return replace(listing.observe(runtime, asked, _clouds_of(state)), probes=probes)
+
+
+def _clouds_of(state: State) -> set[str]:
+    return {replica.offer.location.provider for replica in state.replicas}
+
+
+def _would_act(runtime: Runtime, state: State, observed: Observed) -> bool:
+    return any(decide(runtime, state, observed, runtime.clock.now()).actions for _, decide in PASSES)
 
 
 def _under_lease(runtime: Runtime, name: str) -> Execution:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from chalicelib.amazon import Amazon, Refused
 from chalicelib.errors import Unreachable
 
-_MAPPINGS = "/2015-03-31/event-source-mappings"
 # A mapping that was told something else shortly before takes no word until that is done, which takes seconds.
 _TURNS = 10
 _BUSY = "ResourceInUseException"
@@ -24,13 +22,16 @@ class AwsSchedule:
     Args:
         amazon: the deployment's own region.
         deployment: its name.
+        mapping: the UUID of the event source mapping between the queue and its function.
         pause: waits a second; sleeps by default.
     """
 
-    def __init__(self, amazon: Amazon, deployment: str, pause: Callable[[], None] = lambda: time.sleep(1.0)) -> None:
+    def __init__(
+        self, amazon: Amazon, deployment: str, mapping: str, pause: Callable[[], None] = lambda: time.sleep(1.0)
+    ) -> None:
         self._amazon = amazon
         self._rules = (f"sailplane-{deployment}-tick", f"sailplane-{deployment}-interrupt")
-        self._relay = f"sailplane-{deployment}-relay"
+        self._mapping = f"/2015-03-31/event-source-mappings/{mapping}"
         self._pause = pause
 
     def on(self) -> None:
@@ -48,23 +49,16 @@ class AwsSchedule:
         for turn in range(_TURNS):
             if turn:
                 self._pause()
-            waiting = [mapping for mapping in self._mappings() if _is_on(mapping) != is_wanted]
+            if _is_on(self._amazon.ask("lambda", "GET", self._mapping)["State"]) == is_wanted:
+                return
             try:
-                for mapping in waiting:
-                    self._amazon.ask("lambda", "PUT", f"{_MAPPINGS}/{mapping['UUID']}", {"Enabled": is_wanted})
+                self._amazon.ask("lambda", "PUT", self._mapping, {"Enabled": is_wanted})
             except Refused as error:
                 if error.code != _BUSY:
                     raise
             else:
                 return
-        raise Unreachable(f"The queue of {self._relay} is still busy with what it was told last. Try again.")
-
-    def _mappings(self) -> list[dict[str, Any]]:
-        """https://docs.aws.amazon.com/lambda/latest/api/API_ListEventSourceMappings.html."""
-        found: list[dict[str, Any]] = self._amazon.ask("lambda", "GET", f"{_MAPPINGS}?FunctionName={self._relay}")[
-            "EventSourceMappings"
-        ]
-        return found
+        raise Unreachable("The relay's queue is still busy with what it was told last. Try again.")
 
 
 class AwsRelay:
@@ -95,5 +89,5 @@ class AwsRelay:
         self._amazon.ask("lambda", "POST", path, event, {"X-Amz-Invocation-Type": "Event"})
 
 
-def _is_on(mapping: dict[str, Any]) -> bool:
-    return mapping["State"] in ("Enabled", "Enabling", "Creating", "Updating")
+def _is_on(state: str) -> bool:
+    return state in ("Enabled", "Enabling", "Creating", "Updating")

@@ -14,6 +14,8 @@
 | UNAVAILABLE    | scope              | expires_at                                                     |
 | KEYS           | id                 | version, used_at, and when it expires: expires_at              |
 | ADMIN_KEYS     | id                 | used_at, and when it expires: expires_at                       |
+| CLAIM#id       | CLAIM              | no body: request, seed, holder, held_until, answer, expires_at |
+| AUDIT          | see `audit_key`    | expires_at                                                     |
 | HOOKS          | id                 | version                                                        |
 | DELIVERY#source| delivery           | no body: expires_at                                            |
 | TRUSTS         | id                 |                                                                |
@@ -42,6 +44,8 @@ from pynamodb.expressions.update import Action
 from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound, SailplaneError
 from chalicelib.model import (
     AdminKey,
+    AuditEntry,
+    Claim,
     EndpointKey,
     Event,
     Hook,
@@ -58,6 +62,7 @@ from chalicelib.model import (
 )
 from chalicelib.ports import Clock, Commit, Ids
 from chalicelib.store.documents import (
+    AUDIT_KEPT_S,
     BOOTS_KEPT_S,
     COMMIT_MAX_ITEMS,
     EVENTS_KEPT_S,
@@ -65,6 +70,7 @@ from chalicelib.store.documents import (
     REFUSALS_KEPT_S,
     add_counts,
     admin_keys_kept,
+    audit_key,
     event_key,
     event_key_after,
     forget_admin_key_at,
@@ -73,6 +79,7 @@ from chalicelib.store.documents import (
     history_expires_at,
     is_news,
     is_use_news,
+    may_take_over,
     newest_first,
     oldest_first,
     packed,
@@ -185,8 +192,9 @@ class DynamoDBStore:
             raise NotFound(f"Service {name!r} has no version {number}.")
         return from_json(SpecVersion, row["body"])
 
-    def specs(self, name: str) -> tuple[SpecVersion, ...]:
-        return tuple(from_json(SpecVersion, row["body"]) for row in self._table.query(f"SPECS#{name}"))
+    def specs(self, name: str, *, start: int = 1, limit: int | None = None) -> tuple[SpecVersion, ...]:
+        rows = self._table.query(f"SPECS#{name}", Path("sk") >= _number_key(start), page_items=limit)
+        return tuple(from_json(SpecVersion, row["body"]) for row in islice(rows, limit))
 
     # --- what passes read and write ---
 
@@ -259,16 +267,21 @@ class DynamoDBStore:
     # --- events, load, routing, refusals ---
 
     def events(self, name: str, *, limit: int = 200, after: float = 0.0, kind: str = "") -> tuple[Event, ...]:
+        page = self.events_page(name, limit=limit, after=after, kind=kind)
+        return tuple(event for _, event in reversed(page))
+
+    def events_page(
+        self, name: str, *, limit: int, upto: str = "", after: float = 0.0, kind: str = ""
+    ) -> tuple[tuple[str, Event], ...]:
         start = event_key_after(max(after, self._clock.now() - EVENTS_KEPT_S))
         rows = self._table.query(
             f"EVENTS#{name}",
-            Path("sk") > start,
+            _within(start, upto),
             only=Path("kind").startswith(kind) if kind else None,
             descending=True,
             page_items=None if kind else limit,
         )
-        newest = [from_json(Event, row["body"]) for row in islice(rows, limit)]
-        return tuple(reversed(newest))
+        return tuple((row["sk"], from_json(Event, row["body"])) for row in islice(rows, limit))
 
     def record_load(
         self,
@@ -381,6 +394,42 @@ class DynamoDBStore:
     def record_admin_key_used(self, key: AdminKey, now: float) -> None:
         if is_use_news(key, now):
             self._table.update_if("ADMIN_KEYS", key.id, (Path("used_at").set(now),), Path("pk").exists())
+
+    # --- claims and audit ---
+
+    def claim(self, claim: Claim, now: float) -> Claim:
+        if self._table.put_if(_claim_row(claim), Path("pk").does_not_exist() | (Path("expires_at") <= now)):
+            return claim
+        standing = self._standing_claim(claim.id)
+        if not may_take_over(standing, claim, now):
+            return standing
+        actions = Path("holder").set(claim.holder), Path("held_until").set(claim.held_until)
+        self._change_claim(standing, *actions)
+        return self._standing_claim(claim.id)  # ours, or that of one who was faster
+
+    def settle(self, claim: Claim, answer: str) -> None:
+        self._change_claim(claim, Path("answer").set(answer))
+
+    def give_up(self, claim: Claim) -> None:
+        self._change_claim(claim, Path("held_until").set(0))
+
+    def _standing_claim(self, claim_id: str) -> Claim:
+        row = self._table.get(f"CLAIM#{claim_id}", "CLAIM")
+        if row is None:
+            raise Conflict("What was sent before has been forgotten this moment. Send it again.")
+        return _claim(claim_id, row)
+
+    def _change_claim(self, claim: Claim, *actions: Action) -> None:
+        self._table.update_if(f"CLAIM#{claim.id}", "CLAIM", actions, Path("holder") == claim.holder)
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        row = {"pk": "AUDIT", "sk": audit_key(entry), "body": to_json(entry), **_ttl(entry.at + AUDIT_KEPT_S)}
+        self._table.put_if(row, None)
+
+    def audit_page(self, *, limit: int, upto: str = "") -> tuple[tuple[str, AuditEntry], ...]:
+        start = event_key_after(self._clock.now() - AUDIT_KEPT_S)
+        rows = self._table.query("AUDIT", _within(start, upto), descending=True, page_items=limit)
+        return tuple((row["sk"], from_json(AuditEntry, row["body"])) for row in islice(rows, limit))
 
     # --- deploys from CI ---
 
@@ -510,6 +559,36 @@ def _key(row: Row) -> EndpointKey:
 
 def _admin_key(row: Row) -> AdminKey:
     return replace(from_json(AdminKey, row["body"]), last_used_at=row.get("used_at"))
+
+
+def _claim_row(claim: Claim) -> Row:
+    return {
+        "pk": f"CLAIM#{claim.id}",
+        "sk": "CLAIM",
+        "request": claim.request,
+        "seed": claim.seed,
+        "holder": claim.holder,
+        "held_until": claim.held_until,
+        **_ttl(claim.forget_at),
+    }
+
+
+def _claim(claim_id: str, row: Row) -> Claim:
+    return Claim(
+        id=claim_id,
+        request=row["request"],
+        seed=row["seed"],
+        holder=row["holder"],
+        held_until=row["held_until"],
+        forget_at=row["expires_at"],
+        answer=row.get("answer", ""),
+    )
+
+
+def _within(start: str, upto: str) -> Condition:
+    """Above `start`, which no item is called, and not above `upto` unless that is empty."""
+    sk = Path("sk")
+    return sk.between(start, max(start, upto)) if upto else sk > start
 
 
 def _put_hook(hook: Hook | None) -> list[Write]:

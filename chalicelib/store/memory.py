@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from threading import Lock
+from typing import Any
 
 from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
 from chalicelib.model import (
     AdminKey,
+    AuditEntry,
+    Claim,
     EndpointKey,
     Event,
     Hook,
@@ -27,18 +30,21 @@ from chalicelib.model import (
 )
 from chalicelib.ports import Clock, Commit
 from chalicelib.store.documents import (
+    AUDIT_KEPT_S,
     COMMIT_MAX_ITEMS,
     EVENTS_KEPT_S,
     LOAD_KEPT_S,
     REFUSALS_KEPT_S,
     add_counts,
     admin_keys_kept,
+    audit_key,
     event_key,
     event_key_after,
     history_expires_at,
     is_news,
     is_use_news,
     item_count,
+    may_take_over,
     newest_first,
     oldest_first,
     scope_key,
@@ -71,6 +77,8 @@ class MemoryStore:
         self._keys: dict[str, EndpointKey] = {}
         self._boots: dict[tuple[str, str], str] = {}
         self._admin_keys: dict[str, AdminKey] = {}
+        self._claims: dict[str, Claim] = {}
+        self._audit: dict[str, AuditEntry] = {}
         self._events: defaultdict[str, dict[str, Event]] = defaultdict(dict)
         self._hooks: dict[str, Hook] = {}
         self._trusts: dict[str, Trust] = {}
@@ -129,9 +137,10 @@ class MemoryStore:
             raise NotFound(f"Service {name!r} has no version {number}.")
         return found
 
-    def specs(self, name: str) -> tuple[SpecVersion, ...]:
+    def specs(self, name: str, *, start: int = 1, limit: int | None = None) -> tuple[SpecVersion, ...]:
         with self._lock:
-            return tuple(spec for _, spec in sorted(self._specs[name].items()))
+            numbered = sorted(self._specs[name].items())
+        return tuple(spec for number, spec in numbered if number >= start)[:limit]
 
     # --- what passes read and write ---
 
@@ -231,12 +240,19 @@ class MemoryStore:
     # --- events, load, routing, refusals ---
 
     def events(self, name: str, *, limit: int = 200, after: float = 0.0, kind: str = "") -> tuple[Event, ...]:
-        after = max(after, self._clock.now() - EVENTS_KEPT_S)
+        page = self.events_page(name, limit=limit, after=after, kind=kind)
+        return tuple(event for _, event in reversed(page))
+
+    def events_page(
+        self, name: str, *, limit: int, upto: str = "", after: float = 0.0, kind: str = ""
+    ) -> tuple[tuple[str, Event], ...]:
+        start = event_key_after(max(after, self._clock.now() - EVENTS_KEPT_S))
         with self._lock:
-            rows = sorted(self._events[name].items())
-        start = event_key_after(after)
-        found = [event for key, event in rows if key > start and event.kind.startswith(kind)]
-        return tuple(found[max(len(found) - limit, 0) :])
+            rows = sorted(self._events[name].items(), reverse=True)
+        found = [
+            row for row in rows if start < row[0] and (not upto or row[0] <= upto) and row[1].kind.startswith(kind)
+        ]
+        return tuple(found[:limit])
 
     def record_load(
         self,
@@ -341,6 +357,38 @@ class MemoryStore:
             stored = self._admin_keys.get(key.id)
             if stored is not None and is_use_news(stored, now):
                 self._admin_keys[key.id] = replace(stored, last_used_at=now)
+
+    # --- claims and audit ---
+
+    def claim(self, claim: Claim, now: float) -> Claim:
+        with self._lock:
+            standing = self._claims.get(claim.id)
+            if standing is None or standing.forget_at <= now:
+                self._claims[claim.id] = claim
+            elif may_take_over(standing, claim, now):
+                self._claims[claim.id] = replace(standing, holder=claim.holder, held_until=claim.held_until)
+            return self._claims[claim.id]
+
+    def settle(self, claim: Claim, answer: str) -> None:
+        self._change_claim(claim, answer=answer)
+
+    def give_up(self, claim: Claim) -> None:
+        self._change_claim(claim, held_until=0.0)
+
+    def _change_claim(self, claim: Claim, **changes: Any) -> None:
+        with self._lock:
+            if self._claims[claim.id].holder == claim.holder:
+                self._claims[claim.id] = replace(self._claims[claim.id], **changes)
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        with self._lock:
+            self._audit[audit_key(entry)] = entry
+
+    def audit_page(self, *, limit: int, upto: str = "") -> tuple[tuple[str, AuditEntry], ...]:
+        start = event_key_after(self._clock.now() - AUDIT_KEPT_S)
+        with self._lock:
+            rows = sorted(self._audit.items(), reverse=True)
+        return tuple(row for row in rows if start < row[0] and (not upto or row[0] <= upto))[:limit]
 
     # --- deploys from CI ---
 

@@ -1,4 +1,4 @@
-"""Which control plane a command talks to: the one it is told, or the local stack of $SAILPLANE_HOME."""
+"""Which control plane a command talks to: the one it is told, the one connected to, or the local stack."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from chalicelib.errors import Unreachable
-from sailplane.cli import prices
+from sailplane.cli import output, prices
 from sailplane.cli.client import Client
 from sailplane.local.home import Home
 
@@ -32,7 +32,7 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
     """Give a command the argument `client`, a connection to the control plane."""
 
     @click.option(
-        "--url", envvar="SAILPLANE_URL", show_envvar=True, help="Control plane to use instead of the local one."
+        "--url", envvar="SAILPLANE_URL", show_envvar=True, help="Control plane to use, whatever is connected to."
     )
     @click.option("--key", envvar="SAILPLANE_KEY", show_envvar=True, help="Its admin key; better given by environment.")
     @prices.home_option()
@@ -43,13 +43,24 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
         if key and not (key.isascii() and key.isprintable()):
             # Refused here: the HTTP client's own refusal repeats it.
             raise click.UsageError("--key (SAILPLANE_KEY) has a character that no key has, such as the end of a line.")
-        with Client((lambda: (url, key)) if url and key else functools.partial(locate, _home_at(root))) as found:
+        place = (lambda: (url, key)) if url and key else functools.partial(locate, _home_at(root))
+        with Client(place, output.current().message) as found:
             return command(*args, client=found, **others)
 
     return with_client
 
 
 def locate(home: Home) -> tuple[str, str]:
+    """URL and admin key of the control plane that `sailplane connect` chose, or else of the local stack.
+
+    Raises `Unreachable` when that does not run.
+    """
+    if connected := home.connected():
+        return connected.url, connected.key
+    return locate_local(home)
+
+
+def locate_local(home: Home) -> tuple[str, str]:
     """URL and admin key of the local stack. Raises `Unreachable` when it does not run."""
     running = home.running()
     if running is None:

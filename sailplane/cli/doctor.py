@@ -37,7 +37,7 @@ def command(out: Output, *, client: Client, fix: bool, yes: bool) -> None:
         if not yes and not out.confirm(f"Remove {_counted(seen.leftovers)}?"):
             out.message("Nothing was changed.")
         else:
-            seen = _fix(out, client, seen)
+            seen = remove_all(out, client, seen)
             _say_outcome(out, seen)
     out.document(seen.model_dump(mode="json"))
     if seen.leftovers and not fix:
@@ -60,7 +60,7 @@ def _price(usd_per_month: float | None) -> str:
     return "?" if usd_per_month is None else f"{usd_per_month:.2f}"
 
 
-def _fix(out: Output, client: Client, seen: Leftovers) -> Leftovers:
+def remove_all(out: Output, client: Client, seen: Leftovers) -> Leftovers:
     """Remove in rounds until nothing is left or time is up; what is left then."""
     deadline = time.monotonic() + ROUNDS_TIMEOUT_S
     with out.progress("Removing") as show:

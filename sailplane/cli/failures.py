@@ -14,6 +14,7 @@ import click
 from chalicelib import errors
 from sailplane.cli import output
 from sailplane.cli.exits import Exit
+from sailplane.deploy.account import CloudUnreachable
 
 
 class ServiceFailed(errors.SailplaneError):
@@ -28,18 +29,29 @@ class NoKey(errors.NotFound):
     """There is no such endpoint key."""
 
 
+class NoDeployment(errors.NotFound):
+    """There is no such control plane in the account."""
+
+
+class NoAdminKey(errors.NotFound):
+    """There is no such admin key."""
+
+
 class Refused(errors.SailplaneError):
-    """The control plane does not accept our key."""
+    """The control plane does not accept our key, or not for this."""
 
 
 # The first class that fits decides: (class, exit code, what to try next).
 _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] = (
     (errors.Invalid, Exit.INVALID, ()),
+    (NoAdminKey, Exit.NOT_FOUND, ("sailplane admin-keys list",)),
     (NoKey, Exit.NOT_FOUND, ("sailplane keys list",)),
+    (NoDeployment, Exit.NOT_FOUND, ("sailplane bootstrap aws --deployment NAME --region REGION",)),
     (errors.NotFound, Exit.NOT_FOUND, ("sailplane status",)),
     (errors.Exists, Exit.CONFLICT, ("choose another name, or change the running service: sailplane update NAME FILE",)),
     (errors.Conflict, Exit.CONFLICT, ("run the same command again",)),
     (errors.LeaseHeld, Exit.CONFLICT, ("run the same command again in a few seconds",)),
+    (CloudUnreachable, Exit.UNREACHABLE, ("run the same command again: it goes on from there",)),
     (errors.Unreachable, Exit.UNREACHABLE, ("sailplane local status", "sailplane local start --detach")),
     (ServiceFailed, Exit.SERVICE_FAILED, ()),
     (NoMachine, Exit.NO_MACHINE, ()),

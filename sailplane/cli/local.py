@@ -113,7 +113,7 @@ def stop(out: Output, *, home: Home, keep: bool, down: bool) -> None:
         out.message("The local stack is not running.")
     else:
         if not keep:
-            with Client(partial(connection.locate, home)) as client:
+            with Client(partial(connection.locate_local, home)) as client:
                 _settle_services(out, client, running, down=down)
         with out.progress("Stopping the local stack"):
             daemon.terminate()
@@ -132,7 +132,7 @@ def status(out: Output, *, home: Home) -> None:
     running = home.running()
     if running is None:
         raise Unreachable(f"The local stack of {home.root} is not running.")
-    with Client(partial(connection.locate, home)) as client:
+    with Client(partial(connection.locate_local, home)) as client:
         services = client.services()
     out.data(_where(home, running))
     out.data(f"Services:     {len(services)}")

@@ -72,6 +72,12 @@ class Change:
     kind: str
     is_replaced: bool = False
 
+    @property
+    def loses_data(self) -> bool:
+        """Whether what is in the resource would be gone."""
+        holds_data = self.kind in ("AWS::DynamoDB::Table", "AWS::S3::Bucket")
+        return holds_data and (self.is_replaced or self.action == "Remove")
+
 
 # Shows what goes on; every call replaces what was shown.
 Show = Callable[[str], None]
@@ -113,6 +119,10 @@ class Account(Protocol):
 
     def delete_stack(self, deployment: Deployment) -> None:
         """Begin to delete it; nothing happens when there is none."""
+        ...
+
+    def wake(self, deployment: Deployment) -> None:
+        """Turn on what wakes the functions. The next tick turns it off again if there is nothing to wake for."""
         ...
 
     def keys(self, deployment: Deployment) -> Mapping[str, str]:

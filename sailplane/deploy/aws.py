@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from sailplane.deploy.deployment import TAG, Deployment
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_ssm import SSMClient
 
@@ -27,6 +29,8 @@ _CHANGE_SET = "sailplane"
 # A change set is computed in some seconds; of what takes minutes, nothing will come.
 _PROPOSAL_TIMEOUT_S = 300.0
 _PROPOSAL_POLL_S = 0.5
+_ON = ("Enabled", "Enabling", "Creating")
+_TURNS = 20
 _PARAMETERS_AT_ONCE = 10  # what DeleteParameters takes
 _OBJECTS_AT_ONCE = 1000  # what DeleteObjects takes
 # What CloudFormation says of a change set without changes; it fails for them.
@@ -99,6 +103,14 @@ class AwsAccount:
     @cached_property
     def _formation(self) -> CloudFormationClient:
         return self._session.client("cloudformation", **self._options)
+
+    @cached_property
+    def _events(self) -> EventBridgeClient:
+        return self._session.client("events", **self._options)
+
+    @cached_property
+    def _lambda(self) -> LambdaClient:
+        return self._session.client("lambda", **self._options)
 
     @cached_property
     def _ssm(self) -> SSMClient:
@@ -222,6 +234,27 @@ class AwsAccount:
         with told():
             self._formation.delete_stack(StackName=deployment.stack)
 
+    def wake(self, deployment: Deployment) -> None:
+        with told():
+            for rule in deployment.rules:
+                self._events.enable_rule(Name=rule)
+            found = self._lambda.list_event_source_mappings(FunctionName=deployment.relay)["EventSourceMappings"]
+            for mapping in found:
+                if mapping["State"] not in _ON:
+                    self._turn_on(mapping["UUID"])
+
+    def _turn_on(self, mapping: str) -> None:
+        """A mapping that was changed just now takes no word until that is done, which takes seconds."""
+        for turn in range(_TURNS):
+            try:
+                self._lambda.update_event_source_mapping(UUID=mapping, Enabled=True)
+            except self._lambda.exceptions.ResourceInUseException as error:
+                if turn == _TURNS - 1:
+                    raise CloudUnreachable("The relay's queue is still being changed. Run the same again.") from error
+                time.sleep(1.0)
+            else:
+                return
+
     def keys(self, deployment: Deployment) -> Mapping[str, str]:
         pages = self._ssm.get_paginator("get_parameters_by_path")
         with told():
@@ -294,11 +327,6 @@ class AwsAccount:
         for name in names:
             with told(), suppress(self._logs.exceptions.ResourceNotFoundException):
                 self._logs.delete_log_group(logGroupName=name)
-
-
-def pause(seconds: float) -> Callable[[], None]:
-    """What waits between two looks at a stack."""
-    return lambda: time.sleep(seconds)
 
 
 def _parameter(name: str, value: str | None) -> Any:

@@ -40,31 +40,39 @@ class Bootstrap:
     deployment: Deployment
     package: Package
     settings: Mapping[str, str]
-    show: Show
     pause: Callable[[], None]
 
-    def plan(self) -> Plan:
+    def plan(self, show: Show) -> Plan:
         """What `carry_out` would do. Changes nothing that anybody uses: of an update, code and change set are put ready.
 
         Raises `DeployFailed` when CloudFormation refuses the template.
         """
-        stack = self._settled()
+        stack = self._settled(show)
         if stack is not None and stack.status == "UPDATE_ROLLBACK_FAILED":
             self.account.resume_rollback(self.deployment)
-            stack = self._settled()
+            stack = self._settled(show)
         if stack is None or stack.is_dead or not stack.has_code:
             return Plan(is_new=True, changes=self.package.additions)
-        return Plan(is_new=False, changes=self._propose(stack))
+        changes = self._propose(stack, show)
+        if lost := [change.resource for change in changes if change.loses_data]:
+            self.withdraw()
+            raise DeployFailed(
+                f"This would make {' and '.join(lost)} anew, empty. Nothing was changed. Save what is there with `sailplane "
+                "export`, and take it to a new deployment with `sailplane import`."
+            )
+        return Plan(is_new=False, changes=changes)
 
-    def carry_out(self, plan: Plan) -> Stack:
+    def carry_out(self, plan: Plan, show: Show) -> Stack:
         """Do it; the stack then. Raises `DeployFailed` with the reason, and with what was left, when it cannot be done."""
         if plan.is_new:
-            return self._create()
-        stack = self._executed() if plan.changes else self._settled()
+            return self._create(show)
+        stack = self._executed(show) if plan.changes else self._settled(show)
         if stack is None or stack.status not in _DONE | {"UPDATE_ROLLBACK_COMPLETE"}:
             raise DeployFailed(f"{self._why(stack)}\nRun the same command again: it goes on from there.")
         if plan.changes and stack.status not in _DONE:
             raise DeployFailed(f"{self._why(stack)}\nThe version before is in place again and goes on.")
+        # An update puts what wakes the functions back to how it is made: off. Said every time, for a run that broke off here.
+        self.account.wake(self.deployment)
         self._drop_old_code(stack)
         return stack
 
@@ -72,29 +80,29 @@ class Bootstrap:
         """Forget the plan of an update."""
         self.account.withdraw(self.deployment)
 
-    def _create(self) -> Stack:
+    def _create(self, show: Show) -> Stack:
         try:
-            stack = self._found()
-            return self._done(self._executed()) if self._propose(stack) else stack
+            stack = self._found(show)
+            return self._done(self._executed(show)) if self._propose(stack, show) else stack
         except DeployFailed as failure:
-            teardown.remove(self.account, self.deployment, self.show, self.pause)
+            teardown.remove(self.account, self.deployment, show, self.pause)
             raise DeployFailed(f"{failure}\nEverything that was made has been removed again.") from failure
 
-    def _found(self) -> Stack:
+    def _found(self, show: Show) -> Stack:
         """See to the bucket for the code and the table; whatever a failed run left is removed first."""
-        stack = self._settled()
+        stack = self._settled(show)
         if stack is not None and stack.is_dead:
-            teardown.remove(self.account, self.deployment, self.show, self.pause)
+            teardown.remove(self.account, self.deployment, show, self.pause)
             stack = None
         if stack is not None:
             return stack
         name = {"Deployment": self.deployment.name}
         self.account.propose(self.deployment, self.package.foundation, name, is_new=True)
-        return self._done(self._executed())
+        return self._done(self._executed(show))
 
-    def _propose(self, stack: Stack) -> tuple[Change, ...]:
+    def _propose(self, stack: Stack, show: Show) -> tuple[Change, ...]:
         bucket = stack.outputs["Bucket"]
-        self._upload(bucket)
+        self._upload(bucket, show)
         keys = self._keys()
         parameters = {
             # Left out, a parameter would go back to its default.
@@ -109,11 +117,11 @@ class Bootstrap:
         template = self.account.template_url(bucket, self.package.template_key)
         return self.account.propose(self.deployment, template, parameters, is_new=False)
 
-    def _upload(self, bucket: str) -> None:
+    def _upload(self, bucket: str, show: Show) -> None:
         there = self.account.objects(bucket, package.CODE)
         for key, path in self.package.uploads.items():
             if key not in there:
-                self.show(f"uploading {path.name}, {path.stat().st_size / 1e6:.1f} MB")
+                show(f"uploading {path.name}, {path.stat().st_size / 1e6:.1f} MB")
                 self.account.upload(bucket, key, path)
 
     def _keys(self) -> Mapping[str, str]:
@@ -123,12 +131,12 @@ class Bootstrap:
             self.account.make_key(self.deployment, name, secrets.token_hex(KEY_BYTES))
         return self.account.keys(self.deployment) if missing else there
 
-    def _executed(self) -> Stack | None:
+    def _executed(self, show: Show) -> Stack | None:
         self.account.execute(self.deployment)
-        return self._settled()
+        return self._settled(show)
 
-    def _settled(self) -> Stack | None:
-        return stacks.settled(self.account, self.deployment, self.show, self.pause)
+    def _settled(self, show: Show) -> Stack | None:
+        return stacks.settled(self.account, self.deployment, show, self.pause)
 
     def _done(self, stack: Stack | None) -> Stack:
         if stack is None or stack.status not in _DONE:

@@ -42,6 +42,16 @@ class Deployment:
         return f"/sailplane/{self.name}"
 
     @property
+    def rules(self) -> tuple[str, str]:
+        """The rules of EventBridge that wake functions while there are services."""
+        return f"{self.stack}-tick", f"{self.stack}-interrupt"
+
+    @property
+    def relay(self) -> str:
+        """The function that a queue wakes while there are services."""
+        return f"{self.stack}-relay"
+
+    @property
     def log_groups(self) -> tuple[str, ...]:
         """Where its functions log. Whole names: a prefix would be another deployment's too."""
         return tuple(f"/aws/lambda/{self.stack}-{function}" for function in FUNCTIONS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,6 +103,25 @@ class Package:
         digest = hashlib.sha256((self.directory / name).read_bytes()).hexdigest()
         stem, _, suffix = name.partition(".")
         return f"{CODE}{stem}-{digest[:16]}.{suffix}"
+
+
+def build(directory: Path, clouds: Sequence[str]) -> Package:
+    """Build all of it in a directory, for machines on these clouds. Takes half a minute and the network.
+
+    Raises `Invalid` without a checkout, which alone has what it is built from, or without what building it takes.
+    """
+    try:
+        from infra import control, package  # noqa: PLC0415 an installed Sailplane does not have it
+    except ModuleNotFoundError as error:
+        raise Invalid(
+            "A package can be built in a checkout of Sailplane's repository only. Build it there with `python -m infra.package "
+            "--out DIR` and give --package DIR. Nothing was changed."
+        ) from error
+    try:
+        package.build(directory, clouds)
+    except control.CannotPackage as error:
+        raise Invalid(f"{error}\nNothing was changed.") from error
+    return Package(directory)
 
 
 def idle_usd_per_month(kind: str) -> float | None:

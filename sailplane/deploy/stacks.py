@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, takewhile
 
@@ -44,3 +45,8 @@ def cause(events: Iterable[Event], stack: Stack) -> str:
 def operation(events: Iterable[Event]) -> Iterator[Event]:
     """The events of the last operation, of all that there were; newest first."""
     return takewhile(lambda event: not (event.kind == _STACK and event.status in _BEGINS), events)
+
+
+def pause() -> None:
+    """Wait between two looks at a stack."""
+    time.sleep(POLL_EVERY_S)

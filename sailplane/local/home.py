@@ -1,4 +1,4 @@
-"""What is kept on disk in $SAILPLANE_HOME: refreshed prices, and the local stack's secrets, who is running, and the log."""
+"""What is kept on disk in $SAILPLANE_HOME: refreshed prices, which control plane to talk to, and the local stack's own."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ class Running:
     clouds: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A control plane elsewhere that commands talk to."""
+
+    url: str
+    key: str = field(repr=False)
+    deployment: str
+    region: str
+
+
 class Home:
     """The directory of one local stack. Two of them do not share anything but the ports they may ask for."""
 
@@ -49,6 +59,7 @@ class Home:
         self.replicas = self.local / "replicas"
         self.clouds = self.local / "clouds"
         self.snapshot = self.local / "table"  # the routing table, for a router that starts without the control plane
+        self._connection = root / "connection.json"
         self._lock = self.local / "daemon.lock"
         self._state = self.local / "state.json"
         self._secrets = self.local / "secrets.json"
@@ -91,6 +102,20 @@ class Home:
             kept = asdict(Secrets(secrets.token_hex(24), secrets.token_hex(24), secrets.token_hex(24)))
             files.write(self._secrets, kept)
         return Secrets(**kept)
+
+    def connect(self, connected: Connected) -> None:
+        """Have commands talk to a control plane elsewhere. The file has its key, and is readable by its owner only."""
+        self.make()
+        files.write(self._connection, asdict(connected))
+
+    def disconnect(self) -> None:
+        """Have commands talk to the local stack again."""
+        self._connection.unlink(missing_ok=True)
+
+    def connected(self) -> Connected | None:
+        """The control plane elsewhere that commands talk to, if any."""
+        kept = files.read(self._connection)
+        return Connected(**kept) if kept else None
 
     def publish(self, running: Running) -> None:
         """Let others find the stack that runs."""

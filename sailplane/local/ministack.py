@@ -16,9 +16,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from chalicelib.errors import Invalid, Unreachable
@@ -35,34 +36,38 @@ _LOG_TAIL_LINES = 12
 _log = logging.getLogger(__name__)
 
 
-def environment(cache: Path) -> Path:
+def environment(cache: Path, requirements: Path = _REQUIREMENTS) -> Path:
     """MiniStack's Python, installed on first use: some 15 s and 70 MB, from PyPI, every file checked against its hash.
 
     An interrupted installation leaves nothing that a later one would take for whole; two at once wait for each other.
 
     Args:
         cache: the directory for what can be fetched again.
+        requirements: what is installed, by hash.
 
     Raises:
         Unreachable: it could not be installed; the message ends with pip's last lines.
     """
     # Its Lambdas run on its own interpreter, so the Python version belongs to the name.
-    home = cache / f"ministack-{VERSION}-py{sys.version_info.major}{sys.version_info.minor}"
+    home = (
+        cache
+        / f"{requirements.stem.removesuffix('-requirements')}-{VERSION}-py{sys.version_info.major}{sys.version_info.minor}"
+    )
     python = home / "bin" / "python"
     if not python.exists():
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)  # what lies in it is executed
         with files.exclusive(home.with_name(f"{home.name}.lock")):
             if not python.exists():
-                _install(home)
+                _install(home, requirements)
     return python
 
 
-def _install(home: Path) -> None:
+def _install(home: Path, requirements: Path) -> None:
     draft = home.with_name(f"{home.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(draft)])
     pip = [str(draft / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
-    _run([*pip, "install", "--require-hashes", "--only-binary=:all:", "--requirement", str(_REQUIREMENTS)])
+    _run([*pip, "install", "--require-hashes", "--only-binary=:all:", "--requirement", str(requirements)])
     draft.rename(home)
 
 
@@ -85,6 +90,8 @@ class MiniStack:
         port: where it listens; 0 takes any free port.
         start_timeout_s: how long it may take until it answers.
         stop_timeout_s: how long it may take to write its state before it is killed.
+        script: what runs it, given `_env`.
+        settings: what of its environment is to be otherwise.
 
     Raises on entering:
         Invalid: the port is taken.
@@ -92,7 +99,15 @@ class MiniStack:
     """
 
     def __init__(
-        self, python: Path, home: Path, port: int = 0, *, start_timeout_s: float = 30.0, stop_timeout_s: float = 10.0
+        self,
+        python: Path,
+        home: Path,
+        port: int = 0,
+        *,
+        start_timeout_s: float = 30.0,
+        stop_timeout_s: float = 10.0,
+        script: Path = _GUARDED,
+        settings: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.log = home / "ministack.log"
         self.port = port
@@ -102,6 +117,8 @@ class MiniStack:
         self._pid_file = home / "ministack.json"
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
+        self._script = script
+        self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -112,12 +129,12 @@ class MiniStack:
     def __enter__(self) -> Self:
         self._state.mkdir(parents=True, exist_ok=True)
         self._stop_leftover()
-        self.port = _free_port(self.port)
+        self.port = free_port(self.port)
         with self.log.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal is for the supervisor, which stops things in order.
             self._process = subprocess.Popen(
                 # -P: beside the script lies the module you are reading, by the same name as theirs.
-                [str(self._python), "-P", str(_GUARDED)],
+                [str(self._python), "-P", str(self._script)],
                 env=self._env(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -167,6 +184,7 @@ class MiniStack:
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
             "DOCKER_HOST": f"unix://{self._state}/no-docker.sock",
+            **self._settings,
         }
 
     def _wait_until_healthy(self, process: subprocess.Popen[bytes]) -> None:
@@ -188,7 +206,8 @@ class MiniStack:
             ProcessId(**left).end(self._stop_timeout_s)
 
 
-def _free_port(port: int) -> int:
+def free_port(port: int) -> int:
+    """A port on 127.0.0.1 that nobody listens on: `port`, or any for 0. Raises `Invalid` when it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a port in TIME_WAIT is free
         try:

@@ -54,13 +54,16 @@ def contain(name: str, command: list[str]) -> int:
         container.rename(container.with_suffix(".removed"))
 
 
-def execute(name: str, command: list[str]) -> int:
+def execute(arguments: list[str]) -> int:
+    told = [each.removeprefix("--env=") for each in arguments if each.startswith("--env=")]
+    name, *command = arguments[len(told) :]
     container = CONTAINERS / name
     if command == ["bash", "-c", "kill -TERM -1"]:
         _signal(container, signal.SIGTERM)
         return 0
     workdir = (container / "workdir").read_text()
-    process = subprocess.Popen(command, env=_image_env(), cwd=workdir, start_new_session=True)
+    env = _image_env() | {name: os.environ[name] for name in told}
+    process = subprocess.Popen(command, env=env, cwd=workdir, start_new_session=True)
     (container / f"{process.pid}.pid").touch()
     return process.wait()
 
@@ -82,4 +85,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "contain":
         sys.exit(contain(sys.argv[2], sys.argv[3:]))
     assert sys.argv[1] == "exec", sys.argv
-    sys.exit(execute(sys.argv[2], sys.argv[3:]))
+    sys.exit(execute(sys.argv[2:]))

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from chalicelib.errors import NoCapacity
+from chalicelib.errors import NoCapacity, Unreachable
 from chalicelib.model import CapacityType, Event, Hook, Reason, Service, SpecVersion, Unavailable
 from chalicelib.ports import Commit
 from chalicelib.store.memory import MemoryStore
 from tests.api.conftest import YAML, Api, assert_problem
-from tests.fakes import START, FakeMarket, World, offer
+from tests.fakes import START, FakeMarket, FakeSchedule, World, offer
 
 NEW = {"name": "hello", "yaml": YAML}
 CAPPED = "replica_policy: {min_replicas: 2, max_spot_price_ratio: 0.5}"
@@ -44,6 +44,22 @@ def _interfering(world: World, times: int) -> None:
 
     world.store = Store(world.clock)
     world.runtime = replace(world.runtime, store=world.store)
+
+
+class Unscheduled(FakeSchedule):
+    """Cannot be turned on."""
+
+    def on(self) -> None:
+        raise Unreachable("events of AWS does not answer")
+
+
+def test_creating_turns_the_schedule_on_first(api: Api) -> None:
+    """So that there is never a service that nobody wakes for; when it cannot be, the answer is 503 and nothing is there."""
+    for awake, status, there in ((Unscheduled(), 503, ()), (FakeSchedule(), 201, ("hello",))):
+        api.world.runtime = replace(api.world.runtime, schedule=awake)
+        assert api.post("/v1/services", NEW).status_code == status
+        assert api.world.store.service_names() == there
+    assert awake.is_on
 
 
 def test_a_service_is_created_and_asked_for_at_once(api: Api) -> None:
@@ -81,7 +97,7 @@ def test_a_replica_is_shown_with_where_it_runs_and_what_it_costs(api: Api) -> No
 
 def test_all_services_are_listed(api: Api) -> None:
     """By name; none is no error."""
-    assert api.get("/v1/services").json_body == {"services": []}
+    assert api.get("/v1/services").json_body["services"] == []
     for name in ("b", "a"):
         api.post("/v1/services", {**NEW, "name": name})
     assert [service["name"] for service in api.get("/v1/services").json_body["services"]] == ["a", "b"]
@@ -219,7 +235,7 @@ def test_a_budget_below_one_machine_is_refused(api: Api) -> None:
     answer = api.post("/v1/services", {**NEW, "yaml": yaml})
     assert answer.status_code == 422
     assert "max_usd_per_hour is $0.5, and the first choice costs $1 an hour" in answer.json_body["detail"]
-    assert api.get("/v1/services").json_body == {"services": []}
+    assert api.get("/v1/services").json_body["services"] == []
 
 
 def test_a_budget_and_what_is_spent_of_it_is_told(api: Api, world: World) -> None:
@@ -322,7 +338,7 @@ def test_a_service_is_shut_down_and_then_gone(api: Api) -> None:
     kinds = [event["kind"] for event in api.get("/v1/services/hello/events").json_body["events"]]
     assert (kinds[0], kinds[-1]) == ("service.created", "service.deleted")
     assert kinds.count("service.deleting") == 1
-    assert api.get("/v1/services/hello/events?kind=nothing").json_body == {"events": []}
+    assert api.get("/v1/services/hello/events?kind=nothing").json_body["events"] == []
 
 
 def test_events_are_filtered_and_bounded(api: Api) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from chalice.app import CloudWatchEvent
 
+from chalicelib import passes
 from chalicelib.api.triggers import PassesFailed, on_schedule
 from chalicelib.errors import Invalid
 from chalicelib.model import Replica, ReplicaStatus
 from tests.api.conftest import Api
-from tests.fakes import FakeClock, FakeCloud, World
+from tests.fakes import FakeClock, FakeCloud, FakeRelay, Interposed, World
 
 SPOT = {"instance-id": "i-0123456789abcdef0", "instance-action": "terminate"}
 WARNING = "EC2 Spot Instance Interruption Warning"
@@ -38,6 +39,16 @@ def _event(detail_type: str, detail: Any, source: str = "aws.ec2") -> dict[str, 
         "detail-type": detail_type,
         "detail": detail,
     }
+
+
+class Context:
+    """As much of Lambda's as handlers read."""
+
+    def __init__(self, left_s: float) -> None:
+        self.left_s = left_s
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.left_s * 1000)
 
 
 def _tick(api: Api) -> None:
@@ -67,6 +78,101 @@ def test_a_failed_pass_fails_the_function(api: Api) -> None:
     api.world.cloud.down = True
     with pytest.raises(PassesFailed, match="cloud is down"):
         _tick(api)
+
+
+@pytest.fixture
+def relay(api: Api) -> FakeRelay:
+    """The queue of the world's control plane, which is woken by functions."""
+    found = FakeRelay()
+    api.world.runtime = replace(api.world.runtime, relay=found)
+    return found
+
+
+def _deliver(api: Api, body: str) -> None:
+    api.app.handler_map["relay"]({"Records": [{"body": body, "receiptHandle": ""}]}, Context(60.0))
+
+
+def test_rounds_fill_the_minute(api: Api, relay: FakeRelay) -> None:
+    """After the tick a message a round, each a probe interval later, for all services at once; before the next tick they end."""
+    for name in ("one", "two"):
+        api.world.create(name)
+    api.world.tick(3)
+    probed_at = []
+    _tick(api)
+    started = api.world.clock.now()
+    while relay.sent:
+        (body, delay_s), relay.sent = relay.sent[0], relay.sent[1:]
+        assert relay.sent == []
+        api.world.clock.advance(delay_s)
+        probed_at.append(api.world.clock.now() - started)
+        _deliver(api, body)
+    assert probed_at == [float(second) for second in range(2, 59, 2)]  # the interval of `tests.fakes.spec`
+
+
+def test_a_poked_service_that_is_new_has_rounds_of_its_own(api: Api, relay: FakeRelay) -> None:
+    """No tick has seen it yet. One that is older is in the tick's rounds, and a second row of them would be for nothing."""
+    api.world.create()
+    _deliver(api, passes.Round.poke("svc").text)
+    assert sum(api.world.cloud.started.values()) == 2
+    ((body, delay_s),) = relay.sent
+    assert (passes.Round.parse(body).due.keys(), delay_s) == ({"svc"}, 2)
+    relay.sent.clear()
+    api.world.clock.advance(180)
+    _deliver(api, passes.Round.poke("svc").text)
+    assert relay.sent == []
+
+
+def test_rounds_ask_a_cloud_only_for_those_in_transition(api: Api, relay: FakeRelay) -> None:
+    """At rest a round is a probe: a list takes half a second in 17 regions. A machine that is lost is looked for at once."""
+    api.world.create()
+    api.world.tick(3)
+    lists: list[str] = []
+    asked = Interposed(api.world.cloud, lists.append)
+    api.world.runtime = replace(api.world.runtime, providers={"aws": asked})
+    turn = passes.Round({"svc": 0.0}, api.world.clock.now() + 50).text
+    _deliver(api, turn)
+    assert lists == []
+    api.world.clock.advance(10)
+    api.world.cloud.machines.popitem()
+    _deliver(api, turn)
+    assert lists.count("before list_instances") == 1
+    assert len(relay.sent) == 2
+
+
+def test_a_service_that_is_gone_has_no_more_rounds(api: Api, relay: FakeRelay) -> None:
+    """Nor has a message that comes twice, or late, done any harm."""
+    _deliver(api, passes.Round({"gone": 0.0}, api.world.clock.now() + 50).text)
+    assert relay.sent == []
+
+
+def test_a_round_that_failed_is_counted_and_goes_on(api: Api, relay: FakeRelay) -> None:
+    """The next message is sent before the failure is raised into the function's error metric."""
+    api.world.create()
+    api.world.cloud.down = True
+    with pytest.raises(PassesFailed):
+        _deliver(api, passes.Round({"svc": 0.0}, api.world.clock.now() + 50).text)
+    assert len(relay.sent) == 1
+
+
+@pytest.mark.parametrize(("left_s", "budget_s"), [(60.0, 50.0), (30.0, 25.0), (900.0, 50.0)])
+def test_passes_end_before_the_function_does(api: Api, left_s: float, budget_s: float) -> None:
+    """No pass is begun in the last sixth of the time that Lambda still gives; what is put off says how long there was."""
+    api.world.create()
+    late = _Late(api.world.clock, budget_s)
+    api.world.runtime = replace(api.world.runtime, clock=late)
+    with pytest.raises(PassesFailed, match=f"used its {budget_s:g} s"):
+        api.app.handler_map["tick"](_event("Scheduled Event", {}, "aws.events"), Context(left_s))
+
+
+class _Late:
+    """A clock on which everything before the first pass has taken a second more than there is."""
+
+    def __init__(self, clock: FakeClock, budget_s: float) -> None:
+        self._instants = iter([clock.now(), clock.now()])
+        self._late = clock.now() + budget_s + 1
+
+    def now(self) -> float:
+        return next(self._instants, self._late)
 
 
 def _serving(api: Api) -> Replica:

@@ -43,6 +43,7 @@ class FakeAccount:
     parameters: dict[str, str] = field(default_factory=dict)
     logs: set[str] = field(default_factory=set)
     made: int = 0
+    awake: set[str] = field(default_factory=set)
 
     def is_empty(self) -> bool:
         return not (self.stacks or self.proposed or self.buckets or self.parameters or self.logs)
@@ -88,7 +89,7 @@ class FakeAccount:
         changes = (
             *(Change("Add", name, one) for name, one in resources.items() if name not in stack.resources),
             *(Change("Modify", name, one) for name, one in resources.items() if stack.resources.get(name, one) != one),
-            *(Change("Remove", name, one) for name, one in stack.resources.items() if name not in resources),
+            *(Change("Remove", name, _kind(one)) for name, one in stack.resources.items() if name not in resources),
         )
         if changes:
             self.proposed[deployment.stack] = resources, outputs, values
@@ -144,6 +145,7 @@ class FakeAccount:
                 self._tell(stack, deployment, rolled_back, "something failed")
                 return
             events.append(Event(name, "AWS::Kind", f"{operation}_COMPLETE"))
+        self.awake.discard(deployment.stack)  # as the template has it
         stack.resources, stack.outputs, stack.parameters = resources, outputs, parameters
         if "Bucket" in resources:
             self.buckets.setdefault(outputs["Bucket"], {})
@@ -161,6 +163,9 @@ class FakeAccount:
             return
         self.buckets.pop(bucket, None)
         del self.stacks[deployment.stack]
+
+    def wake(self, deployment: Deployment) -> None:
+        self.awake.add(deployment.stack)
 
     def keys(self, deployment: Deployment) -> Mapping[str, str]:
         path = f"{deployment.parameters}/"
@@ -201,6 +206,10 @@ class FakeAccount:
             return template
         bucket, _, key = template.removeprefix("https://s3/").partition("/")
         return self.buckets[bucket][key]
+
+
+def _kind(resource: str) -> str:
+    return str(json.loads(resource)["Type"])
 
 
 def _filled(resource: Mapping[str, Any], values: Mapping[str, str]) -> str:

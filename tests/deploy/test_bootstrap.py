@@ -49,22 +49,26 @@ def package(tmp_path: Path) -> Package:
 
 
 def bootstrap(account: FakeAccount | BreaksOff, package: Package, **settings: str) -> Bootstrap:
-    return Bootstrap(cast("Account", account), ACME, package, settings, show=lambda _: None, pause=lambda: None)
+    return Bootstrap(cast("Account", account), ACME, package, settings, pause=lambda: None)
 
 
 def deploy(account: FakeAccount | BreaksOff, package: Package, **settings: str) -> Stack:
     run = bootstrap(account, package, **settings)
-    return run.carry_out(run.plan())
+    return run.carry_out(run.plan(silent), silent)
+
+
+def silent(_text: str) -> None:
+    """Shows nothing."""
 
 
 def tear_down(account: FakeAccount | BreaksOff) -> None:
-    teardown.remove(cast("Account", account), ACME, lambda _: None, lambda: None)
+    teardown.remove(cast("Account", account), ACME, silent, lambda: None)
 
 
 def test_a_first_bootstrap_makes_everything(package: Package) -> None:
     """The plan is the whole template; then the stack is there with code, and three different keys of 256 bits."""
     account = FakeAccount()
-    plan = bootstrap(account, package).plan()
+    plan = bootstrap(account, package).plan(silent)
     assert (plan.is_new, {change.resource for change in plan.changes}) == (True, set(TEMPLATE["Resources"]))
     assert account.is_empty()  # nothing is made before somebody has said yes
     stack = deploy(account, package)
@@ -81,7 +85,7 @@ def test_a_second_bootstrap_has_nothing_to_do(package: Package) -> None:
     account = FakeAccount()
     deploy(account, package)
     keys = dict(account.parameters)
-    plan = bootstrap(account, package).plan()
+    plan = bootstrap(account, package).plan(silent)
     assert (plan.is_new, plan.changes) == (False, ())
     deploy(account, package)
     assert account.parameters == keys
@@ -93,11 +97,23 @@ def test_an_upgrade_changes_what_has_changed(package: Package, tmp_path: Path) -
     account = FakeAccount()
     deploy(account, package, Providers="aws,gcp")
     newer = packed(tmp_path / "newer", "two")
-    plan = bootstrap(account, newer).plan()
+    plan = bootstrap(account, newer).plan(silent)
     assert [(change.action, change.resource) for change in plan.changes] == [("Modify", "Api")]
     deploy(account, newer)
+    assert account.awake == {ACME.stack}  # or services that run would not be looked after any more
     assert account.stacks[ACME.stack].parameters["Providers"] == "aws,gcp"
     assert account.buckets["bucket-acme"].keys() == newer.uploads.keys()
+
+
+def test_an_upgrade_never_loses_data(package: Package, tmp_path: Path) -> None:
+    """A template that takes the table away is refused, and the change set is gone."""
+    account = FakeAccount()
+    deploy(account, package)
+    without = {name: one for name, one in TEMPLATE["Resources"].items() if name != "Table"}
+    with pytest.raises(DeployFailed, match=r"Table anew, empty\. Nothing was changed"):
+        deploy(account, packed(tmp_path / "newer", "two", {**TEMPLATE, "Resources": without}))
+    assert account.proposed == {}
+    assert "Table" in account.stacks[ACME.stack].resources
 
 
 def test_a_plan_that_is_not_wanted_changes_nothing(package: Package, tmp_path: Path) -> None:
@@ -105,10 +121,10 @@ def test_a_plan_that_is_not_wanted_changes_nothing(package: Package, tmp_path: P
     account = FakeAccount()
     deploy(account, package)
     run = bootstrap(account, packed(tmp_path / "newer", "two"))
-    assert run.plan().changes
+    assert run.plan(silent).changes
     run.withdraw()
     assert account.proposed == {}
-    assert bootstrap(account, package).plan().changes == ()
+    assert bootstrap(account, package).plan(silent).changes == ()
 
 
 def test_a_router_is_given_one_token_of_those_that_are_accepted(package: Package) -> None:
@@ -156,7 +172,7 @@ def test_a_dead_stack_is_replaced(package: Package, status: str) -> None:
     account.propose(ACME, package.foundation, {"Deployment": "acme"}, is_new=True)
     account.stacks[ACME.stack].status = status
     account.broken.clear()
-    assert run.plan().is_new
+    assert run.plan(silent).is_new
     assert deploy(account, package).has_code
 
 
@@ -212,7 +228,7 @@ def test_broken_off_anywhere_it_is_finished_by_running_it_again(package: Package
             break
         assert deploy(account, package).has_code
         assert sorted(account.keys(ACME)) == sorted(KEYS)
-        assert bootstrap(account, package).plan().changes == ()
+        assert bootstrap(account, package).plan(silent).changes == ()
         tear_down(account)
         assert account.is_empty(), f"broken off at call {at}"
     assert last > 20  # it has that many steps, so it was broken off that often

@@ -48,7 +48,7 @@ class Stand:
         if self.answers:
             return self.answers.popleft()
         if asked.method == "GET":
-            return 200, {"EventSourceMappings": [{"UUID": UUID, "State": self.mapping}]}
+            return 200, {"UUID": UUID, "State": self.mapping}
         return 200, {}
 
     def words(self) -> list[str]:
@@ -57,7 +57,7 @@ class Stand:
 
 
 def _on_mappings(asked: Asked) -> str:
-    return "mappings" if asked.method == "GET" else f"mapping {asked.body['Enabled']}"
+    return "mapping?" if asked.method == "GET" else f"mapping {asked.body['Enabled']}"
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def amazon(stand: Stand) -> Amazon:
 
 @pytest.fixture
 def schedule(amazon: Amazon) -> AwsSchedule:
-    return AwsSchedule(amazon, "acme", pause=lambda: None)
+    return AwsSchedule(amazon, "acme", UUID, pause=lambda: None)
 
 
 def _asked(method: str, path: str, headers: Any, body: bytes) -> Asked:
@@ -140,13 +140,11 @@ def _asked(method: str, path: str, headers: Any, body: bytes) -> Asked:
         ),
         (
             "lambda",
-            lambda client: client.list_event_source_mappings(FunctionName="sailplane-acme-relay"),
-            lambda amazon: AwsSchedule(amazon, "acme")._mappings(),
-        ),
-        (
-            "lambda",
-            lambda client: client.update_event_source_mapping(UUID=UUID, Enabled=True),
-            lambda amazon: amazon.ask("lambda", "PUT", f"/2015-03-31/event-source-mappings/{UUID}", {"Enabled": True}),
+            lambda client: (
+                client.get_event_source_mapping(UUID=UUID),
+                client.update_event_source_mapping(UUID=UUID, Enabled=True),
+            ),
+            lambda amazon: AwsSchedule(amazon, "acme", UUID)._deliver(is_wanted=True),
         ),
         (
             "lambda",
@@ -158,7 +156,7 @@ def _asked(method: str, path: str, headers: Any, body: bytes) -> Asked:
             lambda amazon: AwsRelay(amazon, "acme", QUEUE).send_now("m"),
         ),
     ],
-    ids=["enable", "send", "parameters", "mappings", "update", "invoke"],
+    ids=["enable", "send", "parameters", "mapping", "invoke"],
 )
 def test_the_requests_are_boto3s(
     stand: Stand, amazon: Amazon, service: str, theirs: Callable[[Any], object], ours: Callable[[Amazon], object]
@@ -171,8 +169,9 @@ def test_the_requests_are_boto3s(
     ours(amazon)
     session: Any = boto3.session.Session(region_name="us-east-1")  # its types want the service's name as a literal
     theirs(session.client(service, endpoint_url=stand.url))
-    our_request, their_request = stand.asked
-    assert our_request == their_request
+    half = len(stand.asked) // 2
+    assert stand.asked[:half] == stand.asked[half:]
+    assert half > 0
 
 
 def test_on_wakes_all_and_off_lets_them_sleep(stand: Stand, schedule: AwsSchedule) -> None:
@@ -183,9 +182,9 @@ def test_on_wakes_all_and_off_lets_them_sleep(stand: Stand, schedule: AwsSchedul
     assert stand.words() == [
         "AWSEvents.EnableRule sailplane-acme-tick",
         "AWSEvents.EnableRule sailplane-acme-interrupt",
-        "mappings",
+        "mapping?",
         "mapping True",
-        "mappings",
+        "mapping?",
         "mapping False",
         "AWSEvents.DisableRule sailplane-acme-interrupt",
         "AWSEvents.DisableRule sailplane-acme-tick",
@@ -202,11 +201,11 @@ def test_a_mapping_that_is_on_is_left_alone(stand: Stand, schedule: AwsSchedule,
 
 def test_a_busy_mapping_is_waited_for(stand: Stand, schedule: AwsSchedule) -> None:
     """It was told something else shortly before; once it takes the word all is well, and if it never does the caller is told."""
-    mappings = (200, {"EventSourceMappings": [{"UUID": UUID, "State": "Disabling"}]})
-    stand.answers.extend([(200, {}), (200, {}), mappings, BUSY, mappings, BUSY, mappings, (200, {})])
+    off = (200, {"State": "Disabling"})
+    stand.answers.extend([(200, {}), (200, {}), off, BUSY, off, BUSY, off, (200, {})])
     schedule.on()
     assert stand.words().count("mapping True") == 3
-    stand.answers.extend([(200, {}), (200, {}), *[mappings, BUSY] * 10])
+    stand.answers.extend([(200, {}), (200, {}), *[off, BUSY] * 10])
     with pytest.raises(Unreachable, match="busy"):
         schedule.on()
 

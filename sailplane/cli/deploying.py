@@ -1,0 +1,177 @@
+"""What `bootstrap` and `upgrade` share: the settings that they take, the plan that they show, the way they go."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from chalicelib.errors import Invalid
+from sailplane.cli.output import Output
+from sailplane.cli.target import Target
+from sailplane.deploy import package, stacks
+from sailplane.deploy.account import Change, Stack
+from sailplane.deploy.bootstrap import Bootstrap, Plan
+from sailplane.deploy.package import Package
+
+CLOUDS = ("aws", "gcp", "azure")
+# What a cloud needs to be told besides its name: the template's parameter and the option that sets it.
+_NEEDS = {
+    "aws": {},
+    "gcp": {"GcpProject": "--gcp-project"},
+    "azure": {"AzureSubscription": "--azure-subscription", "AzureResourceGroup": "--azure-resource-group"},
+}
+
+_R = TypeVar("_R")
+
+
+def _names(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    names = dict.fromkeys(part for each in value.split(",") if (part := each.strip()))
+    if unknown := [name for name in names if name not in CLOUDS]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(CLOUDS)}")
+    return ",".join(names)
+
+
+def settings(command: Callable[..., _R]) -> Callable[..., _R]:
+    """Give a command the arguments `settings` (the template's parameters that were chosen), `directory` and `yes`."""
+
+    @click.option("--providers", metavar="CLOUDS", callback=_names, help="Where machines are made: of aws, gcp, azure.")
+    @click.option("--regions", metavar="REGIONS", help="Only these AWS regions, comma-separated.")
+    @click.option("--gcp-project", metavar="ID", help="The Google Cloud project for machines.")
+    @click.option("--azure-subscription", metavar="ID", help="The Azure subscription for machines.")
+    @click.option("--azure-resource-group", metavar="NAME", help="The Azure resource group for machines.")
+    @click.option(
+        "--reserve-concurrency/--no-reserve-concurrency",
+        default=None,
+        help="Keep a storm of calls to one function from starving the others; takes an account with room for 1,000.",
+    )
+    @click.option(
+        "--package",
+        "directory",
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        help="What `python -m infra.package --out DIR` made. [default: made now]",
+    )
+    @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+    @functools.wraps(command)
+    def with_settings(
+        *args: Any,
+        providers: str | None,
+        regions: str | None,
+        gcp_project: str | None,
+        azure_subscription: str | None,
+        azure_resource_group: str | None,
+        reserve_concurrency: bool | None,
+        **others: Any,
+    ) -> _R:
+        chosen = {
+            "Providers": providers,
+            "AwsRegions": regions,
+            "GcpProject": gcp_project,
+            "AzureSubscription": azure_subscription,
+            "AzureResourceGroup": azure_resource_group,
+            "ReserveConcurrency": {None: None, True: "yes", False: "no"}[reserve_concurrency],
+        }
+        given = {name: value for name, value in chosen.items() if value is not None}
+        return command(*args, settings=given, **others)
+
+    return with_settings
+
+
+def deploy(
+    out: Output, target: Target, stack: Stack | None, chosen: Mapping[str, str], directory: Path | None, *, yes: bool
+) -> Stack | None:
+    """Show the plan, ask, do it; the stack then, or None when the user did not want it.
+
+    Raises `Invalid` when a cloud lacks what it needs to be told, and what `Bootstrap` raises.
+    """
+    known = {**(stack.parameters if stack else {}), **chosen}
+    clouds = known.get("Providers", "aws").split(",")
+    _require_told(clouds, known)
+    with _packed(out, directory, clouds) as packed:
+        run = Bootstrap(target.account, target.deployment, packed, chosen, pause=stacks.pause)
+        with out.progress(f"Looking at {target}") as show:
+            plan = run.plan(show)
+        _show(out, target, plan)
+        if plan.changes and not yes and not out.confirm(_question(target, plan)):
+            if not plan.is_new:
+                run.withdraw()
+            out.message("Nothing was changed.")
+            return None
+        with out.progress(f"Making {target}" if plan.is_new else f"Changing {target}") as show:
+            return run.carry_out(plan, show)
+
+
+def tell(out: Output, target: Target, stack: Stack, *, is_changed: bool) -> None:
+    """What is there now, and what to do with it."""
+    found = stack.outputs
+    named = {"api_url": "ApiUrl", "edge_url": "EdgeUrl", "control_url": "ControlUrl", "version": "Version"}
+    out.data(
+        f"{target.deployment.name} {found.get('Version', '')} serves.\n  API   {found['ApiUrl']}\n  edge  {found['EdgeUrl']}"
+    )
+    out.document(
+        {"deployment": target.deployment.name, "region": target.account.region, "changed": is_changed}
+        | {name: found.get(output) for name, output in named.items()}
+    )
+    name, region = target.deployment.name, target.account.region
+    out.next(f"sailplane connect aws --deployment {name} --region {region}", "sailplane up FILE")
+
+
+def _require_told(clouds: list[str], known: Mapping[str, str]) -> None:
+    for cloud in clouds:
+        missing = [option for parameter, option in _NEEDS[cloud].items() if not known.get(parameter)]
+        if missing:
+            raise Invalid(f"To make machines on {cloud}, it needs {' and '.join(missing)}. Nothing was changed.")
+
+
+@contextmanager
+def _packed(out: Output, directory: Path | None, clouds: list[str]) -> Iterator[Package]:
+    if directory is not None:
+        yield Package(directory)
+        return
+    with tempfile.TemporaryDirectory(prefix="sailplane-") as made:
+        with out.progress(f"Building the package for {', '.join(clouds)}"):
+            found = package.build(Path(made), clouds)
+        yield found
+
+
+def _show(out: Output, target: Target, plan: Plan) -> None:
+    if not plan.changes:
+        out.message(f"{target}: nothing to do.")
+        return
+    if plan.is_new:
+        out.message(f"{target} will be made of:")
+        _show_new(out, plan.changes)
+        return
+    out.message(f"{target} will be changed:")
+    rows = [
+        (one.action.lower(), one.resource, one.kind, "made anew" if one.is_replaced else "") for one in plan.changes
+    ]
+    out.table(("ACTION", "WHAT", "KIND", ""), rows)
+
+
+def _show_new(out: Output, changes: tuple[Change, ...]) -> None:
+    counted = sorted(Counter(change.kind for change in changes).items())
+    prices = {kind: package.idle_usd_per_month(kind) for kind, _ in counted}
+    rows = [
+        (
+            str(count),
+            kind.removeprefix("AWS::").replace("::", " "),
+            "?" if prices[kind] is None else f"{prices[kind]:.2f}",
+        )
+        for kind, count in counted
+    ]
+    out.table(("COUNT", "WHAT", "USD/MONTH IDLE"), rows, right=("COUNT", "USD/MONTH IDLE"))
+    total = sum(price or 0.0 for price in prices.values())
+    out.message(f"While no service is deployed: ${total:.2f} a month. docs/cost.md says what services cost.")
+
+
+def _question(target: Target, plan: Plan) -> str:
+    return f"Make {target}?" if plan.is_new else f"Change {target}?"

@@ -1,0 +1,80 @@
+"""Which deployment in which account a command is about."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sailplane.cli import connection
+from sailplane.deploy.deployment import Deployment
+from sailplane.local.home import Home
+
+if TYPE_CHECKING:
+    from sailplane.deploy.aws import AwsAccount
+
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A deployment, whether it is there or not, and the account and region where it is or would be."""
+
+    deployment: Deployment
+    account: AwsAccount
+
+    def __str__(self) -> str:
+        return f"{self.deployment.name} in {self.account.region}"
+
+
+def aws(command: Callable[..., _R]) -> Callable[..., _R]:
+    """Give a command the argument `target`, and `home`. What is not said is that of the deployment that is connected to."""
+
+    @click.option(
+        "--deployment",
+        "-d",
+        metavar="NAME",
+        envvar="SAILPLANE_DEPLOYMENT",
+        show_envvar=True,
+        help="The control plane's name in its account, e.g. `acme-prod`.",
+    )
+    @region
+    @connection.home
+    @functools.wraps(command)
+    def with_target(
+        *args: Any, home: Home, deployment: str | None, region: str | None, endpoint_url: str | None, **others: Any
+    ) -> _R:
+        target = find(home, deployment, region, endpoint_url)
+        if target is None:
+            raise click.UsageError("Name the control plane with --deployment NAME, e.g. `acme-prod`.")
+        return command(*args, home=home, target=target, **others)
+
+    return with_target
+
+
+def find(home: Home, deployment: str | None, region: str | None, endpoint_url: str | None) -> Target | None:
+    """The deployment of that name, or else the one that is connected to; None when there is neither."""
+    known = home.connected()
+    if known is not None and deployment in (None, known.deployment):
+        deployment, region = known.deployment, region or known.region
+    return Target(Deployment(deployment), account(region, endpoint_url)) if deployment else None
+
+
+def region(command: Callable[..., _R]) -> Callable[..., _R]:
+    """Give a command the arguments `region` and `endpoint_url`."""
+    command = click.option(
+        "--endpoint-url", envvar="AWS_ENDPOINT_URL", show_envvar=True, help="A stand-in for all of AWS."
+    )(command)
+    return click.option(
+        "--region", envvar="AWS_REGION", show_envvar=True, help="[default: the one of your AWS configuration]"
+    )(command)
+
+
+def account(region: str | None, endpoint_url: str | None) -> AwsAccount:
+    """The account of the user's AWS credentials. Raises `Invalid` when no region is known."""
+    from sailplane.deploy import aws  # noqa: PLC0415 - costs 200 ms, which other commands need not pay
+
+    return aws.AwsAccount(aws.session(region or ""), endpoint_url)

@@ -1,0 +1,36 @@
+"""`sailplane upgrade`: move a control plane in a cloud account to this version, or to other settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from sailplane.cli import deploying, output
+from sailplane.cli import target as targets
+from sailplane.cli.failures import NoDeployment
+from sailplane.cli.output import Output
+from sailplane.cli.target import Target
+from sailplane.local.home import Home
+
+
+@click.command("upgrade")
+@deploying.settings
+@targets.aws
+@output.options
+def command(
+    out: Output, *, target: Target, home: Home, settings: Mapping[str, str], directory: Path | None, yes: bool
+) -> None:
+    """Move the control plane to this version of Sailplane: show what changes, ask, then show progress.
+
+    Settings that are not given stay as they are. One that fails is rolled back to the version before. Services, their
+    replicas and their keys are not touched; the data plane goes on meanwhile.
+    """
+    del home
+    stack = target.account.stack(target.deployment)
+    if stack is None:
+        raise NoDeployment(f"There is no {target}.")
+    done = deploying.deploy(out, target, stack, settings, directory, yes=yes)
+    if done is not None:
+        deploying.tell(out, target, done, is_changed=done != stack)

@@ -1,0 +1,127 @@
+"""The real template and the real zips, deployed into an AWS account on this machine, used, and taken out again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from sailplane.deploy.package import Package
+from sailplane.local.clouds import Clouds
+from tests.deployed.stand_in import StandIn
+from tests.waiting import until
+
+pytestmark = pytest.mark.deployed
+
+SERVER = Path(__file__).parents[2] / "examples" / "hello" / "server.py"
+READY_TIMEOUT_S = 90.0
+# What nobody but AWS may put on the bus. See `Account.hear`.
+FORGED = "tests.ec2"
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> Iterator[Clouds]:
+    """EC2, whose machines boot and run; that of the stand-in for all the rest does not."""
+    with Clouds(["aws"], tmp_path / "machines", tmp_path / "machines.log") as clouds:
+        yield clouds
+        clouds.check()
+
+
+class Account:
+    """One deployment in the account, and the machines that it makes."""
+
+    def __init__(self, stand_in: StandIn, machines: Clouds, home: Path) -> None:
+        self.stand_in = stand_in
+        self.machines = machines
+        self.home = home
+
+    def run(self, *args: str) -> Any:
+        return self.stand_in.json(self.home, *args)
+
+    def replicas(self) -> list[str]:
+        """Those that serve."""
+        service = self.run("status", "hello")
+        return [replica["id"] for replica in service["replicas"] if replica["status"] == "READY"]
+
+    def rewire(self, deployment: str) -> None:
+        """Send the functions to the machines' own EC2, and the machines, which know no proxy, straight to the functions."""
+        ssm = self.stand_in.client("ssm")
+        path = f"/sailplane/{deployment}"
+        public = ssm.get_parameter(Name=f"{path}/SAILPLANE_CONTROL_URL")["Parameter"]["Value"]
+        url = f"{self.stand_in.endpoint}/_aws/lambda-url/{httpx.URL(public).host.partition('.')[0]}"
+        ssm.put_parameter(Name=f"{path}/SAILPLANE_CONTROL_URL", Value=url, Type="String", Overwrite=True)
+        endpoint = self.machines.endpoints["aws"]
+        ssm.put_parameter(Name=f"{path}/SAILPLANE_AWS_ENDPOINT", Value=endpoint, Type="String")
+
+    def hear(self, rule: str) -> None:
+        """Have EC2's events go over the bus to the rule's function.
+
+        The bus takes none that call themselves `aws.ec2`, as AWS's does not. So they come under another name, for which the
+        rule's pattern is changed, and its target is handed what AWS would hand it.
+        """
+        events = self.stand_in.client("events")
+        pattern = json.loads(events.describe_rule(Name=rule)["EventPattern"])
+        events.put_rule(Name=rule, EventPattern=json.dumps(pattern | {"source": [FORGED]}), State="ENABLED")
+        (target,) = events.list_targets_by_rule(Rule=rule)["Targets"]
+        fields = ("id", "account", "time", "region", "resources", "detail")
+        paths = {field: f"$.{field}" for field in fields} | {"type": "$.detail-type"}
+        handed = '"version": "0", "source": "aws.ec2", "detail-type": <type>, ' + ", ".join(
+            f'"{field}": <{field}>' for field in fields
+        )
+        transformer = {"InputPathsMap": paths, "InputTemplate": "{" + handed + "}"}
+        events.put_targets(Rule=rule, Targets=[{**target, "InputTransformer": transformer}])
+        self.machines.deliver(lambda event: self._put(events, event))
+
+    def _put(self, events: Any, event: Mapping[str, Any]) -> None:
+        entry = {"Source": FORGED, "DetailType": event["detail-type"], "Detail": json.dumps(event["detail"])}
+        assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0
+
+
+def service(directory: Path, replicas: int = 1) -> str:
+    """A file for a service of the smallest kind, probed every second."""
+    path = directory / "service.yaml"
+    document = {
+        "service": {
+            "replicas": replicas,
+            "access": {"keys": "open"},
+            "readiness_probe": {
+                "path": "/v1/models",
+                "endpoint_probe_interval_seconds": 1,
+                "initial_delay_seconds": 60,
+            },
+        },
+        "resources": {"infra": "aws", "use_spot": True, "accelerators": "A10G:1", "ports": 8080},
+        "run": f"exec python3 {SERVER} --port $SAILPLANE_PORT",
+    }
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+def test_the_whole_path(stand_in: StandIn, package: Package, machines: Clouds, tmp_path: Path) -> None:
+    """Bootstrap twice, a service, a spot warning, a new version, teardown: at the end nothing of ours is left."""
+    before = stand_in.everything()
+    account = Account(stand_in, machines, tmp_path)
+    options = ("-d", "acme", "--package", str(package.directory), "--regions", "us-east-1,us-west-2", "-y")
+    made = account.run("bootstrap", "aws", *options)
+    assert made["changed"] is True
+    assert account.run("bootstrap", "aws", *options)["changed"] is False
+
+    stand_in.widen_roles()
+    account.rewire("acme")
+    account.run("connect", "aws", "-d", "acme")
+    assert account.run("status") == {"services": []}
+
+    account.run("up", service(tmp_path), "-n", "hello", "-y")
+    endpoint = account.run("status", "hello", "--endpoint")["endpoint"]
+    assert endpoint.startswith(made["edge_url"])
+    with stand_in.http() as http:
+        until(lambda: http.get(f"{endpoint}/v1/models", follow_redirects=True).is_success, READY_TIMEOUT_S)
+
+    stand_in.cli(tmp_path, "down", "hello", "-y")
+    stand_in.cli(tmp_path, "teardown", "-y")
+    assert stand_in.everything() == before
