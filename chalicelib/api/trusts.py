@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from chalicelib.errors import Invalid
 from chalicelib.hooks import issuers
 from chalicelib.model import AdminKey, OidcIssuer, Scope, Trust
 from chalicelib.ports import Runtime
+from chalicelib.writes import made_once
 
 if TYPE_CHECKING:
     from chalicelib.hooks.oidc import Claimed
@@ -72,7 +74,7 @@ def create_trust(runtime: Runtime, body: schemas.CreateTrust) -> schemas.Trust:
         raise Invalid(f"There are {schemas.MOST_TRUSTS} trusts, as many as there may be. Remove some first.")
     if not runtime.settings.control_url:
         raise Invalid("SAILPLANE_CONTROL_URL is not set: identity tokens are made out to it.")
-    made = Trust(
+    wanted = Trust(
         id=runtime.ids.token(identity.KEY_ID_BYTES),
         kind=body.kind,
         issuer=body.issuer or issuers.DEFAULT[body.kind],
@@ -83,7 +85,14 @@ def create_trust(runtime: Runtime, body: schemas.CreateTrust) -> schemas.Trust:
         environment=body.environment,
         repository_id=body.repository_id,
     )
-    return views.trust(runtime.store.create_trust(made), runtime.settings.control_url)
+    made = made_once(partial(runtime.store.create_trust, wanted), partial(_known, runtime, wanted))
+    return views.trust(made, runtime.settings.control_url)
+
+
+def _known(runtime: Runtime, wanted: Trust) -> Trust | None:
+    """The trust of this id, if it was made by an attempt before."""
+    same = (one for one in runtime.store.trusts() if replace(one, created_at=wanted.created_at) == wanted)
+    return next(same, None)
 
 
 def list_trusts(runtime: Runtime) -> schemas.Trusts:

@@ -23,7 +23,7 @@ from chalicelib.hooks import following, payloads, signatures
 from chalicelib.model import Hook, HookKind, Push
 from chalicelib.ports import Commit, Runtime
 from chalicelib.schedule import kept_on_for_a_push
-from chalicelib.writes import until_unchallenged
+from chalicelib.writes import made_once, until_unchallenged
 
 _API_URLS = {
     HookKind.GITHUB: "https://api.github.com",
@@ -96,9 +96,16 @@ def create_webhook(runtime: Runtime, body: schemas.CreateWebhook) -> schemas.New
         look_at=None if is_generic else now,
     )
     with kept_on_for_a_push(runtime):
-        made = runtime.store.create_hook(wanted)
+        made = made_once(partial(runtime.store.create_hook, wanted), partial(_known, runtime, wanted))
     runtime.poke(made.service)
     return views.new_webhook(made, runtime.settings.control_url, _secrets(runtime, made)[0])
+
+
+def _known(runtime: Runtime, wanted: Hook) -> Hook | None:
+    """The webhook of this id, if it was made by an attempt before."""
+    found = runtime.store.hook(wanted.id)
+    same = found and (found.kind, found.service, found.repository) == (wanted.kind, wanted.service, wanted.repository)
+    return found if same else None
 
 
 def list_webhooks(runtime: Runtime) -> schemas.Webhooks:

@@ -117,6 +117,24 @@ def test_a_webhook_shows_how_it_goes(api: Api, reachable: FakeForge) -> None:
     assert deployed["outcome"]["version"] == 1
 
 
+def test_a_webhook_that_is_made_twice_under_one_key_is_one(api: Api) -> None:
+    """Though the first attempt died before it was answered: the same id, and the same secret."""
+    runtime, died = api.world.runtime, []
+
+    def die(what: str) -> None:
+        if what == "after create_hook" and not died:
+            died.append(what)
+            raise Unreachable("the answer was lost")
+
+    store: Any = Interposed(runtime.store, die)
+    api.world.runtime = replace(runtime, store=store)
+    key = {"Idempotency-Key": "one"}
+    assert_problem(api.call("POST", "/v1/webhooks", GITHUB, **key), 503)
+    made = api.call("POST", "/v1/webhooks", GITHUB, **key).json_body
+    assert [hook.id for hook in runtime.store.hooks()] == [made["id"]]
+    assert api.call("POST", "/v1/webhooks", GITHUB, **key).json_body == made
+
+
 @pytest.mark.parametrize(
     ("change", "path"),
     [
