@@ -24,7 +24,6 @@ from tests.api.conftest import ADMIN_KEY, SETTINGS
 from tests.fakes import FakeClock, FakeCloud, World
 from tests.waiting import until
 
-ROOT = Path(__file__).parents[2]
 CONFIG = Path(__file__).parent / "fuzz.toml"
 FEWEST_CASES = 2_000
 FEWEST_STATEFUL = 200
@@ -123,14 +122,14 @@ def _tick(world: World, over: threading.Event) -> None:
         world.tick()
 
 
-def _cases(url: str, phases: str, examples: int) -> int:
+def _cases(url: str, directory: Path, phases: str, examples: int) -> int:
     """How many requests schemathesis has made in these phases, none of which failed."""
     command: list[str | Path] = [
         Path(sys.executable).parent / "schemathesis",
         *("--config-file", CONFIG, "run", f"{url}/openapi.json", "--phases", phases, "--max-examples", str(examples)),
         *("-H", f"Authorization: Bearer {ADMIN_KEY}", "--seed", "1", "--no-color"),
     ]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     passed = re.search(r"([0-9]+) generated, ([0-9]+) passed", run.stdout)
     assert run.returncode == 0, run.stdout + run.stderr
     assert passed, run.stdout
@@ -139,7 +138,7 @@ def _cases(url: str, phases: str, examples: int) -> int:
 
 
 @pytest.mark.fuzz
-def test_the_api_keeps_to_its_document() -> None:
+def test_the_api_keeps_to_its_document(tmp_path: Path) -> None:
     """At least 2,000 requests, valid and invalid, alone and one after another with what was answered: no failure.
 
     Every one of schemathesis's checks is on: no 5xx, only documented answers in the documented form, what the schema allows is
@@ -149,8 +148,8 @@ def test_the_api_keeps_to_its_document() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with control_plane(listener) as repeating:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        alone = _cases(url, "examples,coverage,fuzzing", 25)
-        one_after_another = _cases(url, "stateful", 200)
+        alone = _cases(url, tmp_path, "examples,coverage,fuzzing", 25)
+        one_after_another = _cases(url, tmp_path, "stateful", 200)
     assert alone + one_after_another >= FEWEST_CASES
     assert one_after_another >= FEWEST_STATEFUL
     assert repeating.differences == []
