@@ -92,6 +92,16 @@ def test_a_key_of_one_service_sees_and_touches_that_one(api: Api) -> None:
     assert sorted(api.world.store.service_names()) == ["later", "mine", "other"]
 
 
+def test_a_key_of_one_service_is_told_no_other_s_name(api: Api) -> None:
+    """Not even as what may have been meant."""
+    for name in ("chat-1", "chat-2"):
+        api.post("/v1/services", {"name": name, "yaml": YAML})
+    key = make(api, (Scope.READ,), services=["chat", "chat-2"])
+    assert "'chat-1'" in assert_problem(api.get("/v1/services/chat"), 404)["detail"]
+    told = assert_problem(api.call("GET", "/v1/services/chat", key=key), 404)["detail"]
+    assert told == "There is no service 'chat'. Did you mean 'chat-2'?"
+
+
 def test_a_key_of_one_service_makes_endpoint_keys_for_that_one(api: Api) -> None:
     """It sees no others, and can neither revoke nor replace them."""
     foreign = api.post("/v1/keys", {"services": ["mine", "other"]}).json_body["id"]
