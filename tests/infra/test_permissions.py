@@ -25,6 +25,7 @@ ADAPTERS = {
     "schedule": ("chalicelib.schedules.aws", "AwsSchedule", ""),
     "relay": ("chalicelib.schedules.aws", "AwsRelay", ""),
     "snapshot": ("chalicelib.snapshots.s3", "S3Snapshots", "s3"),
+    "meter": ("chalicelib.meters.cloudwatch", "CloudWatchMeter", ""),
     "secret": ("chalicelib.secrets.ssm", "SsmSecrets", "ssm"),
 }
 # Requests that are signed by hand, where the address tells what they are.
@@ -32,6 +33,7 @@ BY_HAND = {
     ("lambda", "GET"): "lambda:GetEventSourceMapping",
     ("lambda", "PUT"): "lambda:UpdateEventSourceMapping",
     ("lambda", "POST"): "lambda:InvokeFunction",
+    ("monitoring", "POST"): "cloudwatch:GetMetricData",
 }
 # What a call takes where that is more, or other, than the right of its name.
 MEANS = {
@@ -72,7 +74,7 @@ def test_every_right_is_over_something_of_ours() -> None:
         for statement in policy(function)["Statement"]:
             text = json.dumps([statement["Resource"], statement.get("Condition")])
             ours = "Deployment" in text or "GetAtt" in text or "${Bucket.Arn}" in text
-            looks = all(re.search(":(Describe|List)", action) for action in actions(statement))
+            looks = all(re.search(":(Describe|GetMetricData)", action) for action in actions(statement))
             assert (
                 ours
                 or looks
