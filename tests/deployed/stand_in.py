@@ -32,6 +32,7 @@ _MISJUDGED = frozenset(
         "lambda:UpdateEventSourceMapping",  # without the condition key lambda:FunctionArn
     }
 )
+_LAST_LINES = 60
 _SCRIPT = Path(__file__).with_name("ministack_aws.py")
 
 
@@ -103,9 +104,11 @@ class StandIn:
         }
 
     def http(self) -> httpx.Client:
-        """A client of the public addresses."""
+        """A client of the public addresses, and of machines."""
         told = self._internet.environment
-        return httpx.Client(proxy=told["HTTPS_PROXY"], verify=ssl.create_default_context(cafile=told["SSL_CERT_FILE"]))
+        trusted = ssl.create_default_context(cafile=told["SSL_CERT_FILE"])
+        public = httpx.HTTPTransport(proxy=told["HTTPS_PROXY"], verify=trusted)
+        return httpx.Client(mounts={"https://": public}, trust_env=False, timeout=30)
 
     def cli(self, home: Path, *args: str, code: int = 0) -> str:
         """What `sailplane …` prints on stdout, having ended with `code`."""
@@ -118,7 +121,8 @@ class StandIn:
             timeout=300,
             check=False,
         )
-        assert done.returncode == code, f"sailplane {' '.join(args)}: {done.stdout}\n{done.stderr}"
+        said = f"sailplane {' '.join(args)}: {done.stdout}\n{done.stderr}"
+        assert done.returncode == code, f"{said}\n{self.last_words()}"
         return done.stdout + done.stderr if code else done.stdout
 
     def json(self, home: Path, *args: str) -> Any:
@@ -132,6 +136,20 @@ class StandIn:
                 document = iam.get_role_policy(RoleName=role["RoleName"], PolicyName=name)["PolicyDocument"]
                 document["Statement"] = [_widened(statement) for statement in document["Statement"]]
                 iam.put_role_policy(RoleName=role["RoleName"], PolicyName=name, PolicyDocument=json.dumps(document))
+
+    def allow_plain_http(self) -> None:
+        """Drop the buckets' policies, which refuse what is not encrypted: between functions and stand-in nothing is."""
+        s3 = self.client("s3")
+        for bucket in s3.list_buckets()["Buckets"]:
+            s3.delete_bucket_policy(Bucket=bucket["Name"])
+
+    def last_words(self) -> str:
+        """What the functions logged last."""
+        logs = self.client("logs")
+        groups = [one["logGroupName"] for one in logs.describe_log_groups()["logGroups"]]
+        events = [event for group in groups for event in logs.filter_log_events(logGroupName=group)["events"]]
+        events.sort(key=lambda event: event["timestamp"])
+        return "\n".join(event["message"].rstrip() for event in events[-_LAST_LINES:])
 
     def everything(self) -> list[str]:
         """Whatever there is in the account of what a deployment makes, by the lists of each service and not by ours."""
