@@ -100,7 +100,9 @@ _POLLS_A_MINUTE = 15.0
 _EXCHANGES_A_MINUTE = 20.0  # of a router that is asked all the time; see `edge_router.platforms.function.REFRESH_S`
 
 # MB, as infra's template gives them; a test compares.
-MEMORY: Mapping[str, int] = MappingProxyType({"tick": 256, "relay": 256, "machines": 512, "edge": 256})
+MEMORY: Mapping[str, int] = MappingProxyType(
+    {"api": 512, "machines": 512, "tick": 256, "relay": 256, "interrupt": 512, "edge": 256}
+)
 
 
 @dataclass(frozen=True, slots=True)

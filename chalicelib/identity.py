@@ -17,6 +17,7 @@ ENDPOINT_KEY_BYTES = 32
 ADMIN_KEY_BYTES = 32
 KEY_ID_BYTES = 5  # 40 random bits name a key; a store refuses an id that it has
 _ADMIN_KEY = re.compile(r"sa_([0-9a-f]{10})_[A-Za-z0-9_-]{43}")
+_ANY_KEY = re.compile(r"(s[ap]_[0-9a-z]{10}_)[A-Za-z0-9_-]+")
 
 
 def agent_token(agent_key: str, replica_id: str, boot_nonce: str) -> str:
@@ -78,8 +79,32 @@ def admin_key_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def once_key(agent_key: str, purpose: str, idempotency_key: str, seed: str) -> bytes:
+    """32 bytes for one write that is done once: from what the table holds of it alone nobody derives them."""
+    return bytes.fromhex(_derived(agent_key, f"sailplane-once-{purpose}", idempotency_key, seed))
+
+
+def request_digest(agent_key: str, asked: bytes) -> str:
+    """What is kept of a request to know it again: without the key nobody can guess what was asked."""
+    return _hmac(agent_key.encode(), b"sailplane-once-request\n" + asked).hex()
+
+
+def redacted(text: str) -> str:
+    """The text with the secret part of every key of ours in it left out."""
+    return _ANY_KEY.sub(r"\1…", text)
+
+
 def _key_text(kind: str, key_id: str, secret: bytes) -> str:
     return f"{kind}_{key_id}_{base64.urlsafe_b64encode(secret).rstrip(b'=').decode()}"
+
+
+def webhook_secret(agent_key: str, hook_id: str, generation: int) -> str:
+    """What a webhook's deliveries are signed with: `whsec_` and 32 bytes in base64, as Standard Webhooks has it.
+
+    GitHub takes any text as a secret, and GitLab this one both as secret and as signing token.
+    """
+    secret = _hmac(agent_key.encode(), f"sailplane-webhook\n{hook_id}\n{generation}".encode())
+    return f"whsec_{base64.b64encode(secret).decode()}"
 
 
 def _grant_root(router_token: str) -> bytes:

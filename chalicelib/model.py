@@ -498,6 +498,7 @@ class Service:
     zones: tuple[ZoneMemory, ...] = ()  # the executor's to write, in the transaction of the event that changes it
     spend: Spend = Spend()  # the executor's to write too, in the transaction that ends a replica
     held_by_budget: bool = False  # the latest launch that was wanted could not be afforded
+    ended: tuple[tuple[Reason, int], ...] = ()  # machines given up since it was created, by why; written as `spend` is
     version: int = 0
 
 
@@ -676,7 +677,39 @@ class Secret:
 
     name: str
     version: int  # rises with every change, and starts over when the secret was removed
-    changed_at: float
+    changed_at: float  # to the millisecond
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A write that its sender may send again without its being done again: who is at it, or what was answered.
+
+    `seed` makes whoever takes over after a crash draw what was drawn before, and so make the same things.
+    """
+
+    id: str  # of the sender and its idempotency key
+    request: str  # a digest of all that was asked
+    seed: str = field(repr=False)
+    holder: str  # told apart from others that send the same
+    held_until: float  # without an answer by then the holder is taken for dead
+    forget_at: float
+    answer: str = field(default="", repr=False)  # sealed; empty = not yet
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who asked the control plane to change something, and what became of it: never what was sent, nor what was answered."""
+
+    id: str  # of the request
+    at: float
+    principal: str  # the id of the admin key
+    name: str  # and its name
+    operation: str  # e.g. "update"; the API's operationId
+    method: str
+    path: str
+    ip: str
+    status: int | None = None  # of the answer; None = not known to have ended
+    replayed: bool = False  # answered as before; nothing was done
 
 
 @dataclass(frozen=True, slots=True)
@@ -707,6 +740,97 @@ class Lease:
     owner: str
     token: int
     expires_at: float
+
+
+# --- deploys from CI ---------------------------------------------------------------------------------------------------
+
+
+class HookKind(StrEnum):
+    """Who sends a webhook's deliveries."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    GENERIC = (
+        "generic"  # anything that signs as standardwebhooks.com says; its deliveries carry the service file themselves
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A verified delivery's word that a branch has moved to `commit`.
+
+    What a forge's delivery says is a reason to ask the forge, no more: the branch may have moved on since. A generic one brings
+    what is to be deployed: `source`, with `pushed_at` to tell which of two is the later.
+    """
+
+    commit: str
+    received_at: float
+    pushed_at: float = 0.0
+    source: str = field(default="", repr=False)  # the service file; empty once it is acted on
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a branch's head: version `version` of the service, or 0 and in `message` why it was refused."""
+
+    commit: str
+    at: float
+    version: int
+    message: str
+    is_told: bool  # the forge knows, or there is nobody to be told
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A branch whose head a service follows.
+
+    `push` is the latest one heard of; as long as `is_pending`, nothing has been done about it. `look_at` is when the branch is
+    looked at next, pushed to or not: lost deliveries are made good so. None = when a delivery comes.
+    """
+
+    id: str  # ten of 0-9 and a-f, part of the URL that is delivered to
+    kind: HookKind
+    service: str
+    created_at: float
+    repository: str = ""  # owner/name; empty where the deliveries bring what is to be deployed, as are the next four
+    branch: str = ""
+    path: str = ""  # of the service file in the repository
+    api_url: str = ""  # of the forge
+    token_secret: str = ""  # the name of the secret that holds the forge's token; empty = asked without
+    generation: int = 1  # of the key that deliveries are signed with; see `identity.webhook_secret`
+    old_key_until: float = 0.0  # until then that of the generation before is good too
+    push: Push | None = None
+    is_pending: bool = False
+    outcome: Outcome | None = None  # of the latest head that was acted on
+    look_at: float | None = None
+    failures: int = 0  # of the forge to answer, in a row
+    trouble: str = ""  # why nothing can be done at the moment
+    version: int = 0
+
+
+class OidcIssuer(StrEnum):
+    """Whose identity tokens are exchanged for a key."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Which of a forge's CI jobs may deploy which services, without a key of their own.
+
+    A `ref` that ends in `*` stands for all that begin so. An empty `ref` or `environment` is any; not both are.
+    """
+
+    id: str  # ten of 0-9 and a-f
+    kind: OidcIssuer
+    issuer: str  # URL
+    repository: str  # owner/name
+    services: tuple[str, ...]  # names, or `*`
+    created_at: float
+    ref: str = ""  # refs/heads/main
+    environment: str = ""
+    repository_id: str = ""  # which another repository of the same name, made later, has not; empty = not asked for
 
 
 # --- what the world looks like --------------------------------------------------------------------------------------

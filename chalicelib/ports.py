@@ -13,8 +13,12 @@ from typing import Protocol, TypeVar, runtime_checkable
 from chalicelib.cost import Usage
 from chalicelib.model import (
     AdminKey,
+    AuditEntry,
+    Claim,
     EndpointKey,
     Event,
+    Hook,
+    HookKind,
     Instance,
     LaunchRequest,
     Lease,
@@ -30,6 +34,7 @@ from chalicelib.model import (
     Service,
     SpecVersion,
     State,
+    Trust,
     Unavailable,
 )
 
@@ -64,6 +69,7 @@ class Commit:
     unavailable: tuple[Unavailable, ...] = ()  # last writer wins
     events: tuple[Event, ...] = ()
     disproved: tuple[Unavailable, ...] = ()  # refusals to forget, by scope; `unavailable` comes after them
+    hook: Hook | None = None  # written under its version, as services are
 
 
 class Store(Protocol):
@@ -72,13 +78,22 @@ class Store(Protocol):
     Every method raises `Unreachable` when the database does not answer or throttles past its retries.
     """
 
-    def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
-        """Write a new service, its first spec version and events at once. Raises `Exists` when the name is taken."""
+    def create_service(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
+        """Write a new service, its first spec version, events and the hook it comes from (under its version) at once.
 
-    def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
-        """Write `service` (under its version) and its next, immutable spec version at once.
+        Raises:
+            Exists: the name is taken.
+            Conflict: the hook changed meanwhile.
+        """
 
-        Raises `Conflict` when the service changed meanwhile or that version number exists.
+    def add_version(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
+        """Write `service` (under its version), its next, immutable spec version and the hook it comes from at once.
+
+        Raises `Conflict` when the service or the hook changed meanwhile or that version number exists.
         """
 
     def service_names(self) -> tuple[str, ...]:
@@ -93,8 +108,8 @@ class Store(Protocol):
     def spec(self, name: str, number: int) -> SpecVersion:
         """One spec version. Raises `NotFound`. Immutable while the service lives; a name used again starts over at 1."""
 
-    def specs(self, name: str) -> tuple[SpecVersion, ...]:
-        """All spec versions, oldest first."""
+    def specs(self, name: str, *, start: int = 1, limit: int | None = None) -> tuple[SpecVersion, ...]:
+        """All spec versions, or the first `limit` from number `start` on, oldest first."""
 
     def acquire_lease(self, name: str, owner: str, ttl_s: float, now: float) -> Lease:
         """Take the service's lease if it is free or expired at `now`. Raises `LeaseHeld` with the holder's name.
@@ -121,6 +136,11 @@ class Store(Protocol):
 
     def events(self, name: str, *, limit: int = 200, after: float = 0.0, kind: str = "") -> tuple[Event, ...]:
         """The newest `limit` events after an instant whose kind starts with `kind`, oldest first."""
+
+    def events_page(
+        self, name: str, *, limit: int, upto: str = "", after: float = 0.0, kind: str = ""
+    ) -> tuple[tuple[str, Event], ...]:
+        """What `events` gives, newest first, each event with its place; from the place `upto` downwards."""
 
     def record_load(
         self,
@@ -197,6 +217,55 @@ class Store(Protocol):
 
     def record_admin_key_used(self, key: AdminKey, now: float) -> None:
         """Note that `key`, as it was read, is used at `now`: at most once an hour. One that is gone stays gone."""
+
+    def claim(self, claim: Claim, now: float) -> Claim:
+        """The claim that stands under this id now: the one given, when there is none or its time is over.
+
+        One whose holder died without an answer, of the same request, goes over to the holder given and keeps its seed. One
+        request, or two when there was one.
+        """
+
+    def settle(self, claim: Claim, answer: str) -> None:
+        """Keep the answer, unless somebody else has taken over."""
+
+    def give_up(self, claim: Claim) -> None:
+        """Let the next one who asks take over at once."""
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        """Write an entry, or what became of it: two with one instant and id are one. Kept for 90 days."""
+
+    def audit_page(self, *, limit: int, upto: str = "") -> tuple[tuple[str, AuditEntry], ...]:
+        """The newest `limit` entries, newest first, each with its place; from the place `upto` downwards."""
+
+    def create_hook(self, hook: Hook) -> Hook:
+        """Write a new hook. Raises `Exists` when its id is taken."""
+
+    def hook(self, hook_id: str) -> Hook | None:
+        """One hook. One request."""
+
+    def hooks(self) -> tuple[Hook, ...]:
+        """All hooks, by id. One request per 1 MB."""
+
+    def record_push(self, hook: Hook, deliveries: Sequence[str], until: float) -> bool:
+        """Write `hook` (under its version) and remember the names of the delivery that changed it, at once.
+
+        False when one of them is remembered already: nothing was written. Raises `Conflict` when the hook changed meanwhile.
+        """
+
+    def delete_hook(self, hook_id: str) -> None:
+        """Forget a hook. Raises `NotFound` when there is none of that id."""
+
+    def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
+        """Whether this is the first time that `source` delivers this. It is remembered until the instant `until`."""
+
+    def create_trust(self, trust: Trust) -> Trust:
+        """Write a new trust. Raises `Exists` when its id is taken."""
+
+    def trusts(self) -> tuple[Trust, ...]:
+        """All trusts, by id. One request per 1 MB."""
+
+    def delete_trust(self, trust_id: str) -> None:
+        """Forget a trust. Raises `NotFound` when there is none of that id."""
 
 
 class Provider(Protocol):
@@ -297,7 +366,7 @@ class Snapshots(Protocol):
 
 
 class Schedule(Protocol):
-    """What wakes the functions: on only while there is something to wake them for, or the bill is not zero. See `passes.schedule`."""
+    """What wakes the functions: on only while there is something to wake them for, or the bill is not zero. See `chalicelib.schedule`."""
 
     def on(self) -> None:
         """Let the clock, the clouds' events and the queue call their functions. On already is fine. Raises `Unreachable`."""
@@ -330,6 +399,39 @@ class Secrets(Protocol):
 
     def known(self) -> tuple[Secret, ...]:
         """What there is, without the texts, sorted by name. One request per 10 secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository at a forge, and what shows there that it may be read and told about."""
+
+    api_url: str
+    name: str  # owner/name
+    token: str = field(default="", repr=False)
+
+
+class Forge(Protocol):
+    """Where repositories live.
+
+    Every method raises `Unreachable` when the forge does not answer or throttles, `Invalid` when it will not let us in, and
+    `NotFound` when it shows us no such repository, branch, file or commit.
+    """
+
+    def head(self, repository: Repository, branch: str) -> str:
+        """The commit that the branch is at now."""
+
+    def file(self, repository: Repository, path: str, commit: str) -> str:
+        """A text file as of a commit. Raises `Invalid` too when it is no text, or has more than 256 KB."""
+
+    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
+        """Set the commit's status, which stands beside it in the forge. Set again, the later one counts."""
+
+
+class IssuerKeys(Protocol):
+    """The public keys that CI's identity tokens are signed with."""
+
+    def find(self, jwks_url: str, key_id: str) -> Mapping[str, str] | None:
+        """The JSON Web Key of that id, or None when the issuer has none. Raises `Unreachable`."""
 
 
 class Spawn(Protocol):
@@ -386,4 +488,9 @@ class Runtime:
     snapshots: Snapshots | None = None  # None = routers that start find a table at the control plane only
     schedule: Schedule | None = None  # None = something that always runs calls the passes
     relay: Relay | None = None  # None = the same, and it keeps services' own time
+    forges: Mapping[HookKind, Forge] = field(default_factory=dict)
+    issuer_keys: IssuerKeys | None = None  # None = no identity token is exchanged
     meter: Meter | None = None  # None = nobody bills what it uses
+    emit: Callable[[str], None] | None = (
+        None  # takes a line of metrics each minute for each service; None = nobody pays for them
+    )

@@ -174,7 +174,7 @@ def plot(path: Path) -> None:
         axes.axhline(cost.CONTROLLER_VM_USD, color="black", linestyle="--", label="SkyServe's controller VM")
         axes.set(xscale="log", yscale="log", ylabel="USD a month")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="x-small", loc="lower right")
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 

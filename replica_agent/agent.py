@@ -27,6 +27,8 @@ from replica_agent.log import Log
 from replica_agent.metadata import cloud_of
 from replica_agent.notice import Notices
 from replica_agent.quota import Quotas
+from replica_agent.registry import Registry
+from replica_agent.secrets import Refused, with_secrets
 from replica_agent.server import Behind, Server
 from replica_agent.session import client_session
 from replica_agent.signatures import Signatures
@@ -48,16 +50,29 @@ async def live(config: Config, host_env: Mapping[str, str]) -> None:
     """
     descriptor = lock.take(config.directory)
     _allow_many_files()
-    told_to_stop = _on_signal()
-    engine_port = config.engine_port or free_port()
-    engine_env = _engine_env(config, engine_port)
-    container = (
-        Container(config.image, config.replica_id, config.directory, config.engine_directory, engine_env)
-        if config.image
-        else None
-    )
-    env = {**host_env} if container else {**host_env, **engine_env}
     with closing(Log(config.directory / "replica.log")) as log:
+        refused = ""
+        try:
+            config = await with_secrets(config, log.say)
+        except Refused as error:
+            refused = str(error)
+        told_to_stop = _on_signal()
+        engine_port = config.engine_port or free_port()
+        engine_env = _engine_env(config, engine_port)
+        container = (
+            Container(
+                config.image,
+                config.replica_id,
+                config.directory,
+                config.engine_directory,
+                engine_env,
+                frozenset(config.secrets),
+                Registry.named_in({**config.env, **config.secrets}, config.directory),
+            )
+            if config.image
+            else None
+        )
+        env = {**host_env, **({} if container else engine_env), **config.secrets}
         engine = Engine(
             config.directory,
             config.engine_directory,
@@ -67,6 +82,8 @@ async def live(config: Config, host_env: Mapping[str, str]) -> None:
             host=config.host,
             container=container,
         )
+        if refused:
+            engine.give_up(refused)
         await _serve(config, descriptor, engine, log, told_to_stop)
 
 

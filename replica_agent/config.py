@@ -28,6 +28,8 @@ class Config:
     edge_url: str  # of the routers, where a client with an expired grant is sent back to; empty = nowhere
     access: str  # required: what clients show is Sailplane's own and stays here; open: it is the engine's
     engine_key: str = field(repr=False)  # what the engine itself asks for as a bearer token; empty = nothing
+    engine_key_env: str  # the variable that holds it, which may be a secret
+    secrets_url: str  # where to ask for the texts of its secrets; empty = it has none
     cloud: str  # local, aws, gcp or azure
     metadata_url: str  # of the cloud's metadata service, empty on a laptop
     control_url: str  # of the control plane, empty on a laptop: it looks by itself
@@ -40,6 +42,7 @@ class Config:
     env: Mapping[str, str] = field(repr=False)
     workdir: str  # where setup and run start; empty = the directory itself
     drain_timeout_s: float
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)  # by variable; told later, never in the file
 
     @property
     def directory(self) -> Path:
@@ -74,7 +77,7 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path} is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a JSON object")
-    names = [each.name for each in fields(Config) if each.name != "path"]
+    names = [each.name for each in fields(Config) if each.name not in ("path", "secrets")]
     told = {name: _field(path, document, name) for name in names}
     for name, choices in _CHOICES.items():
         if told[name] not in choices:

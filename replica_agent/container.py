@@ -7,8 +7,10 @@ the agent holds: however the agent dies, docker ends the container, and `--rm` r
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+
+from replica_agent.registry import Registry
 
 _FIRST_PROCESS = ': > "$0" && read -r _'
 _MODE = 0o600
@@ -24,14 +26,27 @@ class Container:
         directory: the agent's own; the container sees its folder `container`, which holds scripts and their environment.
         workdir: where setup and run start, shared with the container.
         env: for setup and run. Not docker's `--env-file`, whose values cannot hold a line break.
+        secrets: variables whose values docker takes from its own environment, because no file may hold them.
+        registry: where the image is pulled from; None = where anybody may.
     """
 
-    def __init__(self, image: str, name: str, directory: Path, workdir: Path, env: Mapping[str, str]) -> None:
+    def __init__(  # noqa: PLR0917 - one place makes it
+        self,
+        image: str,
+        name: str,
+        directory: Path,
+        workdir: Path,
+        env: Mapping[str, str],
+        secrets: Collection[str],
+        registry: Registry | None,
+    ) -> None:
+        self.registry = registry
         self.scripts = directory / "container"
-        self._image = image
+        self._image = registry.image(image) if registry else image
         self._name = name
         self._workdir = workdir
         self._env = env
+        self._secrets = sorted(secrets)
 
     @property
     def is_up(self) -> bool:
@@ -49,7 +64,8 @@ class Container:
         environment.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in self._env.items()))
         has_gpus = self._env.get("SAILPLANE_NUM_GPUS_PER_NODE", "0") != "0"
         return [
-            *("docker", "run", "--rm", "--interactive", "--name", self._name, "--user", "0", "--network", "host"),
+            *(self.registry.docker() if self.registry else ["docker"]),
+            *("run", "--rm", "--interactive", "--name", self._name, "--user", "0", "--network", "host"),
             # Engines on several GPUs share more memory than docker's 64 MB; the machine is theirs alone.
             *("--ipc", "host"),
             *(("--gpus", "all") if has_gpus else ()),
@@ -61,7 +77,9 @@ class Container:
     def execute(self, script: Path) -> list[str]:
         """The command that runs one of the scripts in the container."""
         program = 'source "$0" && exec bash "$1"'
-        return ["docker", "exec", self._name, "bash", "-c", program, str(self.scripts / "environment"), str(script)]
+        told = [f"--env={name}" for name in self._secrets]
+        files = [str(self.scripts / "environment"), str(script)]
+        return ["docker", "exec", *told, self._name, "bash", "-c", program, *files]
 
     def terminate(self) -> list[str]:
         """The command that asks everything in the container to end: docker passes no signal on to what `exec` started."""

@@ -18,10 +18,12 @@ from pathlib import Path
 
 from replica_agent.container import Container
 from replica_agent.log import Log
+from replica_agent.registry import Registry
 
 _LEASH = 'trap "" TERM INT HUP; read -r _; kill -KILL 0'
 _LAST_WORDS_S = 1.0  # for output that is still in the pipe when its writer has gone
 _TAIL_LINES, _TAIL_BYTES = 20, 16_384
+_NEVER_RUN = 78  # EX_CONFIG of sysexits.h
 _CONTAINER_POLL_S, _CONTAINER_END_S = 0.1, 10.0
 
 
@@ -66,8 +68,16 @@ class Engine:
         """The last 20 lines of output once the engine has exited, else empty."""
         return self._log.tail(_TAIL_LINES, _TAIL_BYTES) if self.phase is Phase.EXITED else ""
 
+    def give_up(self, why: str) -> None:
+        """Let it never run, and say why."""
+        self._log.say(why)
+        self.exit_code = _NEVER_RUN
+        self.phase = Phase.EXITED
+
     async def run(self, setup: str, run: str) -> None:
         """Run both scripts and return when the engine has exited. Failures are told by `exit_code` and the log."""
+        if self.phase is Phase.EXITED:
+            return
         code = await self._attempt("setup", setup) if setup.strip() else 0
         if code == 0:
             self.phase = Phase.RUNNING
@@ -109,10 +119,24 @@ class Engine:
         """Start the container, if there is to be one and it does not run yet; the exit code when it ends instead."""
         if self._container is None or self._container_process is not None:
             return 0
-        process, output = await self._logged(self._container.start(), asyncio.subprocess.PIPE)
+        registry = self._container.registry
+        try:
+            return (await self._log_in(registry) if registry else 0) or await self._start_container(self._container)
+        finally:
+            if registry:
+                registry.forget()
+
+    async def _log_in(self, registry: Registry) -> int:
+        process, output = await self._logged(registry.login(), asyncio.subprocess.PIPE)
+        await process.communicate(registry.password.encode())
+        await asyncio.wait({output}, timeout=_LAST_WORDS_S)
+        return process.returncode or 0
+
+    async def _start_container(self, container: Container) -> int:
+        process, output = await self._logged(container.start(), asyncio.subprocess.PIPE)
         self._container_process = process
         ended = asyncio.create_task(process.wait())
-        while not self._container.is_up:
+        while not container.is_up:
             await asyncio.wait({ended}, timeout=_CONTAINER_POLL_S)
             if ended.done():
                 await asyncio.wait({output}, timeout=_LAST_WORDS_S)

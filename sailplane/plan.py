@@ -218,6 +218,7 @@ def document(plan: Plan, *, everything: bool = False) -> dict[str, Any]:
         "worst_case_usd_per_month": round(worst * HOURS_PER_MONTH, 2),
         "costs_include": "machines",
         "budget": plan.budget,
+        "secrets": [{"variable": variable, "name": name} for variable, name in plan.spec.engine.secrets],
         "prices_as_of": plan.prices_as_of,
     }
 

@@ -10,12 +10,13 @@ from http import HTTPStatus
 from chalice.app import Blueprint
 
 from chalicelib import identity
-from chalicelib.api import schemas, views
+from chalicelib.api import paging, schemas, views
 from chalicelib.api.auth import ROOT, Principal, Reach, forbidden
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.errors import Invalid, NotFound
 from chalicelib.model import AdminKey
 from chalicelib.ports import Ids, Runtime
+from chalicelib.writes import made_once
 
 
 def admin_keys(runtime: Callable[[], Runtime]) -> Blueprint:
@@ -38,8 +39,9 @@ def admin_keys(runtime: Callable[[], Runtime]) -> Blueprint:
                 "GET",
                 "/v1/admin-keys",
                 list_admin_keys,
-                "The admin keys but the root one, without their texts",
+                "Admin keys but the root one, without their texts, oldest first",
                 schemas.AdminKeys,
+                query=schemas.PageQuery,
             ),
             route(
                 "DELETE",
@@ -72,13 +74,15 @@ def create_admin_key(runtime: Runtime, body: schemas.CreateAdminKey, principal: 
         created_by=principal.id,
     )
     text, key = issued(runtime.ids, wanted)
-    return views.new_admin_key(runtime.store.create_admin_key(key), text, now)
+    made = made_once(partial(runtime.store.create_admin_key, key), partial(_known, runtime, key))
+    return views.new_admin_key(made, text, now)
 
 
-def list_admin_keys(runtime: Runtime, principal: Principal) -> schemas.AdminKeys:
+def list_admin_keys(runtime: Runtime, query: schemas.PageQuery, principal: Principal) -> schemas.AdminKeys:
     """Those that are for nothing but what the principal is for."""
     now = runtime.clock.now()
-    return schemas.AdminKeys(keys=tuple(views.admin_key(key, now) for key in _visible(runtime, principal)))
+    shown, following = paging.page(_visible(runtime, principal), paging.by_age, query.cursor, query.limit)
+    return schemas.AdminKeys(keys=tuple(views.admin_key(key, now) for key in shown), next=following)
 
 
 def revoke_admin_key(runtime: Runtime, key_id: str, principal: Principal) -> schemas.Revoked:
@@ -96,6 +100,12 @@ def issued(ids: Ids, key: AdminKey) -> tuple[str, AdminKey]:
     key_id = ids.token(identity.KEY_ID_BYTES)
     text = identity.admin_key(key_id, bytes.fromhex(ids.token(identity.ADMIN_KEY_BYTES)))
     return text, replace(key, id=key_id, hash=identity.admin_key_hash(text))
+
+
+def _known(runtime: Runtime, key: AdminKey) -> AdminKey | None:
+    """The key with this very text, if there is one."""
+    found = runtime.store.admin_key(key.id)
+    return found if found and found.hash == key.hash else None
 
 
 def _visible(runtime: Runtime, principal: Principal) -> list[AdminKey]:

@@ -66,6 +66,18 @@ def boot(runtime: Callable[[], Runtime]) -> Blueprint:
                 errors=(404,),
                 max_body_bytes=_MAX_BODY_BYTES,
             ),
+            # POST, because nothing on the way may keep the answer.
+            Route(
+                "POST",
+                "/v1/replicas/{replica_id}/secrets",
+                tell_secrets,
+                "Tell a replica that starts the texts of its secrets",
+                schemas.ReplicaSecrets,
+                caller=Caller.AGENT,
+                body=schemas.BootedAs,
+                errors=(404,),
+                max_body_bytes=_MAX_BODY_BYTES,
+            ),
         ),
     )
 
@@ -96,10 +108,7 @@ def claim(runtime: Runtime, body: schemas.Boot) -> schemas.Booted:
 
 def interruption(runtime: Runtime, replica_id: str, body: schemas.Interruption, bearer: str) -> schemas.Noticed:
     """Record the notice and act on it at once. The token covers id and nonce, so a stranger costs no look into the store."""
-    key = runtime.settings.agent_key
-    expected = identity.agent_token(key, replica_id, body.boot_nonce)
-    if not (hmac.compare_digest(bearer.encode(), expected.encode()) and key):
-        raise unauthorized()
+    _require_own_token(runtime, replica_id, body, bearer)
     now = runtime.clock.now()
     if abs(body.at - now) > _PLAUSIBLE_S:
         raise Invalid(
@@ -112,6 +121,29 @@ def interruption(runtime: Runtime, replica_id: str, body: schemas.Interruption, 
     notice = InterruptionNotice(place, NoticeKind(body.kind), body.at, replica_id=replica.id)
     passes.interrupt(runtime, [notice])  # a pass that failed is repeated by the next tick, the notice is recorded
     return schemas.Noticed(replica=replica.id)
+
+
+def tell_secrets(runtime: Runtime, replica_id: str, body: schemas.BootedAs, bearer: str) -> schemas.ReplicaSecrets:
+    """For the time of a replica's start only: a token that leaks later opens nothing. A lost answer may be asked for again."""
+    _require_own_token(runtime, replica_id, body, bearer)
+    state = runtime.store.load(_service_of(replica_id))
+    replica = _replica(state, replica_id)
+    if not (state and replica and replica.boot_nonce == body.boot_nonce and replica.status in _BOOTING):
+        raise NotFound(f"No replica {replica_id!r} is starting.")
+    wanted = _spec(runtime, state, replica).engine.secrets
+    texts = runtime.secrets.read(sorted({name for _, name in wanted}))
+    if missing := sorted({name for _, name in wanted} - texts.keys()):
+        advice = "; ".join(f"sailplane secrets set {name}" for name in missing)
+        raise NotFound(f"There is no secret {' or '.join(map(repr, missing))}, which the service needs: {advice}")
+    return schemas.ReplicaSecrets(envs={variable: texts[name] for variable, name in wanted})
+
+
+def _require_own_token(runtime: Runtime, replica_id: str, body: schemas.BootedAs, bearer: str) -> None:
+    """Raise a 401 `Refused` unless the replica's agent asks, of this boot."""
+    key = runtime.settings.agent_key
+    expected = identity.agent_token(key, replica_id, body.boot_nonce)
+    if not (hmac.compare_digest(bearer.encode(), expected.encode()) and key):
+        raise unauthorized()
 
 
 def _service_of(replica_id: str) -> str:

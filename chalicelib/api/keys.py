@@ -12,13 +12,13 @@ from http import HTTPStatus
 from chalice.app import Blueprint
 
 from chalicelib import identity, passes
-from chalicelib.api import schemas, views
+from chalicelib.api import paging, schemas, views
 from chalicelib.api.auth import Principal, Reach
 from chalicelib.api.routes import Route, blueprint
-from chalicelib.api.writes import until_unchallenged
 from chalicelib.errors import Invalid, NotFound
 from chalicelib.model import EndpointKey, Scope
 from chalicelib.ports import Ids, Runtime
+from chalicelib.writes import made_once, until_unchallenged
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,14 @@ def keys(runtime: Callable[[], Runtime]) -> Blueprint:
                 "Make an endpoint key; its text is told in this answer only",
                 body=schemas.CreateKey,
             ),
-            route("GET", "/v1/keys", list_keys, "All endpoint keys, without their texts", schemas.Keys),
+            route(
+                "GET",
+                "/v1/keys",
+                list_keys,
+                "Endpoint keys without their texts, oldest first",
+                schemas.Keys,
+                query=schemas.PageQuery,
+            ),
             route("DELETE", "/v1/keys/{key_id}", revoke_key, "Revoke a key", schemas.Revoked, errors=(404,)),
             made(
                 "/v1/keys/{key_id}/rotate",
@@ -55,28 +62,27 @@ def create_key(runtime: Runtime, body: schemas.CreateKey, principal: Principal) 
     principal.require_reach(body.services)
     _require_room(runtime)
     now = runtime.clock.now()
-    text, key = _made(
-        runtime.ids,
-        EndpointKey(
-            id="",
-            name=body.name,
-            hash="",
-            services=tuple(dict.fromkeys(body.services)),
-            created_at=now,
-            expires_at=None if body.expires_in_s is None else now + body.expires_in_s,
-            rate_per_s=body.rate_per_s,
-            concurrency=body.concurrency,
-        ),
+    key_id, text = _drawn(runtime.ids)
+    key = EndpointKey(
+        id=key_id,
+        name=body.name,
+        hash=identity.endpoint_key_hash(text),
+        services=tuple(dict.fromkeys(body.services)),
+        created_at=now,
+        expires_at=None if body.expires_in_s is None else now + body.expires_in_s,
+        rate_per_s=body.rate_per_s,
+        concurrency=body.concurrency,
     )
-    made = runtime.store.create_key(key)
+    made = made_once(partial(runtime.store.create_key, key), partial(_known, runtime, key))
     _tell_routers_to_come(runtime)
     return views.new_key(made, text, now)
 
 
-def list_keys(runtime: Runtime, principal: Principal) -> schemas.Keys:
-    """Every key that is kept and opens nothing but what the principal is for."""
+def list_keys(runtime: Runtime, query: schemas.PageQuery, principal: Principal) -> schemas.Keys:
+    """The keys that are kept and open nothing but what the principal is for."""
     now = runtime.clock.now()
-    return schemas.Keys(keys=tuple(views.key(key, now) for key in _visible(runtime, principal)))
+    shown, following = paging.page(_visible(runtime, principal), paging.by_age, query.cursor, query.limit)
+    return schemas.Keys(keys=tuple(views.key(key, now) for key in shown), next=following)
 
 
 def revoke_key(runtime: Runtime, key_id: str, principal: Principal) -> schemas.Revoked:
@@ -90,21 +96,27 @@ def revoke_key(runtime: Runtime, key_id: str, principal: Principal) -> schemas.R
 def rotate_key(runtime: Runtime, key_id: str, body: schemas.RotateKey, principal: Principal) -> schemas.NewKey:
     """The new key lives as long from now on as the old one was made for."""
     _require_room(runtime)
-    made = until_unchallenged(partial(_rotate, runtime, key_id, body.overlap_s, principal))
+    # Drawn once, so that an attempt after a crash draws the same however often this one has to begin anew.
+    successor_id, text = _drawn(runtime.ids)
+    named = successor_id, identity.endpoint_key_hash(text)
+    new = until_unchallenged(partial(_rotate, runtime, key_id, body.overlap_s, principal, named))
     _tell_routers_to_come(runtime)
-    return made
+    return views.new_key(new, text, runtime.clock.now())
 
 
-def _rotate(runtime: Runtime, key_id: str, overlap_s: float, principal: Principal) -> schemas.NewKey:
+def _rotate(
+    runtime: Runtime, key_id: str, overlap_s: float, principal: Principal, named: tuple[str, str]
+) -> EndpointKey:
     old, now = _find(runtime, key_id, principal), runtime.clock.now()
+    new = replace(old, id=named[0], hash=named[1], created_at=now, last_used_at=None, version=0)
+    if (made_before := _known(runtime, new)) is not None:
+        return made_before
     if not old.is_valid(now):
         raise Invalid(f"Key {key_id} has expired: make a new one instead.")
-    lifetime_s = None if old.expires_at is None else old.expires_at - old.created_at
-    expires_at = None if lifetime_s is None else now + lifetime_s
-    successor = replace(old, created_at=now, expires_at=expires_at, last_used_at=None, version=0)
-    text, new = _made(runtime.ids, successor)
+    if old.expires_at is not None:
+        new = replace(new, expires_at=now + old.expires_at - old.created_at)
     ends_at = now + overlap_s if old.expires_at is None else min(old.expires_at, now + overlap_s)
-    return views.new_key(runtime.store.replace_key(replace(old, expires_at=ends_at), new), text, now)
+    return runtime.store.replace_key(replace(old, expires_at=ends_at), new)
 
 
 def _tell_routers_to_come(runtime: Runtime) -> None:
@@ -113,11 +125,15 @@ def _tell_routers_to_come(runtime: Runtime) -> None:
         log.warning("%s", failure)
 
 
-def _made(ids: Ids, key: EndpointKey) -> tuple[str, EndpointKey]:
-    """A text that nobody can guess, and `key` as it is kept of it."""
+def _drawn(ids: Ids) -> tuple[str, str]:
+    """The id of a new key, and a text that nobody can guess."""
     key_id = ids.token(identity.KEY_ID_BYTES)
-    text = identity.endpoint_key(key_id, bytes.fromhex(ids.token(identity.ENDPOINT_KEY_BYTES)))
-    return text, replace(key, id=key_id, hash=identity.endpoint_key_hash(text))
+    return key_id, identity.endpoint_key(key_id, bytes.fromhex(ids.token(identity.ENDPOINT_KEY_BYTES)))
+
+
+def _known(runtime: Runtime, key: EndpointKey) -> EndpointKey | None:
+    """The key with this very text, if there is one."""
+    return next((one for one in runtime.store.endpoint_keys() if one.hash == key.hash), None)
 
 
 def _require_room(runtime: Runtime) -> None:

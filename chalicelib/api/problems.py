@@ -37,11 +37,14 @@ _KINDS: Mapping[type[BaseException], tuple[HTTPStatus, str, str]] = {
 
 
 class Refused(errors.SailplaneError):
-    """A request that HTTP itself has a word for: 400, 401, 413."""
+    """A request that HTTP itself has a word for: 400, 401, 413. `slug` is for those that a program tells from others."""
 
-    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None, slug: str = ""
+    ) -> None:
         self.status = status
         self.headers = headers or {}
+        self.slug = slug
         super().__init__(detail)
 
 
@@ -59,14 +62,13 @@ class InvalidRequest(errors.Invalid):
 def answer_for(error: errors.SailplaneError) -> Response:
     """The answer that an error raised on purpose deserves. One without an entry is a fault of ours and is raised again."""
     if isinstance(error, Refused):
-        return _problem(error.status, str(error), headers=error.headers)
+        return _problem(error.status, str(error), urn=_urn(error.slug), headers=error.headers)
     kind = next((_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS), None)
     if kind is None:
         raise error
     status, slug, title = kind
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
-    urn = f"urn:sailplane:problem:{slug}"
-    return _problem(status, str(error), urn=urn, title=title, headers=headers, **_members(error))
+    return _problem(status, str(error), urn=_urn(slug), title=title, headers=headers, **_members(error))
 
 
 def as_problem(request: Request | None, get_response: Callable[[Request | None], Response]) -> Response:
@@ -83,6 +85,10 @@ def as_problem(request: Request | None, get_response: Callable[[Request | None],
             log.error("request %s failed: %s %s", response.body["request_id"], request.method, request.path)
     response.body = json.dumps(response.body)
     return response
+
+
+def _urn(slug: str) -> str:
+    return f"urn:sailplane:problem:{slug}" if slug else "about:blank"
 
 
 def _members(error: errors.SailplaneError) -> dict[str, Any]:

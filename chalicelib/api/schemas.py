@@ -6,22 +6,51 @@ Requests refuse unknown members; answers carry instants as ISO 8601 in UTC.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, RootModel, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    RootModel,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 
-from chalicelib.model import CapacityType, LeftoverKind, Reason, ReplicaStatus, Scope, ServiceStatus
+from chalicelib.api import paging
+from chalicelib.model import (
+    MAX_SECRET_BYTES,
+    SECRET_NAME,
+    CapacityType,
+    HookKind,
+    LeftoverKind,
+    OidcIssuer,
+    Reason,
+    ReplicaStatus,
+    Scope,
+    ServiceStatus,
+)
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
+_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"  # no control characters, nor any that turn the direction
 # The record that every pass reads holds the file's `setup` and `run`; DynamoDB stops at 400 KB.
 MAX_YAML_CHARACTERS = 64 * 1024
 MAX_ENVS_CHARACTERS = 32 * 1024
+EXAMPLE_YAML = "service: {readiness_probe: /, ports: 8080}\nresources: {cpus: 2+}\nrun: python3 -m http.server 8080\n"
 # Each is some 250 bytes of every table that a router takes.
 MOST_KEYS = 1000
 LONGEST_OVERLAP_S = 365 * 86_400.0
 LONGEST_KEY_S = 10 * LONGEST_OVERLAP_S
 MOST_ADMIN_KEYS = 1000
+# Each is looked at by every tick, and a delivery to /v1/hooks/github is held against all of its repository's.
+MOST_WEBHOOKS = 200
+MOST_TRUSTS = 200
 SLOWEST_PER_S, FASTEST_PER_S = 0.001, 1e6  # of a key's rate
 
 
@@ -42,34 +71,91 @@ def _within_size(envs: dict[str, str]) -> dict[str, str]:
     return envs
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
+def _whole(number: object) -> object:
+    """JSON knows one kind of number, and to JSON Schema 2.0 is an integer."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _dated(text: object) -> object:
+    """Pydantic takes numbers for epoch seconds; the schema says `date-time`."""
+    if isinstance(text, str) and not re.match(r"\d{4}-\d{2}-\d{2}[Tt]", text):
+        raise ValueError("expected an instant such as 2030-01-02T03:04:05Z")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if not re.fullmatch(_LINE, text):
         raise ValueError("must be one line without control characters")
     return text
 
 
+def _repository(name: str) -> str:
+    parts = name.split("/")
+    if name and not (len(parts) > 1 and len(name) <= 256 and all(map(_is_segment, parts))):
+        raise ValueError("expected owner/name, as in the repository's address")
+    return name
+
+
+def _is_segment(part: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9_.-]+", part)) and part.strip(".") != ""
+
+
+def _branch(name: str) -> str:
+    if not re.fullmatch(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,200}(?<![/.])", name) or ".." in name or "//" in name:
+        raise ValueError("expected a branch's name, such as main, without refs/heads/")
+    return name
+
+
+def _path_in_repository(path: str) -> str:
+    if not (path.isprintable() and 0 < len(path) <= 256) or any(not part.strip(".") for part in path.split("/")):
+        raise ValueError("expected a file's path from the top of the repository, such as deploy/service.yaml")
+    return path
+
+
+def _forge_url(url: str) -> str:
+    """Tokens are sent there: not in the clear, except to this very machine."""
+    parts = urlsplit(url)
+    is_private = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost"))
+    if url and not (is_private and parts.hostname and not (parts.query or parts.fragment or parts.username)):
+        raise ValueError("expected https://HOST[:PORT][/PATH]")
+    return url.rstrip("/")
+
+
+DeliveryResult = Literal["accepted", "duplicate", "overtaken", "ignored"]
+Line = Annotated[str, Field(json_schema_extra={"pattern": _LINE}), AfterValidator(_one_line)]
 ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterValidator(valid_name)]
-Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
+_INTEGRAL = BeforeValidator(_whole)  # after the bounds, or pydantic leaves them out of the schema
+Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True), _INTEGRAL]
 ReplicaId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True)]
+Cursor = Annotated[str, StringConstraints(pattern=paging.PATTERN)]
+EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True), _INTEGRAL]
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What is refused may hold a secret, and an error may end up in a log.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+
+
+class _Body(_Request):
+    """A request's body. Strict: `false` is no number of seconds, though Python would have it so."""
+
+    model_config = ConfigDict(strict=True)
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-class UpdateService(_Request):
+class UpdateService(_Body):
     """A service's YAML, as its owner wrote it, and values that replace its `envs`."""
 
-    yaml: Annotated[str, StringConstraints(min_length=1, max_length=MAX_YAML_CHARACTERS)]
+    yaml: Annotated[
+        str, StringConstraints(min_length=1, max_length=MAX_YAML_CHARACTERS), Field(examples=[EXAMPLE_YAML])
+    ]
     envs: Annotated[dict[str, str], AfterValidator(_within_size)] = Field(default_factory=dict)
 
 
@@ -79,10 +165,24 @@ class CreateService(UpdateService):
     name: ServiceName
 
 
-class EventsQuery(_Request):
-    """Which events: after an instant, of a kind (or kinds that start so), at most so many, the newest ones."""
+class PageQuery(_Request):
+    """How many at the most, and from where on: `next` of the page before."""
 
-    after: AwareDatetime | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Cursor | None = None
+
+
+class VersionsQuery(_Request):
+    """The same for versions, of which 64 KB each fit into one answer of a function's (6 MB)."""
+
+    limit: Annotated[int, Field(ge=1, le=50)] = 20
+    cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")] | None = None
+
+
+class EventsQuery(PageQuery):
+    """Which events: after an instant, of a kind (or kinds that start so), the newest ones."""
+
+    after: Annotated[AwareDatetime, BeforeValidator(_dated)] | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
     kind: Annotated[str, StringConstraints(pattern=r"^[a-z_.]{0,64}$")] = ""
 
@@ -99,7 +199,7 @@ class PreemptQuery(_Request):
     notice_s: Annotated[float, Field(ge=0, le=600)] = 30.0
 
 
-class Exchange(_Request):
+class Exchange(_Body):
     """What a router counted since the last exchange that was answered, and which table it has.
 
     `requests`: service -> [[epoch second, count], …]. The batch is resent unchanged, with its `seq`, until it is answered.
@@ -108,7 +208,7 @@ class Exchange(_Request):
     """
 
     router_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9_.]{0,63}$")]
-    seq: Annotated[int, Field(ge=0, le=2**53, strict=True)]
+    seq: Annotated[int, Field(ge=0, le=2**53, strict=True), _INTEGRAL]
     requests: Annotated[
         dict[
             Annotated[str, StringConstraints(max_length=64)],
@@ -125,48 +225,130 @@ class Exchange(_Request):
     on_demand: Annotated[bool, Field(strict=True)] = False
 
 
-class CreateKey(_Request):
+class CreateKey(_Body):
     """A new endpoint key: for which services (`*` = all, later ones too), for how long, how much it may do."""
 
-    name: Annotated[str, StringConstraints(max_length=64), AfterValidator(_printable)] = ""
+    name: Annotated[Line, StringConstraints(max_length=64)] = ""
     services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)]
     expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
     rate_per_s: Annotated[float, Field(ge=SLOWEST_PER_S, le=FASTEST_PER_S)] | None = None
-    concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True), _INTEGRAL] | None = None
 
 
-class RotateKey(_Request):
+def _keepable(text: SecretStr) -> SecretStr:
+    size = len(text.get_secret_value().encode())
+    if not 1 <= size <= MAX_SECRET_BYTES:
+        raise ValueError(f"has {size:,} bytes as UTF-8; a secret has 1 to {MAX_SECRET_BYTES:,}")
+    if "\0" in text.get_secret_value():
+        raise ValueError("holds a NUL character, which no environment can carry")
+    return text
+
+
+class SetSecret(_Body):
+    """A secret's text."""
+
+    text: Annotated[SecretStr, AfterValidator(_keepable)]
+
+
+class RemoveSecret(_Request):
+    """Whether to forget a secret although services name it."""
+
+    force: bool = False
+
+
+class RotateKey(_Body):
     """How long the key that is replaced goes on working beside the new one."""
 
     overlap_s: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP_S)] = 86_400.0
 
 
-class CreateAdminKey(_Request):
+class CreateAdminKey(_Body):
     """A new admin key: whose it is, what it may do, to which services (`*` = all, later ones too), for how long.
 
     A key whose maker's ends, ends with it at the latest.
     """
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_printable)]
+    name: Annotated[Line, StringConstraints(min_length=1, max_length=64)]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))]
     services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)] = ("*",)
     expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
 
 
-class LeftoverName(_Request):
+class CreateWebhook(_Body):
+    """A branch of a repository whose head a service is to follow.
+
+    `token_secret` names the secret that holds the forge's token. A generic webhook's deliveries bring the service file
+    themselves: it has no repository. An empty `api_url` is github.com's or gitlab.com's.
+    """
+
+    kind: HookKind
+    service: ServiceName
+    repository: Annotated[str, AfterValidator(_repository)] = ""
+    branch: Annotated[str, AfterValidator(_branch)] = "main"
+    path: Annotated[str, AfterValidator(_path_in_repository)] = "service.yaml"
+    api_url: Annotated[str, AfterValidator(_forge_url)] = ""
+    token_secret: Annotated[str, StringConstraints(pattern=rf"^$|{SECRET_NAME}")] = ""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        is_generic = self.kind is HookKind.GENERIC
+        if is_generic and (self.repository or self.api_url or self.token_secret):
+            raise ValueError("a generic webhook has no repository, api_url or token_secret")
+        if not is_generic and not self.repository:
+            raise ValueError("give the repository, as owner/name")
+        return self
+
+
+class RotateWebhook(_Body):
+    """How long deliveries may go on being signed with the key that is replaced."""
+
+    overlap_s: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP_S)] = 86_400.0
+
+
+class CreateTrust(_Body):
+    """CI jobs that may deploy some services without a key: of a repository, for a ref or an environment.
+
+    A `ref` such as `refs/heads/main` may end in `*`. `repository_id` is the forge's number of the repository, which another one
+    that takes its name later has not. An empty `issuer` is github.com's or gitlab.com's.
+    """
+
+    kind: OidcIssuer
+    repository: Annotated[str, AfterValidator(_repository), StringConstraints(min_length=3)]
+    services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)]
+    ref: Annotated[str, StringConstraints(pattern=r"^$|^refs/(heads|tags)/[^\x00-\x20~^:?*\[\\]{0,200}\*?$")] = ""
+    environment: Annotated[Line, StringConstraints(max_length=255)] = ""
+    repository_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{0,20}$")] = ""
+    issuer: Annotated[str, AfterValidator(_forge_url)] = ""
+
+    @model_validator(mode="after")
+    def _is_narrow(self) -> Self:
+        if not (self.ref or self.environment):
+            raise ValueError(
+                "give a ref or an environment: without either, every branch that anybody may push could deploy"
+            )
+        return self
+
+
+class IdentityToken(_Body):
+    """A CI job's identity token, a JSON Web Token."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=16 * 1024)]
+
+
+class LeftoverName(_Body):
     """One leftover, by what it is called in its cloud."""
 
     provider: Annotated[str, StringConstraints(min_length=1, max_length=32)]
     id: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
-class RemoveLeftovers(_Request):
+class RemoveLeftovers(_Body):
     """Which leftovers to remove: as shown, so that nothing goes that nobody has seen."""
 
     leftovers: Annotated[tuple[LeftoverName, ...], Field(max_length=1000)]
 
 
-class Boot(_Request):
+class Boot(_Body):
     """A new machine's claim to be a replica. `machine_key` is random; the machine sends the same one until it is answered."""
 
     replica_id: ReplicaId
@@ -174,10 +356,15 @@ class Boot(_Request):
     machine_key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
-class Interruption(_Request):
-    """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
+class BootedAs(_Request):
+    """Which boot of a replica asks."""
 
     boot_nonce: Token
+
+
+class Interruption(BootedAs, _Body):
+    """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
+
     kind: Literal["INTERRUPTION", "REBALANCE"]
     at: Annotated[float, Field(ge=0, le=1e11)]
 
@@ -207,13 +394,17 @@ class Replica(_Answer):
 
 
 class Service(_Answer):
-    """A service as it stands. `probe_path` is without its query, which may hold a key; null where the probe is a POST."""
+    """A service as it stands. `probe_path` is without its query, which may hold a key; null where the probe is a POST.
+
+    `etag` changes with the service's version; sent as `If-Match`, it keeps a change from undoing somebody else's.
+    """
 
     name: str
     status: ServiceStatus
     message: str
     endpoint: str
     version: int
+    etag: str
     target: int
     ready: int
     updating: bool
@@ -225,8 +416,14 @@ class Service(_Answer):
     replicas: tuple[Replica, ...]
 
 
-class Services(_Answer):
-    """All services."""
+class _Page(_Answer):
+    """A part of a list. `next` is the `cursor` of the next one; null = that was the last."""
+
+    next: str | None = None
+
+
+class Services(_Page):
+    """Services by name."""
 
     services: tuple[Service, ...]
 
@@ -291,8 +488,8 @@ class Version(_Answer):
     created_at: AwareDatetime
 
 
-class Versions(_Answer):
-    """All versions of a service, oldest first."""
+class Versions(_Page):
+    """Versions of a service, oldest first."""
 
     versions: tuple[Version, ...]
 
@@ -307,8 +504,8 @@ class Event(_Answer):
     data: dict[str, str]
 
 
-class Events(_Answer):
-    """Events, oldest first."""
+class Events(_Page):
+    """Events, oldest first; the next page is the one before."""
 
     events: tuple[Event, ...]
 
@@ -364,8 +561,8 @@ class Key(_Answer):
     concurrency: int | None
 
 
-class Keys(_Answer):
-    """All endpoint keys, oldest first; expired ones stay listed for a week."""
+class Keys(_Page):
+    """Endpoint keys, oldest first; expired ones stay listed for a week."""
 
     keys: tuple[Key, ...]
 
@@ -390,8 +587,8 @@ class AdminKey(_Answer):
     last_used_at: AwareDatetime | None
 
 
-class AdminKeys(_Answer):
-    """All admin keys but the root one, oldest first; expired ones for as long again as they were good, a week at the most."""
+class AdminKeys(_Page):
+    """Admin keys but the root one, oldest first; expired ones for as long again as they were good, a week at the most."""
 
     keys: tuple[AdminKey, ...]
 
@@ -402,10 +599,135 @@ class NewAdminKey(AdminKey):
     key: str
 
 
+class AuditEntry(_Answer):
+    """Who asked for a change, and what became of it. `status` null = not known to have ended; `replayed` = nothing was done."""
+
+    id: str
+    at: AwareDatetime
+    principal: str
+    name: str
+    operation: str
+    method: str
+    path: str
+    ip: str
+    status: int | None
+    replayed: bool
+
+
+class Audit(_Page):
+    """Audit entries, newest first, kept for 90 days."""
+
+    entries: tuple[AuditEntry, ...]
+
+
 class Revoked(_Answer):
     """A key that is refused from now on: an endpoint key by every router once it has its next table."""
 
     id: str
+
+
+class Secret(_Answer):
+    """A secret without its text. `version` rises with every change; `used_by` are the services whose files name it."""
+
+    name: str
+    version: int
+    changed_at: AwareDatetime
+    used_by: tuple[str, ...]
+
+
+class Secrets(_Answer):
+    """All secrets."""
+
+    secrets: tuple[Secret, ...]
+
+
+class SecretUse(_Answer):
+    """A secret that was changed or forgotten, and the services whose files name it."""
+
+    name: str
+    used_by: tuple[str, ...]
+
+
+class Pushed(_Answer):
+    """The latest push that was heard of; `pending` as long as nothing has been done about it."""
+
+    commit: str
+    at: AwareDatetime
+    pending: bool
+
+
+class Outcome(_Answer):
+    """What became of a branch's head: a version of the service or, when it was refused, null, and why in `message`."""
+
+    commit: str
+    at: AwareDatetime
+    version: int | None
+    message: str
+
+
+class Webhook(_Answer):
+    """A webhook: where it takes deliveries, what it follows, and how that goes. `trouble` is why it cannot, or empty."""
+
+    id: str
+    kind: HookKind
+    service: str
+    url: str
+    repository: str
+    branch: str
+    path: str
+    api_url: str
+    token_secret: str
+    created_at: AwareDatetime
+    pushed: Pushed | None
+    outcome: Outcome | None
+    trouble: str
+
+
+class Webhooks(_Answer):
+    """All webhooks, by id."""
+
+    webhooks: tuple[Webhook, ...]
+
+
+class NewWebhook(Webhook):
+    """A webhook with the secret that its deliveries are to be signed with, which is told in this answer only."""
+
+    secret: str
+
+
+class Removed(_Answer):
+    """A webhook whose deliveries, or a trust whose jobs, are refused from now on."""
+
+    id: str
+
+
+class Delivered(_Answer):
+    """What becomes of a delivery: a duplicate, one that was overtaken by a later push, or one that means nothing here, changes nothing."""
+
+    webhook: str
+    result: DeliveryResult
+    message: str
+
+
+class Trust(_Answer):
+    """A trust, and the `audience` that a job has to ask its identity token for."""
+
+    id: str
+    kind: OidcIssuer
+    issuer: str
+    repository: str
+    services: tuple[str, ...]
+    ref: str
+    environment: str
+    repository_id: str
+    audience: str
+    created_at: AwareDatetime
+
+
+class Trusts(_Answer):
+    """All trusts, by id."""
+
+    trusts: tuple[Trust, ...]
 
 
 class Exchanged(_Answer):
@@ -441,6 +763,12 @@ class Booted(_Answer):
     requirements: str
 
 
+class ReplicaSecrets(_Answer):
+    """The texts of a replica's secrets, by the variable that holds each."""
+
+    envs: dict[str, str]
+
+
 class Noticed(_Answer):
     """A notice that was recorded."""
 
@@ -460,6 +788,10 @@ class Info(_Answer):
     deployment: str
     providers: tuple[str, ...]
     edge_url: str
+
+
+class Text(RootModel[str]):
+    """What is no JSON."""
 
 
 class OpenApi(RootModel[dict[str, Any]]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -9,15 +10,16 @@ from http import HTTPStatus
 
 from chalice.app import Blueprint
 
-from chalicelib import catalog, lifecycle, optimizer, passes, spec
-from chalicelib.api import schemas, views
+from chalicelib import deploying, passes, spec
+from chalicelib.api import paging, schemas, views
 from chalicelib.api.auth import Principal, Reach
 from chalicelib.api.lookup import load, no_service
+from chalicelib.api.preconditions import WHATEVER_IT_IS, IfMatch, tag_of
 from chalicelib.api.routes import Route, blueprint
-from chalicelib.api.writes import until_unchallenged
-from chalicelib.errors import Invalid, NoFeasibleOffer
-from chalicelib.model import Event, Scope, SpecVersion, State
+from chalicelib.errors import NotFound
+from chalicelib.model import Event, Scope, State
 from chalicelib.ports import Commit, Runtime
+from chalicelib.writes import until_unchallenged
 
 # How many events `why` looks back on; each is a decision carried out, with its reason.
 DECISIONS_SHOWN = 20
@@ -27,7 +29,7 @@ def services(runtime: Callable[[], Runtime]) -> Blueprint:
     """The owner's routes for services."""
     one = "/v1/services/{name}"
     look = partial(Route, "GET", scope=Scope.READ, reach=Reach.SERVICE)
-    change = partial(Route, answer=schemas.Service, scope=Scope.DEPLOY, reach=Reach.SERVICE)
+    change = partial(Route, answer=schemas.Service, scope=Scope.DEPLOY, reach=Reach.SERVICE, tagged=True)
     return blueprint(
         __name__,
         runtime,
@@ -41,17 +43,34 @@ def services(runtime: Callable[[], Runtime]) -> Blueprint:
                 body=schemas.CreateService,
                 errors=(409,),
             ),
-            Route("GET", "/v1/services", list_all, "All services", schemas.Services, scope=Scope.READ, reach=Reach.OWN),
-            look(one, show, "One service with its replicas", schemas.Service, errors=(404,)),
+            Route(
+                "GET",
+                "/v1/services",
+                list_all,
+                "Services with their replicas, by name",
+                schemas.Services,
+                query=schemas.PageQuery,
+                scope=Scope.READ,
+                reach=Reach.OWN,
+            ),
+            look(one, show, "One service with its replicas", schemas.Service, errors=(404,), tagged=True),
             change(
                 "PUT", one, update, "Give a service its next version", body=schemas.UpdateService, errors=(404, 412)
             ),
             change("DELETE", one, delete, "Shut a service down", status=HTTPStatus.ACCEPTED, errors=(404, 412)),
-            look(f"{one}/versions", versions, "Every version of its YAML", schemas.Versions, errors=(404,)),
+            look(
+                f"{one}/versions",
+                versions,
+                "The versions of its YAML, oldest first",
+                schemas.Versions,
+                query=schemas.VersionsQuery,
+                errors=(404,),
+            ),
+            look(f"{one}/versions/{{number}}", version, "One version of its YAML", schemas.Version, errors=(404,)),
             look(
                 f"{one}/events",
                 events,
-                "What happened, kept for 7 days",
+                "What happened, kept for 7 days: the newest page, oldest first; the next page is older",
                 schemas.Events,
                 query=schemas.EventsQuery,
                 errors=(404,),
@@ -63,22 +82,16 @@ def services(runtime: Callable[[], Runtime]) -> Blueprint:
 
 def create(runtime: Runtime, body: schemas.CreateService) -> schemas.Service:
     """Parse, check that something on offer fits, then write; nothing is written when either fails."""
-    parsed = _parse(runtime, body)
-    now = runtime.clock.now()
-    service = lifecycle.new_service(body.name, runtime.ids.token(2), parsed.spec, now)
-    version = SpecVersion(body.name, service.spec_version, parsed.spec, body.yaml, now)
-    event = _event("service.created", "created", parsed, now)
-    with passes.kept_on(runtime, f"service {body.name} is created"):
-        created = runtime.store.create_service(service, version, (event,))
-    runtime.poke(body.name)
-    return _view(runtime, State(created))
+    parsed = deploying.understood(runtime, body.yaml, body.envs)
+    return _view(runtime, deploying.create(runtime, body.name, body.yaml, parsed))
 
 
-def list_all(runtime: Runtime, principal: Principal) -> schemas.Services:
-    """Every service that the principal is for; one deleted between the two reads is left out."""
-    names = (name for name in runtime.store.service_names() if principal.reaches((name,)))
+def list_all(runtime: Runtime, query: schemas.PageQuery, principal: Principal) -> schemas.Services:
+    """The services that the principal is for; one deleted between the two reads is left out."""
+    visible = (name for name in runtime.store.service_names() if principal.reaches((name,)))
+    names, following = paging.page(visible, str, query.cursor, query.limit)
     states = map(runtime.store.load, names)
-    return schemas.Services(services=tuple(_view(runtime, state) for state in states if state))
+    return schemas.Services(services=tuple(_view(runtime, state) for state in states if state), next=following)
 
 
 def show(runtime: Runtime, name: str) -> schemas.Service:
@@ -86,39 +99,38 @@ def show(runtime: Runtime, name: str) -> schemas.Service:
     return _view(runtime, load(runtime, name))
 
 
-def update(runtime: Runtime, name: str, body: schemas.UpdateService) -> schemas.Service:
+def update(
+    runtime: Runtime, name: str, body: schemas.UpdateService, if_match: IfMatch = WHATEVER_IT_IS
+) -> schemas.Service:
     """Write the next version. A YAML that means the same as the current one changes nothing."""
     load(runtime, name)  # an unknown service is said before anything about its YAML
-    parsed = _parse(runtime, body)
-    state = until_unchallenged(partial(_update, runtime, name, body, parsed))
-    runtime.poke(name)
-    return _view(runtime, state)
+    parsed = deploying.understood(runtime, body.yaml, body.envs)
+    return _view(runtime, until_unchallenged(partial(_update, runtime, name, body, parsed, if_match)))
 
 
-def _update(runtime: Runtime, name: str, body: schemas.UpdateService, parsed: spec.Parsed) -> State:
+def _update(runtime: Runtime, name: str, body: schemas.UpdateService, parsed: spec.Parsed, if_match: IfMatch) -> State:
     state = load(runtime, name)
-    if state.service.deleting:
-        raise Invalid(f"Service {name!r} is being shut down. Create it again when it is gone.")
+    deploying.require_alive(state)
+    # Before the condition: where what is asked for is so already, an attempt before may have done it, and moved the tag.
     if state.service.spec == parsed.spec:
+        runtime.poke(name)
         return state
-    now = runtime.clock.now()
-    service = lifecycle.with_spec(state.service, parsed.spec, state.service.spec_version + 1, now)
-    version = SpecVersion(name, service.spec_version, parsed.spec, body.yaml, now)
-    event = _event("service.updated", f"updated to version {version.number}", parsed, now)
-    return replace(state, service=runtime.store.add_version(service, version, (event,)))
+    if_match.require(tag_of(state.service))
+    return deploying.update(runtime, state, body.yaml, parsed)
 
 
-def delete(runtime: Runtime, name: str) -> schemas.Service:
+def delete(runtime: Runtime, name: str, if_match: IfMatch = WHATEVER_IT_IS) -> schemas.Service:
     """Mark the service for shutdown; the passes drain and remove its replicas, then forget it. Asking again is fine."""
-    state = until_unchallenged(partial(_delete, runtime, name))
+    state = until_unchallenged(partial(_delete, runtime, name, if_match))
     runtime.poke(name)
     return _view(runtime, state)
 
 
-def _delete(runtime: Runtime, name: str) -> State:
+def _delete(runtime: Runtime, name: str, if_match: IfMatch) -> State:
     state = load(runtime, name)
     if state.service.deleting:
         return state
+    if_match.require(tag_of(state.service))
     now = runtime.clock.now()
     service = replace(state.service, deleting=True, updated_at=now)
     event = Event(now, "service.deleting", "shutting down at its owner's request")
@@ -126,19 +138,31 @@ def _delete(runtime: Runtime, name: str) -> State:
     return replace(state, service=service)
 
 
-def versions(runtime: Runtime, name: str) -> schemas.Versions:
-    """Every version as it was written. Raises `NotFound`."""
+def versions(runtime: Runtime, name: str, query: schemas.VersionsQuery) -> schemas.Versions:
+    """The versions as they were written. Raises `NotFound`."""
     load(runtime, name)
-    return schemas.Versions(versions=tuple(views.version(version) for version in runtime.store.specs(name)))
+    found = runtime.store.specs(name, start=int(query.cursor or 1), limit=query.limit + 1)
+    following = str(found[query.limit].number) if len(found) > query.limit else None
+    return schemas.Versions(versions=tuple(map(views.version, found[: query.limit])), next=following)
+
+
+def version(runtime: Runtime, name: str, number: str) -> schemas.Version:
+    """One version as it was written. Raises `NotFound`."""
+    load(runtime, name)
+    if not re.fullmatch("[0-9]{1,6}", number):
+        raise NotFound(f"Service {name!r} has no version {number!r}: versions are numbered from 1.")
+    return views.version(runtime.store.spec(name, int(number)))
 
 
 def events(runtime: Runtime, name: str, query: schemas.EventsQuery) -> schemas.Events:
     """A service that is gone keeps its events for a while, so only a name without either is not found."""
     after = query.after.timestamp() if query.after else 0.0
-    found = runtime.store.events(name, limit=query.limit, after=after, kind=query.kind)
+    upto = paging.place(query.cursor)
+    found = runtime.store.events_page(name, limit=query.limit + 1, upto=upto, after=after, kind=query.kind)
     if not found and runtime.store.load(name) is None and not runtime.store.events(name, limit=1):
         raise no_service(runtime, name)
-    return schemas.Events(events=tuple(views.event(event) for event in found))
+    shown, older = paging.cut(found, query.limit)
+    return schemas.Events(events=tuple(map(views.event, reversed(shown))), next=older)
 
 
 def why(runtime: Runtime, name: str) -> schemas.Why:
@@ -158,31 +182,3 @@ def _view(runtime: Runtime, state: State) -> schemas.Service:
     shown = views.service(state, history, runtime.settings.edge_url, runtime.clock.now())
     missing = passes.not_enabled(runtime, state)
     return shown.model_copy(update={"message": "; ".join((shown.message, *missing))}) if missing else shown
-
-
-def _parse(runtime: Runtime, body: schemas.UpdateService) -> spec.Parsed:
-    """What the YAML means.
-
-    Raises:
-        SpecError: something in it is wrong.
-        NoFeasibleOffer: no enabled provider has such a machine.
-        Invalid: one such machine is above the service's hourly budget.
-    """
-    enabled = tuple(sorted(runtime.providers))
-    market = runtime.market.offers(enabled)
-    known = sorted({*catalog.accelerators(), *(offer.accelerator for offer in market if offer.accelerator)})
-    parsed = spec.parse(body.yaml, env_overrides=body.envs, known_accelerators=known)
-    request = optimizer.Request(parsed.spec.resources, enabled, spot=parsed.spec.spot)
-    placement = optimizer.decide(request, market, runtime.clock.now())
-    spec.require_reachable_workdir(parsed.spec, {offer.location.provider for offer in placement.ranked})
-    if placement.chosen is None:
-        reason = optimizer.nothing_to_buy(request, market)
-        raise NoFeasibleOffer(reason.message, reason.suggestions)
-    if refused := lifecycle.budget.too_dear(parsed.spec.budget, placement.chosen):
-        raise Invalid(refused)
-    return parsed
-
-
-def _event(kind: str, message: str, parsed: spec.Parsed, now: float) -> Event:
-    ignored = ", ".join(parsed.not_acted_on)
-    return Event(now, kind, f"{message}; given but not acted on yet: {ignored}" if ignored else message)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from chalicelib import lifecycle, model
 from chalicelib.api import schemas
+from chalicelib.api.preconditions import tag_of
 
 HISTORY_SHOWN_S = 3600.0
 _REFUSALS = (model.Reason.NO_CAPACITY, model.Reason.QUOTA, model.Reason.LAUNCH_REFUSED)
@@ -29,6 +31,7 @@ def service(state: model.State, history: Sequence[model.Replica], edge_url: str,
         message="; ".join(filter(None, (message + _refusal(state, gone), lifecycle.budget.described(state, now)))),
         endpoint=f"{edge_url}/{record.name}",
         version=record.spec_version,
+        etag=tag_of(record),
         target=record.scaler.target,
         ready=sum(replica.status is model.ReplicaStatus.READY for replica in state.replicas),
         updating=any(
@@ -110,6 +113,44 @@ def new_admin_key(known: model.AdminKey, text: str, now: float) -> schemas.NewAd
     return schemas.NewAdminKey(key=text, **_admin_key(known, now))
 
 
+def secret(secret: model.Secret, used_by: tuple[str, ...]) -> schemas.Secret:
+    """A secret without its text, and the services that name it."""
+    return schemas.Secret(
+        name=secret.name, version=secret.version, changed_at=instant(secret.changed_at), used_by=used_by
+    )
+
+
+def audit_entry(entry: model.AuditEntry) -> schemas.AuditEntry:
+    """An audit entry, its instant as ISO 8601."""
+    return schemas.AuditEntry(**{**asdict(entry), "at": instant(entry.at)})
+
+
+def webhook(known: model.Hook, control_url: str) -> schemas.Webhook:
+    """A webhook without its secret."""
+    return schemas.Webhook(**_webhook(known, control_url))
+
+
+def new_webhook(known: model.Hook, control_url: str, secret: str) -> schemas.NewWebhook:
+    """A webhook, and what its deliveries are to be signed with."""
+    return schemas.NewWebhook(secret=secret, **_webhook(known, control_url))
+
+
+def trust(known: model.Trust, audience: str) -> schemas.Trust:
+    """A trust."""
+    return schemas.Trust(
+        id=known.id,
+        kind=known.kind,
+        issuer=known.issuer,
+        repository=known.repository,
+        services=known.services,
+        ref=known.ref,
+        environment=known.environment,
+        repository_id=known.repository_id,
+        audience=audience,
+        created_at=instant(known.created_at),
+    )
+
+
 def instant(epoch_s: float) -> datetime:
     """Epoch seconds as an aware datetime in UTC."""
     return datetime.fromtimestamp(epoch_s, UTC)
@@ -162,4 +203,26 @@ def _admin_key(known: model.AdminKey, now: float) -> dict[str, Any]:
         "expires_at": None if known.expires_at is None else instant(known.expires_at),
         "expired": not known.is_valid(now),
         "last_used_at": None if known.last_used_at is None else instant(known.last_used_at),
+    }
+
+
+def _webhook(known: model.Hook, control_url: str) -> dict[str, Any]:
+    push, outcome = known.push, known.outcome
+    return {
+        "id": known.id,
+        "kind": known.kind,
+        "service": known.service,
+        "url": f"{control_url}/v1/hooks/{known.id}",
+        "repository": known.repository,
+        "branch": known.branch,
+        "path": known.path,
+        "api_url": known.api_url,
+        "token_secret": known.token_secret,
+        "created_at": instant(known.created_at),
+        "pushed": push and schemas.Pushed(commit=push.commit, at=instant(push.received_at), pending=known.is_pending),
+        "outcome": outcome
+        and schemas.Outcome(
+            commit=outcome.commit, at=instant(outcome.at), version=outcome.version or None, message=outcome.message
+        ),
+        "trouble": known.trouble,
     }

@@ -7,6 +7,7 @@ little. Disks, addresses and traffic are not counted. A month is a calendar mont
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -53,20 +54,21 @@ def usd_of_life(replica: Replica, now: float) -> float:
 
 
 def settled(state: State, written: Service | None, replicas: Iterable[Replica], now: float) -> Service | None:
-    """The service to write in a transaction that writes `replicas`, the ended ones' cost added; None when there is none to write.
+    """The service to write in a transaction that writes `replicas`, the ended ones and their cost added; None when there is none.
 
     `written` is the service that was to be written anyhow: decided before, perhaps, another replica of the same pass ended.
     """
     ended = [one for one in replicas if one.status is ReplicaStatus.TERMINATED and one.reason not in _NEVER_CAME]
     if not ended:
-        return None if written is None else replace(written, spend=state.service.spend)
+        return None if written is None else replace(written, spend=state.service.spend, ended=state.service.ended)
     spend = _spend(state.service, now)
     spend = replace(
         spend,
         usd=spend.usd + sum(_cost(replica, now) for replica in ended),
         usd_ever=spend.usd_ever + sum(usd_of_life(replica, now) for replica in ended),
     )
-    return replace(written or state.service, spend=spend)
+    counts = Counter(dict(state.service.ended)) + Counter(one.reason for one in ended if one.reason)
+    return replace(written or state.service, spend=spend, ended=tuple(sorted(counts.items())))
 
 
 def affordable(state: State, launches: Sequence[Launch], now: float) -> tuple[list[Launch | SaveService], str]:

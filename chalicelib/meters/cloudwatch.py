@@ -1,24 +1,22 @@
 """`ports.Meter` on CloudWatch, to which Lambda, DynamoDB, SQS and the logs report what they will bill.
 
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_GetMetricData.html: $0.01 for a thousand metrics, of which
-one question takes some thirty. What is a few minutes old may be missing.
+one question takes some twenty. What is a few minutes old may be missing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
+from chalicelib.amazon import Amazon
 from chalicelib.cost import Usage
-from chalicelib.errors import Unreachable
 
-_Query = dict[str, Any]
-
-_HOUR_S = 3600  # metrics of more than two weeks ago are kept by the hour
+_HEADERS = {
+    "X-Amz-Target": "GraniteServiceVersion20100801.GetMetricData",
+    "Content-Type": "application/x-amz-json-1.0",
+}
+_HOUR_S = 3600  # metrics of more than two weeks ago are kept by the hour at the least
 _QUEUE_REQUESTS = (
     "NumberOfMessagesSent",
     "NumberOfMessagesReceived",
@@ -31,58 +29,45 @@ class CloudWatchMeter:
     """What one deployment's functions, table and queue have used.
 
     Args:
+        amazon: the deployment's own region.
         deployment: the names of the functions and of the queue begin with `sailplane-<deployment>-`.
         table: the table's name.
-        region: where they all are.
         memory: MB of each function, by the rest of its name.
     """
 
-    def __init__(self, deployment: str, table: str, region: str, memory: Mapping[str, int]) -> None:
-        config = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"})
-        self._client: Any = boto3.client("cloudwatch", region_name=region, config=config)
+    def __init__(self, amazon: Amazon, deployment: str, table: str, memory: Mapping[str, int]) -> None:
+        self._amazon = amazon
         self._deployment, self._table, self._memory = deployment, table, memory
 
     def used(self, since: float, until: float) -> Usage:
         """Between two instants in epoch seconds, by whole hours. Raises `Unreachable`."""
-        asked = [*self._metrics()]
-        queries: list[_Query] = [_query(f"m{number}", *metric[:3]) for number, (metric, _) in enumerate(asked)]
-        try:
-            sums = self._sums(queries, since, until)
-        except (BotoCoreError, ClientError) as error:
-            raise Unreachable(f"CloudWatch does not say what the control plane has used: {error}") from error
-        return sum((unit * sums.get(f"m{number}", 0.0) for number, (_, unit) in enumerate(asked)), Usage())
-
-    def _metrics(self) -> Iterator[tuple[tuple[str, str, Mapping[str, str]], Usage]]:
-        """Every metric, and what one of it is."""
-        for name, mb in self._memory.items():
-            function = {"FunctionName": f"sailplane-{self._deployment}-{name}"}
-            yield ("AWS/Lambda", "Invocations", function), Usage(requests=1)
-            yield ("AWS/Lambda", "Duration", function), Usage(gb_s=mb / 1024 / 1e3)
-            log = {"LogGroupName": f"/aws/lambda/sailplane-{self._deployment}-{name}"}
-            yield ("AWS/Logs", "IncomingBytes", log), Usage(log_bytes=1)
-        table = {"TableName": self._table}
-        yield ("AWS/DynamoDB", "ConsumedReadCapacityUnits", table), Usage(read_units=1)
-        yield ("AWS/DynamoDB", "ConsumedWriteCapacityUnits", table), Usage(write_units=1)
-        for metric in _QUEUE_REQUESTS:
-            queue = {"QueueName": f"sailplane-{self._deployment}-relay"}
-            yield ("AWS/SQS", metric, queue), Usage(queue_requests=1)
-
-    def _sums(self, queries: Sequence[_Query], since: float, until: float) -> Mapping[str, float]:
-        sums: dict[str, float] = {}
-        window: dict[str, Any] = {"StartTime": since, "EndTime": until}
-        for page in self._client.get_paginator("get_metric_data").paginate(MetricDataQueries=queries, **window):
+        units = {f"m{number}": unit for number, (_, unit) in enumerate(self._metrics())}
+        queries = [_query(f"m{number}", *metric) for number, (metric, _) in enumerate(self._metrics())]
+        question = {"MetricDataQueries": queries, "StartTime": since, "EndTime": until}
+        used, token = Usage(), ""
+        while True:
+            page = self._amazon.ask(
+                "monitoring", "POST", "/", question | ({"NextToken": token} if token else {}), _HEADERS
+            )
             for series in page["MetricDataResults"]:
-                sums[series["Id"]] = sums.get(series["Id"], 0.0) + sum(series["Values"])
-        return sums
+                used += units[series["Id"]] * sum(series["Values"])
+            token = page.get("NextToken", "")
+            if not token:
+                return used
+
+    def _metrics(self) -> Iterator[tuple[tuple[str, str, str, str], Usage]]:
+        """Every metric with its namespace and its dimension, and what one of it is."""
+        for name, mb in self._memory.items():
+            function = f"sailplane-{self._deployment}-{name}"
+            yield ("AWS/Lambda", "Invocations", "FunctionName", function), Usage(requests=1)
+            yield ("AWS/Lambda", "Duration", "FunctionName", function), Usage(gb_s=mb / 1024 / 1e3)
+            yield ("AWS/Logs", "IncomingBytes", "LogGroupName", f"/aws/lambda/{function}"), Usage(log_bytes=1)
+        yield ("AWS/DynamoDB", "ConsumedReadCapacityUnits", "TableName", self._table), Usage(read_units=1)
+        yield ("AWS/DynamoDB", "ConsumedWriteCapacityUnits", "TableName", self._table), Usage(write_units=1)
+        for metric in _QUEUE_REQUESTS:
+            yield ("AWS/SQS", metric, "QueueName", f"sailplane-{self._deployment}-relay"), Usage(queue_requests=1)
 
 
-def _query(name: str, namespace: str, metric: str, dimensions: Mapping[str, str]) -> _Query:
-    named = [{"Name": key, "Value": value} for key, value in dimensions.items()]
-    return {
-        "Id": name,
-        "MetricStat": {
-            "Metric": {"Namespace": namespace, "MetricName": metric, "Dimensions": named},
-            "Period": _HOUR_S,
-            "Stat": "Sum",
-        },
-    }
+def _query(query_id: str, namespace: str, metric: str, dimension: str, value: str) -> dict[str, Any]:
+    named = {"Namespace": namespace, "MetricName": metric, "Dimensions": [{"Name": dimension, "Value": value}]}
+    return {"Id": query_id, "MetricStat": {"Metric": named, "Period": _HOUR_S, "Stat": "Sum"}}

@@ -23,7 +23,7 @@ class MemorySecrets:
 
     def write(self, name: str, text: str) -> None:
         before = self._known.get(name, Secret(name, 0, 0.0))
-        self._known[name] = replace(before, version=before.version + 1, changed_at=self._clock.now())
+        self._known[name] = replace(before, version=before.version + 1, changed_at=round(self._clock.now(), 3))
         self._texts[name] = text
 
     def delete(self, name: str) -> None:

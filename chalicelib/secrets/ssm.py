@@ -62,8 +62,7 @@ class SsmSecrets:
             # Not decrypted: who lists names need not be allowed to read texts.
             pages = self._client.get_paginator("get_parameters_by_path").paginate(Path=self._path, WithDecryption=False)
             found = [each for page in pages for each in page["Parameters"]]
-        secrets = (Secret(self._name(each), each["Version"], each["LastModifiedDate"].timestamp()) for each in found)
-        return tuple(sorted(secrets, key=lambda secret: secret.name))
+        return tuple(sorted(map(self._seen, found), key=lambda secret: secret.name))
 
     @cached_property
     def _client(self) -> Any:
@@ -74,6 +73,11 @@ class SsmSecrets:
             stand_in = {"endpoint_url": f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"}
             stand_in |= dict.fromkeys(("aws_access_key_id", "aws_secret_access_key"), parts.username)
         return get_session().create_client("ssm", region_name=self._region, config=_CONFIG, **stand_in)
+
+    def _seen(self, parameter: Mapping[str, Any]) -> Secret:
+        # AWS's milliseconds, which survive every notation; the stand-in has more.
+        changed_at = round(parameter["LastModifiedDate"].timestamp(), 3)
+        return Secret(self._name(parameter), parameter["Version"], changed_at)
 
     def _parameter(self, name: str) -> str:
         return f"{self._path}/{name}"

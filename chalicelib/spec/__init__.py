@@ -60,9 +60,13 @@ def parse(
     right, key_problems = explain.without_wrong_keys(source.data, ServiceFile, source)
     data = environment.substitute(right, envs)
     problems = [*source.problems, *env_problems, *key_problems, *references.misplaced(source)]
+    problems += references.half_a_registry(source, envs)
     try:
-        context = {"accelerators": {name.lower(): name for name in known_accelerators}, "envs": envs}
-        context |= {"secrets": references.variables(source.data.get("secrets"))}
+        context = {
+            "accelerators": {name.lower(): name for name in known_accelerators},
+            "envs": envs,
+            "secrets": references.variables(source.data.get("secrets")),
+        }
         file = ServiceFile.model_validate(data, context=context)
     except ValidationError as error:
         raise _refusal([*problems, *explain.problems(error, data, source)]) from error

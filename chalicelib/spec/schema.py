@@ -84,7 +84,8 @@ class Later:
 class Section(BaseModel):
     """A map whose keys are all known."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # A text may be given in the wrong place, and an error may end up in a log.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
 
     may_be_empty: ClassVar[frozenset[str]] = frozenset()  # keys that users leave without a value
     refused: ClassVar[dict[str, tuple[str, str]]] = {}  # keys that SkyServe knows elsewhere: (reason, hint)
@@ -545,6 +546,8 @@ class SecretReference(Section):
 
 class ServiceFile(Section):
     """A service file: SkyServe's, and what Sailplane adds."""
+
+    refused = {"managed_secrets": ("is not taken", "write `NAME:` under `secrets:`; it becomes a variable, not a file")}
 
     may_be_empty = frozenset(
         {"name", "resources", "envs", "secrets", "workdir", "file_mounts", "num_nodes", "setup", "run"}

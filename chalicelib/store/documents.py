@@ -12,7 +12,18 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from chalicelib.model import AdminKey, EndpointKey, Event, Lease, Replica, ReplicaStatus, RouterLoad, Unavailable
+from chalicelib.model import (
+    AdminKey,
+    AuditEntry,
+    Claim,
+    EndpointKey,
+    Event,
+    Lease,
+    Replica,
+    ReplicaStatus,
+    RouterLoad,
+    Unavailable,
+)
 from chalicelib.ports import Commit
 
 T = TypeVar("T")
@@ -20,6 +31,7 @@ T = TypeVar("T")
 HISTORY_KEPT_S = 86_400.0  # a TERMINATED replica
 REFUSALS_KEPT_S = 3_600.0  # after its end: one that follows within this time counts as the next in a row
 EVENTS_KEPT_S = 7 * 86_400.0
+AUDIT_KEPT_S = 90 * 86_400.0
 BOOTS_KEPT_S = 86_400.0  # which machine was the first to boot as a replica
 KEYS_KEPT_S = 7 * 86_400.0  # an endpoint key after it has expired, so that its owner sees why a client is refused
 KEY_USE_EVERY_S = 60.0  # "last used" is written this often at the most
@@ -62,6 +74,16 @@ def event_key_after(instant: float) -> str:
     return f"{_microseconds(max(instant, 0.0))}$"
 
 
+def audit_key(entry: AuditEntry) -> str:
+    """Sorts by instant; an entry written again, with what became of it, takes the place of the first."""
+    return f"{_microseconds(entry.at)}#{entry.id}"
+
+
+def may_take_over(standing: Claim, claim: Claim, now: float) -> bool:
+    """Whether the holder of the claim that stands is taken for dead, and what it was at is what is asked now."""
+    return not standing.answer and standing.held_until <= now and standing.request == claim.request
+
+
 def _microseconds(instant: float) -> str:
     return f"{round(instant * 1_000_000):017d}"
 
@@ -85,7 +107,7 @@ def item_count(lease: Lease | None, commit: Commit) -> int:
     twice = [
         replica for replica in commit.replicas if not replica.version or replica.status is ReplicaStatus.TERMINATED
     ]
-    singles = sum(item is not None for item in (lease, commit.service, commit.table))
+    singles = sum(item is not None for item in (lease, commit.service, commit.table, commit.hook))
     scopes = {refusal.scope for refusal in (*commit.unavailable, *commit.disproved)}
     return singles + len(commit.replicas) + len(twice) + len(scopes) + len(commit.events)
 

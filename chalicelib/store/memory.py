@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from threading import Lock
+from typing import Any
 
 from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
 from chalicelib.model import (
     AdminKey,
+    AuditEntry,
+    Claim,
     EndpointKey,
     Event,
+    Hook,
     Lease,
     Replica,
     ReplicaStatus,
@@ -21,22 +25,26 @@ from chalicelib.model import (
     Service,
     SpecVersion,
     State,
+    Trust,
     Unavailable,
 )
 from chalicelib.ports import Clock, Commit
 from chalicelib.store.documents import (
+    AUDIT_KEPT_S,
     COMMIT_MAX_ITEMS,
     EVENTS_KEPT_S,
     LOAD_KEPT_S,
     REFUSALS_KEPT_S,
     add_counts,
     admin_keys_kept,
+    audit_key,
     event_key,
     event_key_after,
     history_expires_at,
     is_news,
     is_use_news,
     item_count,
+    may_take_over,
     newest_first,
     oldest_first,
     scope_key,
@@ -69,24 +77,37 @@ class MemoryStore:
         self._keys: dict[str, EndpointKey] = {}
         self._boots: dict[tuple[str, str], str] = {}
         self._admin_keys: dict[str, AdminKey] = {}
+        self._claims: dict[str, Claim] = {}
+        self._audit: dict[str, AuditEntry] = {}
         self._events: defaultdict[str, dict[str, Event]] = defaultdict(dict)
+        self._hooks: dict[str, Hook] = {}
+        self._trusts: dict[str, Trust] = {}
+        self._deliveries: dict[tuple[str, str], float] = {}
 
     # --- services and their specifications ---
 
-    def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+    def create_service(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
         with self._lock:
             if service.name in self._services:
                 raise Exists(f"There is already a service named {service.name!r}. Choose another name or update it.")
-            return self._write_version(replace(service, version=0), spec, events)
+            return self._write_version(replace(service, version=0), spec, events, hook)
 
-    def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+    def add_version(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
         with self._lock:
             self._check_service(service)
             if spec.number in self._specs[service.name]:
                 raise Conflict(f"Version {spec.number} of {service.name!r} exists. Load the service again.")
-            return self._write_version(service, spec, events)
+            return self._write_version(service, spec, events, hook)
 
-    def _write_version(self, service: Service, spec: SpecVersion, events: Sequence[Event]) -> Service:
+    def _write_version(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event], hook: Hook | None
+    ) -> Service:
+        if hook is not None:
+            self._write_hook(hook)
         written = replace(service, version=service.version + 1)
         self._services[service.name] = written
         self._specs[service.name][spec.number] = spec
@@ -116,9 +137,10 @@ class MemoryStore:
             raise NotFound(f"Service {name!r} has no version {number}.")
         return found
 
-    def specs(self, name: str) -> tuple[SpecVersion, ...]:
+    def specs(self, name: str, *, start: int = 1, limit: int | None = None) -> tuple[SpecVersion, ...]:
         with self._lock:
-            return tuple(spec for _, spec in sorted(self._specs[name].items()))
+            numbered = sorted(self._specs[name].items())
+        return tuple(spec for number, spec in numbered if number >= start)[:limit]
 
     # --- what passes read and write ---
 
@@ -173,6 +195,8 @@ class MemoryStore:
                     raise Conflict(f"{replica.id} is TERMINATED. Load the service again. Nothing was written.")
             if commit.table is not None and name in self._tables:
                 _check_version(f"the route table of {name}", self._tables[name].version, commit.table.version - 1)
+            if commit.hook is not None:
+                self._write_hook(commit.hook)
             self._write(name, commit)
 
     def _write(self, name: str, commit: Commit) -> None:
@@ -216,12 +240,19 @@ class MemoryStore:
     # --- events, load, routing, refusals ---
 
     def events(self, name: str, *, limit: int = 200, after: float = 0.0, kind: str = "") -> tuple[Event, ...]:
-        after = max(after, self._clock.now() - EVENTS_KEPT_S)
+        page = self.events_page(name, limit=limit, after=after, kind=kind)
+        return tuple(event for _, event in reversed(page))
+
+    def events_page(
+        self, name: str, *, limit: int, upto: str = "", after: float = 0.0, kind: str = ""
+    ) -> tuple[tuple[str, Event], ...]:
+        start = event_key_after(max(after, self._clock.now() - EVENTS_KEPT_S))
         with self._lock:
-            rows = sorted(self._events[name].items())
-        start = event_key_after(after)
-        found = [event for key, event in rows if key > start and event.kind.startswith(kind)]
-        return tuple(found[max(len(found) - limit, 0) :])
+            rows = sorted(self._events[name].items(), reverse=True)
+        found = [
+            row for row in rows if start < row[0] and (not upto or row[0] <= upto) and row[1].kind.startswith(kind)
+        ]
+        return tuple(found[:limit])
 
     def record_load(
         self,
@@ -326,6 +357,99 @@ class MemoryStore:
             stored = self._admin_keys.get(key.id)
             if stored is not None and is_use_news(stored, now):
                 self._admin_keys[key.id] = replace(stored, last_used_at=now)
+
+    # --- claims and audit ---
+
+    def claim(self, claim: Claim, now: float) -> Claim:
+        with self._lock:
+            standing = self._claims.get(claim.id)
+            if standing is None or standing.forget_at <= now:
+                self._claims[claim.id] = claim
+            elif may_take_over(standing, claim, now):
+                self._claims[claim.id] = replace(standing, holder=claim.holder, held_until=claim.held_until)
+            return self._claims[claim.id]
+
+    def settle(self, claim: Claim, answer: str) -> None:
+        self._change_claim(claim, answer=answer)
+
+    def give_up(self, claim: Claim) -> None:
+        self._change_claim(claim, held_until=0.0)
+
+    def _change_claim(self, claim: Claim, **changes: Any) -> None:
+        with self._lock:
+            if self._claims[claim.id].holder == claim.holder:
+                self._claims[claim.id] = replace(self._claims[claim.id], **changes)
+
+    def record_audit(self, entry: AuditEntry) -> None:
+        with self._lock:
+            self._audit[audit_key(entry)] = entry
+
+    def audit_page(self, *, limit: int, upto: str = "") -> tuple[tuple[str, AuditEntry], ...]:
+        start = event_key_after(self._clock.now() - AUDIT_KEPT_S)
+        with self._lock:
+            rows = sorted(self._audit.items(), reverse=True)
+        return tuple(row for row in rows if start < row[0] and (not upto or row[0] <= upto))[:limit]
+
+    # --- deploys from CI ---
+
+    def create_hook(self, hook: Hook) -> Hook:
+        with self._lock:
+            if hook.id in self._hooks:
+                raise Exists(f"There is already a webhook with the id {hook.id}. Try again.")
+            return self._write_hook(hook)
+
+    def hook(self, hook_id: str) -> Hook | None:
+        with self._lock:
+            return self._hooks.get(hook_id)
+
+    def hooks(self) -> tuple[Hook, ...]:
+        with self._lock:
+            return tuple(hook for _, hook in sorted(self._hooks.items()))
+
+    def record_push(self, hook: Hook, deliveries: Sequence[str], until: float) -> bool:
+        with self._lock:
+            if any(self._is_remembered(hook.id, delivery) for delivery in deliveries):
+                return False
+            self._write_hook(hook)
+            self._deliveries |= {(hook.id, delivery): until for delivery in deliveries}
+            return True
+
+    def delete_hook(self, hook_id: str) -> None:
+        with self._lock:
+            if self._hooks.pop(hook_id, None) is None:
+                raise NotFound(f"There is no webhook with the id {hook_id!r}.")
+
+    def _write_hook(self, hook: Hook) -> Hook:
+        stored = self._hooks.get(hook.id)
+        _check_version(f"webhook {hook.id}", stored.version if stored else 0, hook.version)
+        self._hooks[hook.id] = replace(hook, version=hook.version + 1)
+        return self._hooks[hook.id]
+
+    def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
+        with self._lock:
+            if self._is_remembered(source, delivery):
+                return False
+            self._deliveries[source, delivery] = until
+            return True
+
+    def _is_remembered(self, source: str, delivery: str) -> bool:
+        return self._deliveries.get((source, delivery), 0.0) > self._clock.now()
+
+    def create_trust(self, trust: Trust) -> Trust:
+        with self._lock:
+            if trust.id in self._trusts:
+                raise Exists(f"There is already a trust with the id {trust.id}. Try again.")
+            self._trusts[trust.id] = trust
+            return trust
+
+    def trusts(self) -> tuple[Trust, ...]:
+        with self._lock:
+            return tuple(trust for _, trust in sorted(self._trusts.items()))
+
+    def delete_trust(self, trust_id: str) -> None:
+        with self._lock:
+            if self._trusts.pop(trust_id, None) is None:
+                raise NotFound(f"There is no trust with the id {trust_id!r}.")
 
 
 def _check_version(what: str, stored: int, expected: int) -> None:

@@ -198,8 +198,8 @@ class Table:
             if start is None:
                 return
 
-    def put_if(self, row: Row, condition: Condition) -> bool:
-        """Write the whole item. False when the condition failed."""
+    def put_if(self, row: Row, condition: Condition | None) -> bool:
+        """Write the whole item, in any case when there is no condition. False when the condition failed."""
         with _faults_named():
             try:
                 self._connection.put_item(

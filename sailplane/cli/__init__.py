@@ -20,11 +20,15 @@ COMMANDS = {
     "teardown": "Take the control plane out of its account.",
     "check": "Show which credentials, permissions and quotas are there, and what is missing.",
     "connect": "Choose the control plane that the other commands talk to.",
+    "edge": "Put edge routers on other clouds' functions, list and remove them.",
     "plan": "Show where a service would run and at what cost; offline.",
     "up": "Start a service: plan, confirm, then watch it become ready.",
     "status": "Show services, their replicas and endpoints.",
     "cost": "Show what services cost, and the control plane.",
     "keys": "Make, list, revoke and replace the keys that clients show.",
+    "secrets": "Keep, list and remove texts, such as tokens, for replicas.",
+    "admin-keys": "Make, list and revoke the keys that commands like these show.",
+    "audit": "Show who changed what.",
     "update": "Move a running service to a changed file, replica by replica.",
     "down": "Shut services down and remove their replicas.",
     "logs": "Show what a replica's engine wrote.",
@@ -42,7 +46,8 @@ class LazyCommand(click.Command):
 
     def load(self) -> click.Command:
         """The real command: `command` in the module of the same name."""
-        command: click.Command = importlib.import_module(f"sailplane.cli.{self.name}").command
+        module = (self.name or "").replace("-", "_")
+        command: click.Command = importlib.import_module(f"sailplane.cli.{module}").command
         return command
 
     def make_context(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -17,8 +20,14 @@ from sailplane.cli.failures import from_problem
 
 # Longer than the slowest handler: `why` asks every replica's agent, each of which may use its probe's whole timeout.
 TIMEOUT_S = 30.0
+# A write whose answer got lost is sent again: its Idempotency-Key has it done once. The control plane takes one that says
+# nothing for 60 s for dead.
+LOST_PAUSES_S = (0.5, 1.0, 2.0)
+UNDER_WAY_PAUSES_S = (1.0,) * 75
+_UNDER_WAY = "urn:sailplane:problem:in-progress"
 
 _A = TypeVar("_A", bound=BaseModel)
+_P = TypeVar("_P", schemas.Services, schemas.Keys, schemas.AdminKeys, schemas.Audit)
 
 
 class Client:
@@ -27,10 +36,19 @@ class Client:
     Args:
         locate: finds the control plane's URL and admin key; asked at the first request, so that a command can refuse bad
             input without any control plane.
+        tell: is told what takes long.
+        pause: sleeps so many seconds.
     """
 
-    def __init__(self, locate: Callable[[], tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        locate: Callable[[], tuple[str, str]],
+        tell: Callable[[str], None] = lambda _text: None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._locate = locate
+        self._tell = tell
+        self._pause = pause
         self._http: httpx.Client | None = None
 
     def __enter__(self) -> Self:
@@ -54,19 +72,20 @@ class Client:
         return self._ask(schemas.Service, "POST", "/v1/services", {"name": name, "yaml": yaml, "envs": envs})
 
     def services(self) -> tuple[schemas.Service, ...]:
-        return self._ask(schemas.Services, "GET", "/v1/services").services
+        return tuple(one for page in self._pages(schemas.Services, "/v1/services") for one in page.services)
 
     def service(self, name: str) -> schemas.Service:
         return self._ask(schemas.Service, "GET", _path(name))
 
-    def update(self, name: str, yaml: str, envs: Mapping[str, str]) -> schemas.Service:
-        return self._ask(schemas.Service, "PUT", _path(name), {"yaml": yaml, "envs": envs})
+    def update(self, name: str, yaml: str, envs: Mapping[str, str], etag: str) -> schemas.Service:
+        """Raises `Conflict` when the service has another tag by now."""
+        return self._ask(schemas.Service, "PUT", _path(name), {"yaml": yaml, "envs": envs}, if_match=etag)
 
     def delete(self, name: str) -> schemas.Service:
         return self._ask(schemas.Service, "DELETE", _path(name))
 
-    def versions(self, name: str) -> tuple[schemas.Version, ...]:
-        return self._ask(schemas.Versions, "GET", f"{_path(name)}/versions").versions
+    def version(self, name: str, number: int) -> schemas.Version:
+        return self._ask(schemas.Version, "GET", f"{_path(name)}/versions/{number}")
 
     def events(self, name: str, *, after: datetime | None = None, limit: int = 200) -> tuple[schemas.Event, ...]:
         query = {"limit": limit} | ({"after": after.isoformat()} if after else {})
@@ -85,7 +104,7 @@ class Client:
         return self._ask(schemas.ServiceCost, "GET", f"{_path(name)}/cost")
 
     def endpoint_keys(self) -> tuple[schemas.Key, ...]:
-        return self._ask(schemas.Keys, "GET", "/v1/keys").keys
+        return tuple(one for page in self._pages(schemas.Keys, "/v1/keys") for one in page.keys)
 
     def create_key(
         self,
@@ -105,6 +124,32 @@ class Client:
     def rotate_key(self, key_id: str, overlap_s: float) -> schemas.NewKey:
         return self._ask(schemas.NewKey, "POST", f"/v1/keys/{quote(key_id, safe='')}/rotate", {"overlap_s": overlap_s})
 
+    def secrets(self) -> tuple[schemas.Secret, ...]:
+        return self._ask(schemas.Secrets, "GET", "/v1/secrets").secrets
+
+    def set_secret(self, name: str, text: str) -> schemas.SecretUse:
+        return self._ask(schemas.SecretUse, "PUT", f"/v1/secrets/{quote(name, safe='')}", {"text": text})
+
+    def remove_secret(self, name: str, *, force: bool) -> schemas.SecretUse:
+        query = {"force": force}
+        return self._ask(schemas.SecretUse, "DELETE", f"/v1/secrets/{quote(name, safe='')}", query=query)
+
+    def admin_keys(self) -> tuple[schemas.AdminKey, ...]:
+        return tuple(one for page in self._pages(schemas.AdminKeys, "/v1/admin-keys") for one in page.keys)
+
+    def create_admin_key(
+        self, name: str, *, scopes: Sequence[str], services: Sequence[str], expires_in_s: float | None
+    ) -> schemas.NewAdminKey:
+        body = {"name": name, "scopes": scopes, "services": services, "expires_in_s": expires_in_s}
+        return self._ask(schemas.NewAdminKey, "POST", "/v1/admin-keys", body)
+
+    def revoke_admin_key(self, key_id: str) -> schemas.Revoked:
+        return self._ask(schemas.Revoked, "DELETE", f"/v1/admin-keys/{quote(key_id, safe='')}")
+
+    def audit(self) -> Iterator[schemas.AuditEntry]:
+        """Entries, newest first; asked for as they are taken."""
+        return (entry for page in self._pages(schemas.Audit, "/v1/audit") for entry in page.entries)
+
     def leftovers(self) -> schemas.Leftovers:
         return self._ask(schemas.Leftovers, "GET", "/v1/leftovers")
 
@@ -115,23 +160,60 @@ class Client:
     def act(self, name: str, replica: str, action: str, query: Mapping[str, Any] | None = None) -> schemas.Accepted:
         return self._ask(schemas.Accepted, "POST", f"{_path(name, replica)}/{action}", query=query)
 
+    def _pages(self, answer: type[_P], path: str) -> Iterator[_P]:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = self._ask(answer, "GET", path, query={"cursor": cursor} if cursor else None)
+            yield page
+            cursor = page.next
+
     def _ask(
         self,
         answer: type[_A],
         method: str,
         path: str,
         body: Mapping[str, Any] | None = None,
+        *,
         query: Mapping[str, Any] | None = None,
+        if_match: str | None = None,
     ) -> _A:
         http = self._connected()
+        headers = {"If-Match": if_match} if if_match else {}
+        if method != "GET":
+            headers["Idempotency-Key"] = secrets.token_hex(16)
         try:
-            response = http.request(method, path, json=body, params=query)
+            response = self._send(http, http.build_request(method, path, json=body, params=query, headers=headers))
         except httpx.TransportError as error:
             why = str(error) or type(error).__name__
             raise Unreachable(f"The control plane at {http.base_url} does not answer: {why}.") from error
         if response.is_error:
             raise from_problem(response.status_code, _document(response))
         return answer.model_validate_json(response.content)
+
+    def _send(self, http: httpx.Client, request: httpx.Request) -> httpx.Response:
+        """The answer; of a write the one that it has had in the end. Raises `httpx.TransportError`."""
+        lost, under_way = iter(LOST_PAUSES_S), iter(UNDER_WAY_PAUSES_S)
+        while True:
+            try:
+                response = http.send(request)
+            except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError, httpx.WriteError):
+                if request.method == "GET" or (pause_s := next(lost, None)) is None:
+                    raise
+                self._tell("The control plane's answer got lost; asking for it again.")
+            else:
+                pauses = under_way if _is_under_way(response) else lost if _may_come(response) else iter(())
+                if request.method == "GET" or (pause_s := next(pauses, None)) is None:
+                    return response
+            self._pause(pause_s)
+
+
+def _is_under_way(response: httpx.Response) -> bool:
+    return response.status_code == HTTPStatus.CONFLICT and _document(response).get("type") == _UNDER_WAY
+
+
+def _may_come(response: httpx.Response) -> bool:
+    """Whether somebody between us and the control plane, or what it needs, gave up; it may have done what was asked."""
+    return response.status_code in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 def _path(service: str, replica: str = "") -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from chalicelib.errors import Unreachable
-from sailplane.cli import prices
+from sailplane.cli import output, prices
 from sailplane.cli.client import Client
 from sailplane.local.home import Home
 
@@ -43,7 +43,8 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
         if key and not (key.isascii() and key.isprintable()):
             # Refused here: the HTTP client's own refusal repeats it.
             raise click.UsageError("--key (SAILPLANE_KEY) has a character that no key has, such as the end of a line.")
-        with Client((lambda: (url, key)) if url and key else functools.partial(locate, _home_at(root))) as found:
+        place = (lambda: (url, key)) if url and key else functools.partial(locate, _home_at(root))
+        with Client(place, output.current().message) as found:
             return command(*args, client=found, **others)
 
     return with_client

@@ -33,13 +33,18 @@ class NoDeployment(errors.NotFound):
     """There is no such control plane in the account."""
 
 
+class NoAdminKey(errors.NotFound):
+    """There is no such admin key."""
+
+
 class Refused(errors.SailplaneError):
-    """The control plane does not accept our key."""
+    """The control plane does not accept our key, or not for this."""
 
 
 # The first class that fits decides: (class, exit code, what to try next).
 _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] = (
     (errors.Invalid, Exit.INVALID, ()),
+    (NoAdminKey, Exit.NOT_FOUND, ("sailplane admin-keys list",)),
     (NoKey, Exit.NOT_FOUND, ("sailplane keys list",)),
     (NoDeployment, Exit.NOT_FOUND, ("sailplane bootstrap aws --deployment NAME --region REGION",)),
     (errors.NotFound, Exit.NOT_FOUND, ("sailplane status",)),

@@ -23,6 +23,8 @@ def service_file(command: Callable[..., _R]) -> Callable[..., _R]:
     @click.argument("file", type=_TEXT_FILE)
     @click.option("--env", multiple=True, metavar="KEY=VALUE", help="Set one of the file's envs; may be repeated.")
     @click.option("--env-file", type=_TEXT_FILE, help="Set the file's envs from lines of KEY=VALUE.")
+    @click.option("--secret", multiple=True, hidden=True, expose_value=False, callback=_refuse)
+    @click.option("--secret-file", hidden=True, expose_value=False, callback=_refuse)
     @functools.wraps(command)
     def with_inputs(*args: Any, file: IO[str], env: tuple[str, ...], env_file: IO[str] | None, **others: Any) -> _R:
         from_file = _env_file(env_file) if env_file else {}
@@ -30,6 +32,16 @@ def service_file(command: Callable[..., _R]) -> Callable[..., _R]:
         return command(*args, text=_read(file), envs=from_file | _pairs(env), **others)
 
     return with_inputs
+
+
+def _refuse(_ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+    """SkyServe's way to give secrets: with each start, and on the command line. Nothing of what was given is repeated."""
+    if value:
+        raise click.UsageError(
+            f"{parameter.opts[0]} is not taken: texts on a command line are in your shell's history, and everybody on this "
+            "machine can see them. Keep each of them once, with `sailplane secrets set NAME`, and write into the file "
+            "`secrets: {NAME: }`."
+        )
 
 
 def _env_file(file: IO[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from chalicelib.api.schemas import (
 from chalicelib.errors import Invalid, NotFound
 from sailplane.cli import connection, output
 from sailplane.cli.client import Client
-from sailplane.cli.failures import NoKey
+from sailplane.cli.failures import NoKey, Refused
 from sailplane.cli.output import Output
 from sailplane.cli.services import example
 
@@ -170,7 +170,7 @@ def rotate(out: Output, *, client: Client, old: str, overlap: float) -> None:
     made = client.rotate_key(replaced, overlap)
     ends = [key.expires_at for key in client.endpoint_keys() if key.id == replaced and key.expires_at]
     for end in ends:
-        out.message(f"{replaced} works until {_utc(end)}: give the new key to its clients by then.")
+        out.message(f"{replaced} works until {utc(end)}: give the new key to its clients by then.")
     _tell(out, client, made)
 
 
@@ -181,8 +181,15 @@ def _tell(out: Output, client: Client, made: NewKey) -> None:
     if out.as_json:
         return
     opens = "all services" if "*" in made.services else ", ".join(made.services)
-    until = "does not expire" if made.expires_at is None else f"expires at {_utc(made.expires_at)}"
+    until = "does not expire" if made.expires_at is None else f"expires at {utc(made.expires_at)}"
     out.message(f"Key {made.id} opens {opens} and {until}. It is shown this once and kept nowhere.")
+    try:
+        _tell_how_to_call(out, client, made)
+    except Refused:  # who may make keys need not be one who may look at services
+        out.next("sailplane keys list")
+
+
+def _tell_how_to_call(out: Output, client: Client, made: NewKey) -> None:
     found = {name: _service(client, name) for name in made.services if name != "*"}
     for missing in (name for name, service in found.items() if service is None):
         out.message(f"There is no service {missing!r} yet: the key will open it when there is.")
@@ -225,10 +232,10 @@ def _find(known: tuple[Key, ...], wanted: str) -> Key:
 
 
 def _row(key: Key) -> tuple[str, ...]:
-    expires = "never" if key.expires_at is None else _utc(key.expires_at)
-    used = "never" if key.last_used_at is None else _utc(key.last_used_at)
+    expires = "never" if key.expires_at is None else utc(key.expires_at)
+    used = "never" if key.last_used_at is None else utc(key.last_used_at)
     services = "all" if "*" in key.services else ",".join(key.services)
-    created = _utc(key.created_at)
+    created = utc(key.created_at)
     return (
         key.id,
         key.name or "-",
@@ -240,7 +247,7 @@ def _row(key: Key) -> tuple[str, ...]:
     )
 
 
-def _utc(instant: datetime) -> str:
+def utc(instant: datetime) -> str:
     """Keys are given to people elsewhere: the date and the zone are always said."""
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 

@@ -77,6 +77,9 @@ def show(out: output.Output, plan: planning.Plan, *, everything: bool = False) -
     ]
     if plan.worst_usd_per_hour > plan.usd_per_hour(scaling.most_replicas):
         facts.append(("Worst case, all cheaper offers sold out:", _cost(plan.worst_usd_per_hour)))
+    if plan.spec.engine.secrets:
+        needed = dict.fromkeys(name for _, name in plan.spec.engine.secrets)
+        facts.append(("Secrets that `up` will need:", ", ".join(needed)))
     if plan.budget:
         facts.append(("Budget:", plan.budget))
     out.data("\n".join([*output.aligned(facts, (False, False)), ""]))

@@ -7,9 +7,8 @@ import time
 from typing import Any
 
 import click
-from pydantic import BaseModel
 
-from chalicelib.api.schemas import Service, Services
+from chalicelib.api.schemas import Service
 from chalicelib.model import ServiceStatus
 from sailplane.cli import connection, output
 from sailplane.cli.client import Client
@@ -54,8 +53,8 @@ def _text(services: tuple[Service, ...], name: str | None) -> str:
 
 
 def _document(services: tuple[Service, ...], name: str | None) -> dict[str, Any]:
-    document: BaseModel = services[0] if name else Services(services=services)
-    return document.model_dump(mode="json")
+    documents = [service.model_dump(mode="json") for service in services]
+    return documents[0] if name else {"services": documents}
 
 
 def _watch(out: Output, client: Client, name: str | None) -> None:

@@ -47,15 +47,20 @@ def aws(command: Callable[..., _R]) -> Callable[..., _R]:
     def with_target(
         *args: Any, home: Home, deployment: str | None, region: str | None, endpoint_url: str | None, **others: Any
     ) -> _R:
-        known = home.connected()
-        if not deployment and known is None:
+        target = find(home, deployment, region, endpoint_url)
+        if target is None:
             raise click.UsageError("Name the control plane with --deployment NAME, e.g. `acme-prod`.")
-        if known is not None and deployment in (None, known.deployment):
-            deployment, region = known.deployment, region or known.region
-        target = Target(Deployment(str(deployment)), account(region, endpoint_url))
         return command(*args, home=home, target=target, **others)
 
     return with_target
+
+
+def find(home: Home, deployment: str | None, region: str | None, endpoint_url: str | None) -> Target | None:
+    """The deployment of that name, or else the one that is connected to; None when there is neither."""
+    known = home.connected()
+    if known is not None and deployment in (None, known.deployment):
+        deployment, region = known.deployment, region or known.region
+    return Target(Deployment(deployment), account(region, endpoint_url)) if deployment else None
 
 
 def region(command: Callable[..., _R]) -> Callable[..., _R]:

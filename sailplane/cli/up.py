@@ -11,7 +11,7 @@ from chalicelib.api.schemas import Service, valid_name
 from chalicelib.errors import Exists, Invalid, NotFound
 from chalicelib.lifecycle import budget
 from chalicelib.model import ReplicaStatus, ServiceStatus
-from sailplane.cli import connection, inputs, output, plan, prices, workdir
+from sailplane.cli import connection, inputs, output, plan, prices, secrets, workdir
 from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
 from sailplane.cli.failures import NoMachine, ServiceFailed
@@ -44,6 +44,7 @@ def command(
     planned = plan.make(parsed, client.info().providers, catalog)
     spec.require_reachable_workdir(parsed.spec, planned.providers)
     plan.show(out, planned)
+    secrets.bound(client, parsed.spec)  # the control plane refuses missing ones too; here, before anything is asked
     _require_free(client, name)
     if parsed.spec.routing.access == "open":
         out.message(OPEN)

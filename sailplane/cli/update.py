@@ -11,7 +11,7 @@ from chalicelib import spec
 from chalicelib.api.schemas import Service, Version
 from chalicelib.errors import Conflict
 from chalicelib.model import ReplicaStatus, ServiceSpec, ServiceStatus
-from sailplane.cli import connection, inputs, output, plan, prices, workdir
+from sailplane.cli import connection, inputs, output, plan, prices, secrets, workdir
 from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
 from sailplane.cli.failures import ServiceFailed
@@ -38,15 +38,16 @@ def command(
     parsed = spec.parse(text, env_overrides=envs, known_accelerators=catalog.accelerators())
     spec.require_reachable_workdir(parsed.spec, plan.make(parsed, client.info().providers, catalog).providers)
     text = workdir.made_absolute(text, Path(output.current().source).parent)
-    current = client.versions(name)[-1]
+    before = client.service(name)
+    current = client.version(name, before.version)
     # Read once more as the control plane will: replicas are made of the absolute `workdir`.
-    _show_change(out, current, text, spec.parse(text, env_overrides=envs).spec)
-    if parsed.spec.routing.access == "open" and client.service(name).access != "open":
+    _show_change(out, current, text, secrets.bound(client, spec.parse(text, env_overrides=envs).spec))
+    if parsed.spec.routing.access == "open" and before.access != "open":
         out.message(OPEN)
     if not yes and not out.confirm(f"Update service {name!r}?", unattended=True):
         out.message("Nothing was changed.")
         return
-    service = client.update(name, text, envs)
+    service = client.update(name, text, envs, before.etag)
     if not detach:
         service = _until_rolled_out(out, client, name, service.version)
     out.data(service_text(service))

@@ -104,6 +104,8 @@ class Agent:
             "edge_url": "https://edge.example",
             "access": "required",
             "engine_key": "",
+            "engine_key_env": "",
+            "secrets_url": "",
             "host": "127.0.0.1",
             "port": 0,
             "engine_port": 0,

@@ -83,6 +83,8 @@ def test_a_machine_is_told_what_to_run(api: Api, replica: Replica) -> None:
         "edge_url": SETTINGS.edge_url,
         "grant_keys": identity.grant_keys(SETTINGS.router_tokens, replica.id, "nonce-0"),
         "engine_key": "the user's",
+        "engine_key_env": "PASSWORD",
+        "secrets_url": "",
         "port": AGENT_PORT,
         "engine_port": 8080,
         "image": "",

@@ -62,7 +62,7 @@ def test_protected_routes_say_which_key_they_take(api: Api) -> None:
     """The router's route takes the router's token, the owner's routes the admin key, two routes none."""
     paths = api.client.http.get("/openapi.json").json_body["paths"]
     assert paths["/v1/edge/exchange"]["post"]["security"] == [{"router_token": []}]
-    assert paths["/v1/services"]["post"]["security"] == [{"admin_key": []}]
+    assert paths["/v1/services"]["post"]["security"] == [{"admin_key": ["deploy"]}]
     assert "security" not in paths["/healthz"]["get"]
 
 

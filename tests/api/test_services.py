@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chalicelib.errors import NoCapacity, Unreachable
-from chalicelib.model import CapacityType, Event, Reason, Service, SpecVersion, Unavailable
+from chalicelib.model import CapacityType, Event, Hook, Reason, Service, SpecVersion, Unavailable
 from chalicelib.ports import Commit
 from chalicelib.store.memory import MemoryStore
 from tests.api.conftest import YAML, Api, assert_problem
@@ -32,9 +32,11 @@ def _interfering(world: World, times: int) -> None:
                 assert state is not None
                 super().commit(name, None, Commit(service=replace(state.service, was_ready=True)))
 
-        def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+        def add_version(
+            self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+        ) -> Service:
             self._touch(service.name)
-            return super().add_version(service, spec, events)
+            return super().add_version(service, spec, events, hook=hook)
 
         def commit(self, name: str, lease: Any, commit: Commit) -> None:
             self._touch(name)
@@ -95,7 +97,7 @@ def test_a_replica_is_shown_with_where_it_runs_and_what_it_costs(api: Api) -> No
 
 def test_all_services_are_listed(api: Api) -> None:
     """By name; none is no error."""
-    assert api.get("/v1/services").json_body == {"services": []}
+    assert api.get("/v1/services").json_body["services"] == []
     for name in ("b", "a"):
         api.post("/v1/services", {**NEW, "name": name})
     assert [service["name"] for service in api.get("/v1/services").json_body["services"]] == ["a", "b"]
@@ -233,7 +235,7 @@ def test_a_budget_below_one_machine_is_refused(api: Api) -> None:
     answer = api.post("/v1/services", {**NEW, "yaml": yaml})
     assert answer.status_code == 422
     assert "max_usd_per_hour is $0.5, and the first choice costs $1 an hour" in answer.json_body["detail"]
-    assert api.get("/v1/services").json_body == {"services": []}
+    assert api.get("/v1/services").json_body["services"] == []
 
 
 def test_a_budget_and_what_is_spent_of_it_is_told(api: Api, world: World) -> None:
@@ -336,7 +338,7 @@ def test_a_service_is_shut_down_and_then_gone(api: Api) -> None:
     kinds = [event["kind"] for event in api.get("/v1/services/hello/events").json_body["events"]]
     assert (kinds[0], kinds[-1]) == ("service.created", "service.deleted")
     assert kinds.count("service.deleting") == 1
-    assert api.get("/v1/services/hello/events?kind=nothing").json_body == {"events": []}
+    assert api.get("/v1/services/hello/events?kind=nothing").json_body["events"] == []
 
 
 def test_events_are_filtered_and_bounded(api: Api) -> None:

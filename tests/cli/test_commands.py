@@ -318,7 +318,7 @@ def test_following_events_shows_each_once_however_long_nothing_happens(plane: Pl
     with subprocess.Popen(command, env=plane.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
         assert run.stdout is not None
         assert [json.loads(run.stdout.readline()) for _ in known] == known
-        until(lambda: looks["after events"] > 3)
+        until(lambda: looks["after events_page"] > 3)
         plane.cloud.kill(plane.world.replicas(ReplicaStatus.READY)[0].id)
         assert json.loads(run.stdout.readline()) not in known
         interrupted(run)

@@ -61,9 +61,32 @@ def test_what_ended_this_month_is_remembered_and_last_months_forgotten() -> None
     before = state(began)
     after = budget.settled(before, None, [replace(began, status=ReplicaStatus.TERMINATED)], NOVEMBER + 2 * HOUR)
     assert after is not None
-    assert after.spend == Spend(NOVEMBER, 2.0)
+    assert after.spend == Spend(NOVEMBER, 2.0, usd_ever=7.0)
     assert budget.usd_this_month(after, [replica(usd=3)], NOVEMBER + 3 * HOUR) == 2 + 9
     assert budget.usd_this_month(after, [], NOVEMBER + 40 * 24 * HOUR) == 0
+
+
+def test_what_a_service_has_ever_cost_outlives_months() -> None:
+    """The whole lives of machines gone and alive, whatever month another one ends in."""
+    first = replica(created_at=NOVEMBER)
+    before = state(first)
+    after = budget.settled(before, None, [replace(first, status=ReplicaStatus.TERMINATED)], NOVEMBER + HOUR)
+    assert after is not None
+    december = NOVEMBER + 30 * 24 * HOUR
+    second = replica(1, created_at=december - HOUR)
+    ended = [replace(second, status=ReplicaStatus.TERMINATED)]
+    last = budget.settled(State(after, (second,)), None, ended, december + HOUR)
+    assert last is not None
+    assert last.spend == Spend(december, 1.0, usd_ever=3.0)
+    assert budget.usd_ever(last, [replica(created_at=december)], december + 2 * HOUR) == 5.0
+
+
+def test_the_forecast_is_what_is_spent_and_what_runs_to_the_months_end() -> None:
+    """Of November, 30 days: a day at $1 an hour with one machine that runs on, and nothing more once it is gone."""
+    day = NOVEMBER + 24 * HOUR
+    spent = replace(state().service, spend=Spend(NOVEMBER, 5.0))
+    assert budget.usd_forecast(spent, [replica()], day) == 5 + 30 * 24
+    assert budget.usd_forecast(spent, [], day) == 5
 
 
 def test_what_never_came_costs_nothing() -> None:

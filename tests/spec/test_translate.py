@@ -123,7 +123,7 @@ def test_nothing_given_is_silently_ignored() -> None:
     named = [line.split(": ")[0] for line in spec.parse(EVERYTHING.read_text()).not_acted_on]
     assert sorted(named) == sorted(
         [
-            *("file_mounts", "secrets"),
+            "file_mounts",
             "resources.network_tier",
             *("service.tls", "service.update.mode"),
             "service.replica_policy.availability_target",

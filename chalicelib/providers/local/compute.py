@@ -47,6 +47,7 @@ class LocalProvider:
         python: str,
         host_env: Mapping[str, str],
         clock: Clock,
+        *,
         control_url: str = "",
     ) -> None:
         # Resolved, because processes are recognised by the path.

@@ -27,7 +27,8 @@ from azure.mgmt.storage import StorageManagementClient
 from azure.mgmt.web import WebSiteManagementClient
 from azure.mgmt.web.models import Site
 
-from chalicelib.errors import SailplaneError, Unreachable
+from chalicelib.errors import SailplaneError
+from sailplane.deploy.account import CloudUnreachable
 from sailplane.deploy.edges.edge import (
     CONTENT,
     DEPLOYMENT,
@@ -39,7 +40,7 @@ from sailplane.deploy.edges.edge import (
     State,
     Wanted,
     digest,
-    rolled_back,
+    failed,
 )
 
 _T = TypeVar("_T")
@@ -60,7 +61,8 @@ _UNFINISHED = "unfinished"
 _SCM_UNDER_WAY, _SCM_SUCCESS = {0, 1, 2}, 4
 
 _SETTINGS = {"PYTHON_THREADPOOL_THREAD_COUNT": "100"}
-_RUNTIME = {"name": "python", "version": "3.13"}
+# With 3.13 comes azure-functions 2, which is not what the edge is tested with.
+_RUNTIME = {"name": "python", "version": "3.12"}
 # The smallest instance; none is kept when nobody asks, so nothing is paid for then. Azure gives a Python instance one
 # request at a time if it is not told otherwise.
 _SCALE = {
@@ -133,7 +135,7 @@ class AzureEdges:
             before = self._app(region)
         has_served = before is not None and CONTENT in (before.tags or {})
         try:
-            with _asking(secret=wanted.token):
+            with _asking():
                 show("Making the storage account")
                 connection = self._make_storage(region)
                 show("Making the plan")
@@ -148,12 +150,7 @@ class AzureEdges:
                 app = self._make_app(region, self._body(region, plan_id, connection, wanted, self._content(wanted)))
                 return self._found(app)
         except SailplaneError as error:
-            if has_served:
-                raise EdgeFailed(
-                    f"{error} An edge was there before and was left: run the same command again."
-                ) from error
-            show("Taking back what was made")
-            raise rolled_back(error, lambda: self.remove(region, show)) from error
+            raise failed(error, wanted, None if has_served else lambda: self.remove(region, show)) from None
 
     def remove(self, region: str, show: Show) -> bool:
         with _asking():
@@ -326,7 +323,7 @@ class AzureEdges:
             show("Waiting for Azure to build it")
             self._pause(self._poll_s)
         else:
-            raise Unreachable("Azure has not built the app in a quarter of an hour. Run the same command again.")
+            raise CloudUnreachable("Azure has not built the app in a quarter of an hour. Run the same command again.")
         if document["status"] != _SCM_SUCCESS:
             raise EdgeFailed(f"Azure could not build the app: {document.get('status_text') or document['status']}")
 
@@ -356,7 +353,7 @@ class AzureEdges:
     def _waited(self, poller: LROPoller[_T]) -> _T:
         poller.wait(_PATIENCE_S)
         if not poller.done():
-            raise Unreachable(f"Azure has not finished after {_PATIENCE_S:.0f} s. Run the same command again.")
+            raise CloudUnreachable(f"Azure has not finished after {_PATIENCE_S:.0f} s. Run the same command again.")
         return poller.result()
 
     @property
@@ -434,21 +431,21 @@ def _said(answer: requests.Response) -> str:
 
 
 @contextmanager
-def _asking(secret: str = "") -> Iterator[None]:
-    """Raise what Azure's libraries raise as ours, without `secret`."""
+def _asking() -> Iterator[None]:
+    """Raise what Azure's libraries raise as ours."""
     try:
         yield
     except HttpResponseError as error:
         code = (error.error.code if error.error else None) or f"HTTP {error.status_code}"
         said = str((error.error.message if error.error else None) or error.reason)[:500]
-        # Azure may repeat what it rejects, and the storage account's key was in it too.
-        said = re.sub(r"AccountKey=[^;'\"]+", "AccountKey=…", said.replace(secret, "…") if secret else said)
+        # Azure may repeat what it rejects, which holds the key of the edge's storage account.
+        said = re.sub(r"AccountKey=[^;'\"]+", "AccountKey=…", said)
         if error.status_code in (408, 429) or (error.status_code or 0) >= 500:
-            raise Unreachable(f"Azure asks to try later ({code}): {said}") from None
+            raise CloudUnreachable(f"Azure asks to try later ({code}): {said}") from None
         raise EdgeFailed(f"Azure refuses ({code}): {said} {_HINTS.get(code, '')}".rstrip()) from None
     except ClientAuthenticationError as error:  # there was nothing to show to Azure
         raise EdgeFailed(f"There are no credentials for Azure: {error.message[:500]} Log in: az login.") from error
     except AzureError as error:
-        raise Unreachable(f"Azure does not answer: {error.message[:500]}") from error
+        raise CloudUnreachable(f"Azure does not answer: {error.message[:500]}") from error
     except requests.RequestException as error:
-        raise Unreachable(f"The app's SCM site does not answer: {error}") from error
+        raise CloudUnreachable(f"The app's SCM site does not answer: {error}") from error

@@ -26,7 +26,8 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import functions_v2
 from google.oauth2.credentials import Credentials as BearerToken
 
-from chalicelib.errors import SailplaneError, Unreachable
+from chalicelib.errors import SailplaneError
+from sailplane.deploy.account import CloudUnreachable
 from sailplane.deploy.edges.edge import (
     CONTENT,
     DEPLOYMENT,
@@ -37,7 +38,7 @@ from sailplane.deploy.edges.edge import (
     State,
     Wanted,
     digest,
-    rolled_back,
+    failed,
 )
 
 _TIMEOUT_S = 30.0
@@ -102,7 +103,7 @@ class GcpEdges:
     def find(self, region: str) -> Found | None:
         with _asking():
             function = self._function(region)
-            return function and self._found(function)
+            return function and self._found(function, is_open=self._is_open(function))
 
     def is_current(self, found: Found, wanted: Wanted) -> bool:
         return found.state is State.READY and found.content == self._content(wanted)
@@ -112,7 +113,7 @@ class GcpEdges:
             before = self._settled(region, show)
             has_served = before is not None and self._is_open(before)
         try:
-            with _asking(secret=wanted.token):
+            with _asking():
                 show("Making the service account")
                 self._make_account()
                 show("Uploading the function")
@@ -120,13 +121,9 @@ class GcpEdges:
                 function = self._written(region, before, self._wanted(region, wanted, source), show)
                 show("Opening it to everybody")
                 self._open(function)
+                return self._found(function, is_open=True)
         except SailplaneError as error:
-            if has_served:
-                raise EdgeFailed(f"{error} The edge serves as before.") from error
-            show("Taking back what was made")
-            raise rolled_back(error, lambda: self.remove(region, show)) from error
-        with _asking():
-            return self._found(function)
+            raise failed(error, wanted, None if has_served else lambda: self.remove(region, show)) from None
 
     def remove(self, region: str, show: Show) -> bool:
         with _asking():
@@ -139,7 +136,7 @@ class GcpEdges:
 
     def edges(self) -> tuple[Found, ...]:
         with _asking():
-            found = tuple(self._found(function) for function in self._all_functions())
+            found = tuple(self._found(each, is_open=self._is_open(each)) for each in self._all_functions())
             if not found and self._account_exists():
                 return (Found(self.cloud, "-", self._account, "", State.UNFINISHED),)
             return found
@@ -245,7 +242,7 @@ class GcpEdges:
                     return
             show("Waiting for Google")
             self._pause(_POLL_S)
-        raise Unreachable(f"Google has not finished after {_LOOKS * _POLL_S:.0f} s. Run the same command again.")
+        raise CloudUnreachable(f"Google has not finished after {_LOOKS * _POLL_S:.0f} s. Run the same command again.")
 
     def _all_functions(self) -> Iterator[functions_v2.Function]:
         request = functions_v2.ListFunctionsRequest(
@@ -255,11 +252,11 @@ class GcpEdges:
             if function.labels.get(DEPLOYMENT) == self._deployment:
                 yield function
 
-    def _found(self, function: functions_v2.Function) -> Found:
+    def _found(self, function: functions_v2.Function, *, is_open: bool) -> Found:
         is_built = function.state is functions_v2.Function.State.ACTIVE and not any(
             message.severity == functions_v2.StateMessage.Severity.ERROR for message in function.state_messages
         )
-        is_ready = is_built and self._is_open(function)
+        is_ready = is_built and is_open
         return Found(
             self.cloud,
             function.name.split("/")[3],
@@ -367,19 +364,17 @@ def _opens(policy: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def _asking(secret: str = "") -> Iterator[None]:
-    """Raise what Google's libraries raise as ours, without `secret`: Google repeats the value of a field it rejects."""
+def _asking() -> Iterator[None]:
+    """Raise what Google's libraries raise as ours."""
     try:
         yield
     except (requests.RequestException, TransportError) as error:
-        raise Unreachable(f"Google does not answer: {error}") from error
+        raise CloudUnreachable(f"Google does not answer: {error}") from error
     except GoogleAuthError as error:
         raise EdgeFailed(f"Google's credentials are missing or refused: {error}. {_HINTS[401]}") from error
     except GoogleAPICallError as error:
         status = int(error.code or 0)
         said = re.sub(r"^[A-Z]+ https?://\S+: ", "", str(error.message))
-        if secret:
-            said = said.replace(secret, "…")
         if status == 429 or status >= 500:
-            raise Unreachable(f"Google asks to try later (HTTP {status}): {said}") from None
+            raise CloudUnreachable(f"Google asks to try later (HTTP {status}): {said}") from None
         raise EdgeFailed(f"Google refuses (HTTP {status}): {said} {_HINTS.get(status, '')}".rstrip()) from None

@@ -1,0 +1,116 @@
+"""`sailplane secrets`: texts that replicas find in variables, and that stand in no file, command line or answer."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+
+from chalicelib import spec
+from chalicelib.api.schemas import Secret
+from chalicelib.errors import Invalid
+from chalicelib.model import MAX_SECRET_BYTES, SECRET_NAME, ServiceSpec
+from chalicelib.model import Secret as Known
+from sailplane.cli import connection, output
+from sailplane.cli.client import Client
+from sailplane.cli.output import Output
+from sailplane.cli.services import local_time
+
+_HEADING = ("NAME", "VERSION", "CHANGED", "USED BY")
+
+
+@click.group("secrets")
+def command() -> None:
+    """Keep texts, such as tokens, that replicas find in variables.
+
+    A service's file names them: `secrets: {HF_TOKEN: }` puts the secret HF_TOKEN into the variable HF_TOKEN, and
+    `secrets: {HF_TOKEN: {ref: team-hf}}` the secret team-hf. No command and no answer shows a text again.
+    """
+
+
+@command.command("set")
+@click.argument("name")
+@click.argument("extra", nargs=-1, metavar="")
+@connection.client
+@output.options
+def set_(out: Output, *, client: Client, name: str, extra: tuple[str, ...]) -> None:
+    """Keep a text as the secret NAME, in place of the one before: asked for, or read from stdin when that is no terminal.
+
+    The end of its last line is left out, so that `printenv HF_TOKEN | sailplane secrets set HF_TOKEN` does. Replicas that run keep the text that they started with.
+    """
+    if extra or "=" in name:
+        raise click.UsageError(
+            "A text on the command line is in your shell's history, and everybody on this machine can see it: "
+            "change it where it comes from, then run `sailplane secrets set NAME` and give the new one when asked."
+        )
+    if not re.fullmatch(SECRET_NAME, name):
+        rule = "1 to 128 of letters, digits, _, - and ., a letter or _ first"
+        raise Invalid(f"{name!r} cannot name a secret: a name is {rule}.")
+    used_by = client.set_secret(name, _text(name)).used_by
+    out.data(f"Secret {name} is set.")
+    out.document({"name": name, "used_by": list(used_by)})
+    if used_by:
+        out.message(
+            f"Replicas of {', '.join(used_by)} that run keep the text they started with; an update replaces them."
+        )
+        out.next(*(f"sailplane update {service} FILE" for service in used_by))
+    else:
+        out.next(f"write it into a service's file: secrets: {{{name}: }}")
+
+
+@command.command("list")
+@connection.client
+@output.options
+def list_(out: Output, *, client: Client) -> None:
+    """Show all secrets but not their texts, and the services whose files name them."""
+    found = client.secrets()
+    if found:
+        out.table(_HEADING, [_row(secret) for secret in found])
+    else:
+        out.data("No secrets.")
+    out.document({"secrets": [secret.model_dump(mode="json") for secret in found]})
+    out.next("sailplane secrets set NAME")
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--force", is_flag=True, help="Although services need them: their next replicas cannot start.")
+@connection.client
+@output.options
+def remove(out: Output, *, client: Client, names: tuple[str, ...], force: bool) -> None:
+    """Forget the secrets NAME... Refused while a service's file names them, unless forced."""
+    for name in dict.fromkeys(names):
+        client.remove_secret(name, force=force)
+        out.data(f"Secret {name} is removed.")
+    out.document({"removed": list(dict.fromkeys(names))})
+    out.next("sailplane secrets list")
+
+
+def bound(client: Client, service: ServiceSpec) -> ServiceSpec:
+    """The service with the secrets that the control plane has now. Raises `SpecError` when one is missing."""
+    if not service.engine.secrets:
+        return service
+    return spec.with_secrets(
+        service, [Known(one.name, one.version, one.changed_at.timestamp()) for one in client.secrets()]
+    )
+
+
+def _text(name: str) -> str:
+    if sys.stdin.isatty():
+        prompt = f"Text of {name} (not shown)"
+        text: str = click.prompt(prompt, hide_input=True, confirmation_prompt="The same again", err=True)
+        return text
+    given = sys.stdin.buffer.read(MAX_SECRET_BYTES + len("\r\n") + 1)
+    try:
+        text = re.sub(r"\r?\n\Z", "", given.decode())
+    except UnicodeDecodeError:
+        raise Invalid("What stands on stdin is not UTF-8 text; write bytes as base64. Nothing was set.") from None
+    if not 1 <= len(text.encode()) <= MAX_SECRET_BYTES:
+        size = f"more than {MAX_SECRET_BYTES:,} bytes" if text else "nothing"
+        raise Invalid(f"There is {size} on stdin; a secret has 1 to {MAX_SECRET_BYTES:,} bytes. Nothing was set.")
+    return text
+
+
+def _row(secret: Secret) -> tuple[str, ...]:
+    return (secret.name, str(secret.version), local_time(secret.changed_at), ", ".join(secret.used_by) or "-")

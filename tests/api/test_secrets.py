@@ -1,0 +1,201 @@
+"""Secrets at the control API: kept, named, told to the replica that starts and to nobody else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from chalice.test import HTTPResponse
+
+from chalicelib import identity, lifecycle
+from chalicelib.errors import Unreachable
+from chalicelib.launching import launch_request
+from chalicelib.model import EngineSpec, Replica, ReplicaStatus, Requirement, Scope
+from chalicelib.ports import Commit
+from chalicelib.providers.boot import configuration
+from tests.api.conftest import SETTINGS, YAML, Api, assert_problem
+from tests.fakes import offer, spec
+
+TEXT = "hf_0123456789abcdef"
+NAMING = YAML + "secrets: {HF_TOKEN: , DB: {ref: prod-db}}\n"
+
+
+def _set(api: Api, name: str = "HF_TOKEN", text: Any = TEXT) -> HTTPResponse:
+    return api.call("PUT", f"/v1/secrets/{name}", {"text": text})
+
+
+def _secrets(api: Api) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = api.get("/v1/secrets").json_body["secrets"]
+    return listed
+
+
+@pytest.fixture
+def replica(api: Api) -> Replica:
+    """A replica that starts, of a service that names two secrets, which there are."""
+    _set(api)
+    _set(api, "prod-db", "postgres://…")
+    engine = EngineSpec(port=80, run="serve", secrets=(("HF_TOKEN", "HF_TOKEN"), ("DB", "prod-db")))
+    service = api.world.create("svc", replace(spec(), engine=engine))
+    made = lifecycle.new_replica(
+        service, slot=0, generation=1, offer=offer("gcp"), requirement=Requirement(), boot_nonce="nonce-0", now=0.0
+    )
+    api.world.store.commit("svc", None, Commit(replicas=(made,)))
+    return made
+
+
+def _ask(api: Api, replica: Replica, *, key: str | None = None, nonce: str = "nonce-0", name: str = "") -> HTTPResponse:
+    token = identity.agent_token(SETTINGS.agent_key, replica.id, "nonce-0")
+    path = f"/v1/replicas/{name or replica.id}/secrets"
+    return api.call("POST", path, {"boot_nonce": nonce}, key=token if key is None else key)
+
+
+def test_a_secret_is_kept_named_and_forgotten(api: Api) -> None:
+    """Its name, version and instant are told; its text is in no answer."""
+    answers = [_set(api), _set(api, text="another"), api.get("/v1/secrets"), api.call("DELETE", "/v1/secrets/HF_TOKEN")]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    (listed,) = answers[2].json_body["secrets"]
+    assert (listed["name"], listed["version"], listed["used_by"]) == ("HF_TOKEN", 2, [])
+    assert listed["changed_at"].startswith("2027-01-15")
+    assert _secrets(api) == []
+    assert not any(text in answer.body.decode() for answer in answers for text in (TEXT, "another"))
+
+
+@pytest.mark.parametrize("text", ["", "x" * 4097, "ü" * 2049, "a\0b", 5, None, [TEXT]])
+def test_what_cannot_be_kept_is_refused_unseen(api: Api, text: Any) -> None:
+    """Too long to be kept for nothing, or no text for a variable."""
+    problem = assert_problem(_set(api, text=text), 422)
+    assert problem["problems"][0]["path"] == "text"
+    assert not isinstance(text, str) or not text or text not in str(problem)
+    assert _secrets(api) == []
+
+
+@pytest.mark.parametrize("name", ["1st", "a%20b", "..", "a%2Fb", "%2e%2e%2fSAILPLANE_ADMIN_KEY", "x" * 129, "ü"])
+def test_a_name_leads_nowhere_else(api: Api, name: str) -> None:
+    """Next to the secrets lies what configures the control plane: only plain names are looked up."""
+    assert _set(api, name).status_code in (404, 422)
+    assert api.call("DELETE", f"/v1/secrets/{name}").status_code == 404
+    assert api.world.runtime.secrets.known() == ()
+
+
+def test_an_unknown_one_is_not_removed(api: Api) -> None:
+    """The nearest is named."""
+    _set(api)
+    assert "HF_TOKEN?" in assert_problem(api.call("DELETE", "/v1/secrets/HF_TOKE"), 404)["detail"]
+
+
+def test_a_service_needs_its_secrets(api: Api) -> None:
+    """Nothing is created while one is missing; what is used is not removed by mistake."""
+    problem = assert_problem(api.post("/v1/services", {"name": "svc", "yaml": NAMING}), 422)
+    assert [(one["path"], one["hint"]) for one in problem["problems"]] == [
+        ("secrets.HF_TOKEN", "sailplane secrets set HF_TOKEN"),
+        ("secrets.DB", "sailplane secrets set prod-db"),
+    ]
+    assert api.get("/v1/services").json_body["services"] == []
+    assert _set(api).json_body["used_by"] == []
+    _set(api, "prod-db")
+    assert api.post("/v1/services", {"name": "svc", "yaml": NAMING}).status_code == 201
+    assert [one["used_by"] for one in _secrets(api)] == [["svc"], ["svc"]]
+    assert "used by svc" in assert_problem(api.call("DELETE", "/v1/secrets/prod-db"), 422)["detail"]
+    assert len(_secrets(api)) == 2
+    assert api.call("DELETE", "/v1/secrets/prod-db?force=true").json_body == {"name": "prod-db", "used_by": ["svc"]}
+
+
+def test_an_update_takes_changed_secrets(api: Api) -> None:
+    """The same file again is a new version once a secret was changed, and nothing as long as none was."""
+    _set(api)
+    _set(api, "prod-db")
+    api.post("/v1/services", {"name": "svc", "yaml": NAMING})
+    assert api.call("PUT", "/v1/services/svc", {"yaml": NAMING}).json_body["version"] == 1
+    _set(api, "other")
+    assert api.call("PUT", "/v1/services/svc", {"yaml": NAMING}).json_body["version"] == 1
+    assert _set(api).json_body["used_by"] == ["svc"]
+    assert api.call("PUT", "/v1/services/svc", {"yaml": NAMING}).json_body["version"] == 2
+
+
+def test_services_without_secrets_ask_nobody_for_any(api: Api) -> None:
+    """A store of secrets that does not answer, or may not be asked, is in nobody else's way."""
+
+    class Silent:
+        def known(self) -> None:
+            raise Unreachable("AWS refused ssm:GetParametersByPath: AccessDeniedException.")
+
+    api.world.runtime = replace(api.world.runtime, secrets=Silent())  # type: ignore[arg-type]  # no more is called
+    assert api.post("/v1/services", {"name": "svc", "yaml": YAML}).status_code == 201
+    refused = assert_problem(api.post("/v1/services", {"name": "svc2", "yaml": NAMING}), 503)
+    assert "ssm:GetParametersByPath" in refused["detail"]
+
+
+def test_a_starting_replica_is_told_its_secrets(api: Api, replica: Replica) -> None:
+    """By variable; again when the answer was lost; those of its own version."""
+    told = {"envs": {"HF_TOKEN": TEXT, "DB": "postgres://…"}}
+    assert _ask(api, replica).json_body == told
+    api.world.update(spec("v2"))
+    assert _ask(api, replica).json_body == told
+
+
+def test_its_machine_is_not_told_them_at_boot(api: Api, replica: Replica) -> None:
+    """The configuration, which lies on a disk, says where to ask and nothing else."""
+    service = api.world.state().service
+    told = configuration(launch_request(replica, service.spec, SETTINGS), "gcp", "https://control.example")
+    assert told["secrets_url"] == f"https://control.example/v1/replicas/{replica.id}/secrets"
+    assert TEXT not in str(told)
+
+
+@pytest.mark.parametrize("status", list(ReplicaStatus))
+def test_only_a_replica_that_starts_is_told(api: Api, replica: Replica, status: ReplicaStatus) -> None:
+    """A token that leaks from a machine later opens nothing."""
+    api.world.store.commit("svc", None, Commit(replicas=(lifecycle.moved(api.world.replicas()[0], status, 1.0),)))
+    may = status in (ReplicaStatus.PENDING, ReplicaStatus.PROVISIONING, ReplicaStatus.STARTING)
+    assert _ask(api, replica).status_code == (200 if may else 404)
+
+
+@pytest.mark.parametrize("key", ["", "wrong", SETTINGS.admin_key, SETTINGS.router_tokens[0]])
+def test_nobody_else_is_told(api: Api, replica: Replica, key: str) -> None:
+    """401 without a look into the store, for the owner's key too: no key reads a text."""
+    neither: Any = None  # to touch one would be an error
+    api.world.runtime = replace(api.world.runtime, store=neither, secrets=neither)
+    assert_problem(_ask(api, replica, key=key), 401)
+    assert_problem(_ask(api, replica, nonce="another"), 401)
+    assert_problem(_ask(api, replica, name="svc-u1d0-0-2"), 401)
+
+
+def test_without_an_agent_key_nobody_is_told(api: Api, replica: Replica) -> None:
+    """Tokens derived from an empty key could be derived by anybody."""
+    api.world.runtime = replace(api.world.runtime, settings=replace(SETTINGS, agent_key=""))
+    assert_problem(_ask(api, replica, key=identity.agent_token("", replica.id, "nonce-0")), 401)
+
+
+def test_a_secret_that_was_removed_is_named(api: Api, replica: Replica) -> None:
+    """The agent says so and gives up; its engine must not start without."""
+    api.world.runtime.secrets.delete("prod-db")
+    problem = assert_problem(_ask(api, replica), 404)
+    assert "no secret 'prod-db'" in problem["detail"]
+    assert "sailplane secrets set prod-db" in problem["detail"]
+    assert TEXT not in str(problem)
+
+
+@pytest.mark.parametrize(("scope", "statuses"), [(Scope.SECRETS, (403, 200, 200)), (Scope.DEPLOY, (200, 403, 403))])
+def test_keys_keep_to_their_scopes(api: Api, scope: Scope, statuses: tuple[int, ...]) -> None:
+    """Who rotates need not deploy, and who deploys sees which secrets there are, but changes none."""
+    made = api.post("/v1/admin-keys", {"name": "ci", "scopes": [scope.value]}).json_body["key"]
+    _set(api)
+    asked = (
+        ("GET", "/v1/secrets", None),
+        ("PUT", "/v1/secrets/A", {"text": "x"}),
+        ("DELETE", "/v1/secrets/HF_TOKEN", None),
+    )
+    assert tuple(api.call(*one, key=made).status_code for one in asked) == statuses
+
+
+def test_a_limited_key_sees_its_own_services_only(api: Api) -> None:
+    """Names of secrets it needs; not who else uses them."""
+    for name in ("HF_TOKEN", "prod-db"):
+        _set(api, name)
+    for name in ("mine", "theirs"):
+        api.post("/v1/services", {"name": name, "yaml": NAMING})
+    limited = {"name": "ci", "scopes": ["deploy", "secrets"], "services": ["mine"]}
+    made = api.post("/v1/admin-keys", limited).json_body["key"]
+    listed = api.call("GET", "/v1/secrets", key=made).json_body["secrets"]
+    assert [one["used_by"] for one in listed] == [["mine"], ["mine"]]
+    assert_problem(api.call("PUT", "/v1/secrets/HF_TOKEN", {"text": "x"}, key=made), 403)
