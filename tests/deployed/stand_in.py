@@ -23,15 +23,15 @@ from tests.deployed.internet import Internet
 
 REQUIREMENTS = Path(__file__).with_name("ministack-aws-requirements.txt")
 REGION = "us-east-1"
-# What MiniStack's IAM takes for something else than AWS's does.
-_MISJUDGED = frozenset(
-    {
-        "ssm:GetParametersByPath",  # about no resource, instead of the path's parameter
-        "events:EnableRule",  # about rule/default/NAME, instead of rule/NAME
-        "events:DisableRule",
-        "lambda:UpdateEventSourceMapping",  # without the condition key lambda:FunctionArn
-    }
-)
+# What MiniStack's IAM takes for something else than AWS's does, and by what name.
+_MISJUDGED = {
+    "ssm:GetParametersByPath": "ssm:GetParametersByPath",  # about no resource, instead of the path's parameter
+    "events:EnableRule": "events:EnableRule",  # about rule/default/NAME, instead of rule/NAME
+    "events:DisableRule": "events:DisableRule",
+    # The condition key lambda:FunctionArn is not known.
+    "lambda:GetEventSourceMapping": "lambda:ListEventSourceMappings",
+    "lambda:UpdateEventSourceMapping": "lambda:ListEventSourceMappings",
+}
 _LAST_LINES = 60
 _SCRIPT = Path(__file__).with_name("ministack_aws.py")
 
@@ -48,6 +48,7 @@ class StandIn:
         self._python = python
         self._root = root
         self._stack = ExitStack()
+        self._clients: dict[str, Any] = {}  # 50 ms each
         self._secret = secrets.token_hex(20)
 
     def __enter__(self) -> Self:
@@ -88,7 +89,10 @@ class StandIn:
 
     def client(self, service: str) -> Any:
         """A client of one of AWS's services, for the administrator."""
-        return self.session().client(service, endpoint_url=self.endpoint)  # type: ignore[call-overload]  # any name
+        if service not in self._clients:
+            made = self.session().client(service, endpoint_url=self.endpoint)  # type: ignore[call-overload]  # any name
+            self._clients[service] = made
+        return self._clients[service]
 
     def environment(self, home: Path) -> Mapping[str, str]:
         """What a command line of this account's administrator has."""
@@ -171,7 +175,7 @@ class StandIn:
 
 def _widened(statement: dict[str, Any]) -> dict[str, Any]:
     actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-    if _MISJUDGED.isdisjoint(actions) or statement["Effect"] != "Allow":
+    if statement["Effect"] != "Allow" or not _MISJUDGED.keys() & actions:
         return statement
-    assert set(actions) <= _MISJUDGED
-    return {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    assert _MISJUDGED.keys() >= set(actions)
+    return {"Effect": "Allow", "Action": sorted({*actions, *map(_MISJUDGED.__getitem__, actions)}), "Resource": "*"}
