@@ -627,12 +627,16 @@ class Revoked(_Answer):
 
 
 class Secret(_Answer):
-    """A secret without its text. `version` rises with every change; `used_by` are the services whose files name it."""
+    """A secret without its text. `version` rises with every change; `used_by` are the services whose files name it.
+
+    `webhooks` are the ids of those that show it to their forge.
+    """
 
     name: str
     version: int
     changed_at: AwareDatetime
     used_by: tuple[str, ...]
+    webhooks: tuple[str, ...]
 
 
 class Secrets(_Answer):
