@@ -83,6 +83,14 @@ class Store(Protocol):
         Raises `Conflict` when the service changed meanwhile or that version number exists.
         """
 
+    def restore_service(
+        self, service: Service, versions: Sequence[SpecVersion], events: Sequence[Event] = ()
+    ) -> Service:
+        """Write a new service with the versions that it has had elsewhere, at once: at most 90 of them, 3 MB in all.
+
+        Raises `Exists` when the name is taken.
+        """
+
     def service_names(self) -> tuple[str, ...]:
         """All services, those being shut down included, sorted. One request per 1 MB."""
 

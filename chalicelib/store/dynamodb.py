@@ -134,13 +134,18 @@ class DynamoDBStore:
     # --- services and their specifications ---
 
     def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+        return self.restore_service(service, (spec,), events)
+
+    def restore_service(
+        self, service: Service, versions: Sequence[SpecVersion], events: Sequence[Event] = ()
+    ) -> Service:
         name = service.name
         taken = Exists(f"There is already a service named {name!r}. Choose another name or update it.")
         self._table.transact(
             [
                 put(_meta(replace(service, version=0)), taken, Path("pk").does_not_exist()),
                 put({"pk": "SERVICES", "sk": name}, taken),
-                _put_spec(spec),
+                *(_put_spec(version) for version in versions),
                 *self._put_events(name, events),
             ]
         )

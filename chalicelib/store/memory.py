@@ -82,10 +82,16 @@ class MemoryStore:
     # --- services and their specifications ---
 
     def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+        return self.restore_service(service, (spec,), events)
+
+    def restore_service(
+        self, service: Service, versions: Sequence[SpecVersion], events: Sequence[Event] = ()
+    ) -> Service:
         with self._lock:
             if service.name in self._services:
                 raise Exists(f"There is already a service named {service.name!r}. Choose another name or update it.")
-            return self._write_version(replace(service, version=0), spec, events)
+            self._specs[service.name].update({version.number: version for version in versions[:-1]})
+            return self._write_version(replace(service, version=0), versions[-1], events)
 
     def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
         with self._lock:
