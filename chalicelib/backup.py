@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A service as it is to be written, with those of its versions that fit: the newest."""
+    """A service as it is to be written, with its versions, oldest first."""
 
     service: Service
     versions: tuple[SpecVersion, ...]
@@ -51,8 +51,11 @@ def service_of(document: Mapping[str, Any], uid: str, now: float) -> Restored:
     written = document.get("versions")
     versions = tuple(noun_of(SpecVersion, one) for one in (written if isinstance(written, list) else ()))
     numbers = [version.number for version in versions]
-    if kept.spec_version not in numbers or len(set(numbers)) < len(numbers) or len(numbers) > _MOST_VERSIONS:
-        raise Invalid(f"The versions of service {kept.name!r} are not all there, once each: {numbers}.")
+    in_order = numbers == sorted(set(numbers)) and numbers[-1:] == [kept.spec_version]
+    if not in_order or len(numbers) > _MOST_VERSIONS:
+        raise Invalid(
+            f"The versions of service {kept.name!r} are not there in order, up to {kept.spec_version}: {numbers}."
+        )
     if any(version.service != kept.name for version in versions):
         raise Invalid(f"Among the versions of service {kept.name!r} are another's.")
     service = replace(

@@ -84,6 +84,11 @@ def once_key(agent_key: str, purpose: str, idempotency_key: str, seed: str) -> b
     return bytes.fromhex(_derived(agent_key, f"sailplane-once-{purpose}", idempotency_key, seed))
 
 
+def request_digest(agent_key: str, asked: bytes) -> str:
+    """What is kept of a request to know it again: without the key nobody can guess what was asked."""
+    return _hmac(agent_key.encode(), b"sailplane-once-request\n" + asked).hex()
+
+
 def redacted(text: str) -> str:
     """The text with the secret part of every key of ours in it left out."""
     return _ANY_KEY.sub(r"\1…", text)
@@ -91,6 +96,15 @@ def redacted(text: str) -> str:
 
 def _key_text(kind: str, key_id: str, secret: bytes) -> str:
     return f"{kind}_{key_id}_{base64.urlsafe_b64encode(secret).rstrip(b'=').decode()}"
+
+
+def webhook_secret(agent_key: str, hook_id: str, generation: int) -> str:
+    """What a webhook's deliveries are signed with: `whsec_` and 32 bytes in base64, as Standard Webhooks has it.
+
+    GitHub takes any text as a secret, and GitLab this one both as secret and as signing token.
+    """
+    secret = _hmac(agent_key.encode(), f"sailplane-webhook\n{hook_id}\n{generation}".encode())
+    return f"whsec_{base64.b64encode(secret).decode()}"
 
 
 def _grant_root(router_token: str) -> bytes:

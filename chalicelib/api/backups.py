@@ -9,13 +9,14 @@ from typing import Any
 
 from chalice.app import Blueprint
 
-from chalicelib import __version__, backup, passes
+from chalicelib import __version__, backup
 from chalicelib.api import paging, schemas
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.api.views import instant
 from chalicelib.errors import Exists, Invalid
 from chalicelib.model import AdminKey, EndpointKey, Event
 from chalicelib.ports import Runtime
+from chalicelib.schedule import kept_on
 
 # A function answers with 6 MB at the most, and one service's versions may have 3 MB.
 _PAGE_BYTES = 2_000_000
@@ -132,15 +133,15 @@ def _restore_secret(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
 def _restore_service(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
     now = runtime.clock.now()
     found = backup.service_of(body.document, runtime.ids.token(2), now)
-    name = found.service.name
+    name, (*earlier, current) = found.service.name, found.versions
     try:
         schemas.valid_name(name)
     except ValueError as error:
         raise Invalid(str(error)) from error
     event = Event(now, "service.restored", f"restored from a backup, at version {found.service.spec_version}")
     try:
-        with passes.kept_on(runtime, f"service {name} is restored"):
-            runtime.store.restore_service(found.service, found.versions, (event,))
+        with kept_on(runtime, f"service {name} is restored"):
+            runtime.store.create_service(found.service, current, (event,), earlier=earlier)
     except Exists:
         known = runtime.store.specs(name)
         return "same" if set(_digests(found.versions)) <= set(_digests(known)) else "kept"

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from chalicelib import __version__
-from chalicelib.api import once, preconditions, problems
+from chalicelib.api import once, problems
 from chalicelib.api.auth import Caller
 from chalicelib.api.routes import Route
 from chalicelib.api.schemas import Problem
 
 _REF = "#/components/schemas/{model}"
+_UNKEYED = (Caller.ANYONE, Caller.SENDER)  # a signature is no scheme that OpenAPI knows
 
 
 def document(app: Chalice) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def document(app: Chalice) -> dict[str, Any]:
         "components": {
             "schemas": schemas["$defs"],
             "securitySchemes": {
-                caller.value: {"type": "http", "scheme": "bearer"} for caller in Caller if caller is not Caller.ANYONE
+                caller.value: {"type": "http", "scheme": "bearer"} for caller in Caller if caller not in _UNKEYED
             },
         },
     }
@@ -66,12 +67,16 @@ def _operation(route: Route, routes: Sequence[Route], references: _References) -
         operation["responses"][str(status)] = _content(
             HTTPStatus(status), references[Problem, "serialization"], problems.MEDIA_TYPE
         )
-    if route.caller is not Caller.ANYONE:
+    if route.caller not in _UNKEYED:
         # OpenAPI 3.1 lets the list name roles where the scheme is not OAuth's: the scope that a key must have.
         operation["security"] = [{route.caller.value: [route.scope] if route.caller is Caller.ADMIN else []}]
     if route.body:
         schema = references[route.body, "validation"]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if (
+        route.caller is Caller.SENDER
+    ):  # its form is GitHub's, GitLab's or Standard Webhooks' to describe, and so are its headers
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
     return operation
 
 
@@ -81,10 +86,10 @@ def _content(status: HTTPStatus, schema: dict[str, Any], media_type: str = "appl
 
 def _error_statuses(route: Route) -> list[int]:
     by_auth = {Caller.ANYONE: (), Caller.ADMIN: (401, 403)}.get(route.caller, (401,))
-    by_body = (400, 413, 415, 422) if route.body else ()
+    by_body = (400, 413, 415, 422) if route.body or route.caller is Caller.SENDER else ()
     by_query = (422,) if route.query else ()
     by_key = (400, 409, 422) if route.is_owners_write else ()  # an Idempotency-Key's
-    by_condition = (400, 412) if route.is_conditional else ()
+    by_condition = (412,) if route.is_conditional else ()
     return sorted({*by_auth, *by_body, *by_query, *by_key, *by_condition, *route.errors, 500, 503})
 
 
@@ -105,16 +110,18 @@ def _header_parameters(route: Route) -> Iterator[dict[str, Any]]:
             "Idempotency-Key",
             f"Names this request: sent again with this key within {once.KEPT_S / 3600:.0f} h it is answered as before and "
             "done once. A random one for every request.",
-            once.PATTERN,
+            {"pattern": once.PATTERN, "examples": ["8f2b7c0d4e6a4f0f9c1d"]},
         )
     if route.is_conditional:
         yield _header_parameter(
-            "If-Match", "Only if the ETag still is one of these; a weak one never is.", preconditions.PATTERN
+            "If-Match",
+            "Only if the ETag still is one of these; a weak one never is.",
+            {"examples": ['"k3f9.2"']},
         )
 
 
-def _header_parameter(name: str, description: str, pattern: str) -> dict[str, Any]:
-    schema = {"type": "string", "pattern": pattern}
+def _header_parameter(name: str, description: str, rules: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "string", **rules}
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 

@@ -6,32 +6,51 @@ Requests refuse unknown members; answers carry instants as ISO 8601 in UTC.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     RootModel,
     SecretStr,
     StringConstraints,
+    model_validator,
 )
 
 from chalicelib.api import paging
-from chalicelib.model import MAX_SECRET_BYTES, CapacityType, LeftoverKind, Reason, ReplicaStatus, Scope, ServiceStatus
+from chalicelib.model import (
+    MAX_SECRET_BYTES,
+    SECRET_NAME,
+    CapacityType,
+    HookKind,
+    LeftoverKind,
+    OidcIssuer,
+    Reason,
+    ReplicaStatus,
+    Scope,
+    ServiceStatus,
+)
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
+_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"  # no control characters, nor any that turn the direction
 # The record that every pass reads holds the file's `setup` and `run`; DynamoDB stops at 400 KB.
 MAX_YAML_CHARACTERS = 64 * 1024
 MAX_ENVS_CHARACTERS = 32 * 1024
+EXAMPLE_YAML = "service: {readiness_probe: /, ports: 8080}\nresources: {cpus: 2+}\nrun: python3 -m http.server 8080\n"
 # Each is some 250 bytes of every table that a router takes.
 MOST_KEYS = 1000
 LONGEST_OVERLAP_S = 365 * 86_400.0
 LONGEST_KEY_S = 10 * LONGEST_OVERLAP_S
 MOST_ADMIN_KEYS = 1000
+# Each is looked at by every tick, and a delivery to /v1/hooks/github is held against all of its repository's.
+MOST_WEBHOOKS = 200
+MOST_TRUSTS = 200
 SLOWEST_PER_S, FASTEST_PER_S = 0.001, 1e6  # of a key's rate
 
 
@@ -52,36 +71,91 @@ def _within_size(envs: dict[str, str]) -> dict[str, str]:
     return envs
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
+def _whole(number: object) -> object:
+    """JSON knows one kind of number, and to JSON Schema 2.0 is an integer."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _dated(text: object) -> object:
+    """Pydantic takes numbers for epoch seconds; the schema says `date-time`."""
+    if isinstance(text, str) and not re.match(r"\d{4}-\d{2}-\d{2}[Tt]", text):
+        raise ValueError("expected an instant such as 2030-01-02T03:04:05Z")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if not re.fullmatch(_LINE, text):
         raise ValueError("must be one line without control characters")
     return text
 
 
+def _repository(name: str) -> str:
+    parts = name.split("/")
+    if name and not (len(parts) > 1 and len(name) <= 256 and all(map(_is_segment, parts))):
+        raise ValueError("expected owner/name, as in the repository's address")
+    return name
+
+
+def _is_segment(part: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9_.-]+", part)) and part.strip(".") != ""
+
+
+def _branch(name: str) -> str:
+    if not re.fullmatch(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,200}(?<![/.])", name) or ".." in name or "//" in name:
+        raise ValueError("expected a branch's name, such as main, without refs/heads/")
+    return name
+
+
+def _path_in_repository(path: str) -> str:
+    if not (path.isprintable() and 0 < len(path) <= 256) or any(not part.strip(".") for part in path.split("/")):
+        raise ValueError("expected a file's path from the top of the repository, such as deploy/service.yaml")
+    return path
+
+
+def _forge_url(url: str) -> str:
+    """Tokens are sent there: not in the clear, except to this very machine."""
+    parts = urlsplit(url)
+    is_private = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost"))
+    if url and not (is_private and parts.hostname and not (parts.query or parts.fragment or parts.username)):
+        raise ValueError("expected https://HOST[:PORT][/PATH]")
+    return url.rstrip("/")
+
+
+DeliveryResult = Literal["accepted", "duplicate", "overtaken", "ignored"]
+Line = Annotated[str, Field(json_schema_extra={"pattern": _LINE}), AfterValidator(_one_line)]
 ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterValidator(valid_name)]
-Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
+_INTEGRAL = BeforeValidator(_whole)  # after the bounds, or pydantic leaves them out of the schema
+Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True), _INTEGRAL]
 ReplicaId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Cursor = Annotated[str, StringConstraints(pattern=paging.PATTERN)]
-EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True)]
+EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True), _INTEGRAL]
 
 
 class _Request(BaseModel):
     # What is refused may hold a secret, and an error may end up in a log.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+
+
+class _Body(_Request):
+    """A request's body. Strict: `false` is no number of seconds, though Python would have it so."""
+
+    model_config = ConfigDict(strict=True)
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-class UpdateService(_Request):
+class UpdateService(_Body):
     """A service's YAML, as its owner wrote it, and values that replace its `envs`."""
 
-    yaml: Annotated[str, StringConstraints(min_length=1, max_length=MAX_YAML_CHARACTERS)]
+    yaml: Annotated[
+        str, StringConstraints(min_length=1, max_length=MAX_YAML_CHARACTERS), Field(examples=[EXAMPLE_YAML])
+    ]
     envs: Annotated[dict[str, str], AfterValidator(_within_size)] = Field(default_factory=dict)
 
 
@@ -108,7 +182,7 @@ class VersionsQuery(_Request):
 class EventsQuery(PageQuery):
     """Which events: after an instant, of a kind (or kinds that start so), the newest ones."""
 
-    after: AwareDatetime | None = None
+    after: Annotated[AwareDatetime, BeforeValidator(_dated)] | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
     kind: Annotated[str, StringConstraints(pattern=r"^[a-z_.]{0,64}$")] = ""
 
@@ -125,7 +199,7 @@ class PreemptQuery(_Request):
     notice_s: Annotated[float, Field(ge=0, le=600)] = 30.0
 
 
-class Exchange(_Request):
+class Exchange(_Body):
     """What a router counted since the last exchange that was answered, and which table it has.
 
     `requests`: service -> [[epoch second, count], …]. The batch is resent unchanged, with its `seq`, until it is answered.
@@ -134,7 +208,7 @@ class Exchange(_Request):
     """
 
     router_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9_.]{0,63}$")]
-    seq: Annotated[int, Field(ge=0, le=2**53, strict=True)]
+    seq: Annotated[int, Field(ge=0, le=2**53, strict=True), _INTEGRAL]
     requests: Annotated[
         dict[
             Annotated[str, StringConstraints(max_length=64)],
@@ -151,14 +225,14 @@ class Exchange(_Request):
     on_demand: Annotated[bool, Field(strict=True)] = False
 
 
-class CreateKey(_Request):
+class CreateKey(_Body):
     """A new endpoint key: for which services (`*` = all, later ones too), for how long, how much it may do."""
 
-    name: Annotated[str, StringConstraints(max_length=64), AfterValidator(_printable)] = ""
+    name: Annotated[Line, StringConstraints(max_length=64)] = ""
     services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)]
     expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
     rate_per_s: Annotated[float, Field(ge=SLOWEST_PER_S, le=FASTEST_PER_S)] | None = None
-    concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True), _INTEGRAL] | None = None
 
 
 def _keepable(text: SecretStr) -> SecretStr:
@@ -170,7 +244,7 @@ def _keepable(text: SecretStr) -> SecretStr:
     return text
 
 
-class SetSecret(_Request):
+class SetSecret(_Body):
     """A secret's text."""
 
     text: Annotated[SecretStr, AfterValidator(_keepable)]
@@ -182,38 +256,99 @@ class RemoveSecret(_Request):
     force: bool = False
 
 
-class RotateKey(_Request):
+class RotateKey(_Body):
     """How long the key that is replaced goes on working beside the new one."""
 
     overlap_s: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP_S)] = 86_400.0
 
 
-class CreateAdminKey(_Request):
+class CreateAdminKey(_Body):
     """A new admin key: whose it is, what it may do, to which services (`*` = all, later ones too), for how long.
 
     A key whose maker's ends, ends with it at the latest.
     """
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_printable)]
+    name: Annotated[Line, StringConstraints(min_length=1, max_length=64)]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))]
     services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)] = ("*",)
     expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
 
 
-class LeftoverName(_Request):
+class CreateWebhook(_Body):
+    """A branch of a repository whose head a service is to follow.
+
+    `token_secret` names the secret that holds the forge's token. A generic webhook's deliveries bring the service file
+    themselves: it has no repository. An empty `api_url` is github.com's or gitlab.com's.
+    """
+
+    kind: HookKind
+    service: ServiceName
+    repository: Annotated[str, AfterValidator(_repository)] = ""
+    branch: Annotated[str, AfterValidator(_branch)] = "main"
+    path: Annotated[str, AfterValidator(_path_in_repository)] = "service.yaml"
+    api_url: Annotated[str, AfterValidator(_forge_url)] = ""
+    token_secret: Annotated[str, StringConstraints(pattern=rf"^$|{SECRET_NAME}")] = ""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        is_generic = self.kind is HookKind.GENERIC
+        if is_generic and (self.repository or self.api_url or self.token_secret):
+            raise ValueError("a generic webhook has no repository, api_url or token_secret")
+        if not is_generic and not self.repository:
+            raise ValueError("give the repository, as owner/name")
+        return self
+
+
+class RotateWebhook(_Body):
+    """How long deliveries may go on being signed with the key that is replaced."""
+
+    overlap_s: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP_S)] = 86_400.0
+
+
+class CreateTrust(_Body):
+    """CI jobs that may deploy some services without a key: of a repository, for a ref or an environment.
+
+    A `ref` such as `refs/heads/main` may end in `*`. `repository_id` is the forge's number of the repository, which another one
+    that takes its name later has not. An empty `issuer` is github.com's or gitlab.com's.
+    """
+
+    kind: OidcIssuer
+    repository: Annotated[str, AfterValidator(_repository), StringConstraints(min_length=3)]
+    services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)]
+    ref: Annotated[str, StringConstraints(pattern=r"^$|^refs/(heads|tags)/[^\x00-\x20~^:?*\[\\]{0,200}\*?$")] = ""
+    environment: Annotated[Line, StringConstraints(max_length=255)] = ""
+    repository_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{0,20}$")] = ""
+    issuer: Annotated[str, AfterValidator(_forge_url)] = ""
+
+    @model_validator(mode="after")
+    def _is_narrow(self) -> Self:
+        if not (self.ref or self.environment):
+            raise ValueError(
+                "give a ref or an environment: without either, every branch that anybody may push could deploy"
+            )
+        return self
+
+
+class IdentityToken(_Body):
+    """A CI job's identity token, a JSON Web Token."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=16 * 1024)]
+
+
+class LeftoverName(_Body):
     """One leftover, by what it is called in its cloud."""
 
     provider: Annotated[str, StringConstraints(min_length=1, max_length=32)]
     id: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
-class RemoveLeftovers(_Request):
+class RemoveLeftovers(_Body):
     """Which leftovers to remove: as shown, so that nothing goes that nobody has seen."""
 
     leftovers: Annotated[tuple[LeftoverName, ...], Field(max_length=1000)]
 
 
-class Boot(_Request):
+class Boot(_Body):
     """A new machine's claim to be a replica. `machine_key` is random; the machine sends the same one until it is answered."""
 
     replica_id: ReplicaId
@@ -227,7 +362,7 @@ class BootedAs(_Request):
     boot_nonce: Token
 
 
-class Interruption(BootedAs):
+class Interruption(BootedAs, _Body):
     """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
 
     kind: Literal["INTERRUPTION", "REBALANCE"]
@@ -511,6 +646,88 @@ class SecretUse(_Answer):
 
     name: str
     used_by: tuple[str, ...]
+
+
+class Pushed(_Answer):
+    """The latest push that was heard of; `pending` as long as nothing has been done about it."""
+
+    commit: str
+    at: AwareDatetime
+    pending: bool
+
+
+class Outcome(_Answer):
+    """What became of a branch's head: a version of the service or, when it was refused, null, and why in `message`."""
+
+    commit: str
+    at: AwareDatetime
+    version: int | None
+    message: str
+
+
+class Webhook(_Answer):
+    """A webhook: where it takes deliveries, what it follows, and how that goes. `trouble` is why it cannot, or empty."""
+
+    id: str
+    kind: HookKind
+    service: str
+    url: str
+    repository: str
+    branch: str
+    path: str
+    api_url: str
+    token_secret: str
+    created_at: AwareDatetime
+    pushed: Pushed | None
+    outcome: Outcome | None
+    trouble: str
+
+
+class Webhooks(_Answer):
+    """All webhooks, by id."""
+
+    webhooks: tuple[Webhook, ...]
+
+
+class NewWebhook(Webhook):
+    """A webhook with the secret that its deliveries are to be signed with, which is told in this answer only."""
+
+    secret: str
+
+
+class Removed(_Answer):
+    """A webhook whose deliveries, or a trust whose jobs, are refused from now on."""
+
+    id: str
+
+
+class Delivered(_Answer):
+    """What becomes of a delivery: a duplicate, one that was overtaken by a later push, or one that means nothing here, changes nothing."""
+
+    webhook: str
+    result: DeliveryResult
+    message: str
+
+
+class Trust(_Answer):
+    """A trust, and the `audience` that a job has to ask its identity token for."""
+
+    id: str
+    kind: OidcIssuer
+    issuer: str
+    repository: str
+    services: tuple[str, ...]
+    ref: str
+    environment: str
+    repository_id: str
+    audience: str
+    created_at: AwareDatetime
+
+
+class Trusts(_Answer):
+    """All trusts, by id."""
+
+    trusts: tuple[Trust, ...]
 
 
 class Exchanged(_Answer):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from chalice.app import CloudWatchEvent, SQSEvent
@@ -63,10 +64,12 @@ def on_schedule(runtime: Callable[[], Runtime]) -> Handler:
         started = running.clock.now()
         if running.ask_routers:
             running.ask_routers()
-        reports = passes.tick(_until_killed(running, event.context))
+        bounded = _until_killed(running, event.context)
+        pushes = running.spawn("pushes", partial(passes.deploy_pushes, bounded))  # nobody else waits for a slow forge
+        reports = passes.tick(bounded)
         _go_on(running, passes.Round({}, started + passes.TICK_S), (), reports)
         _emit_metrics(running, reports)
-        _report(running, reports, event.context)
+        _report(running, (*pushes.result(), *reports), event.context)
 
     return tick
 
@@ -76,13 +79,16 @@ def on_relay(runtime: Callable[[], Runtime]) -> Callable[[SQSEvent], None]:
 
     def relay(event: SQSEvent) -> None:
         running = runtime()
+        pushes: list[passes.Report] = []
         reports: list[passes.Report] = []
         for record in event:
             this = passes.Round.parse(record.body)
             names = this.names(running.clock.now())
+            if not this.until:  # asked for: by a push, perhaps, which may make the service that there is to look at
+                pushes += passes.deploy_pushes(_until_killed(running, event.context), names)
             reports += passes.tick(_until_killed(running, event.context), names, lists_for_all=False)
             _go_on(running, this if this.until else _young(running, names), names, reports)
-        _report(running, reports, event.context)
+        _report(running, (*pushes, *reports), event.context)
 
     return relay
 
@@ -155,13 +161,18 @@ def _report(runtime: Runtime, reports: Sequence[passes.Report], context: Context
         raise PassesFailed(redacted("\n".join(failures), secrets_of(runtime.settings)))
 
 
+_ON_FIRST_USE = ConfigDict(defer_build=True)  # only one of the functions is ever told
+
+
 class _Detail(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = _ON_FIRST_USE
 
     instance_id: Annotated[str, StringConstraints(pattern=r"^i-[0-9a-f]{8,17}$"), Field(alias="instance-id")]
 
 
 class _Event(BaseModel):
+    model_config = _ON_FIRST_USE
+
     source: Literal["aws.ec2"]
     time: AwareDatetime
 
@@ -188,7 +199,9 @@ class _StateChange(_Event):
 
 
 _Ec2Event = _SpotWarning | _Rebalance | _StateChange
-_ec2_event: TypeAdapter[_Ec2Event] = TypeAdapter(Annotated[_Ec2Event, Field(discriminator="kind")])
+_ec2_event: TypeAdapter[_Ec2Event] = TypeAdapter(
+    Annotated[_Ec2Event, Field(discriminator="kind")], config=_ON_FIRST_USE
+)
 
 
 def _parsed(event: CloudWatchEvent) -> _Ec2Event:

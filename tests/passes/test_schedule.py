@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 
@@ -11,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib import lifecycle, passes
+from chalicelib import lifecycle, passes, schedule
 from chalicelib.errors import LeaseHeld, Unreachable
-from chalicelib.model import Instance, InstanceStatus, SpecVersion
-from chalicelib.passes import schedule
-from chalicelib.ports import Runtime
+from chalicelib.hooks import following
+from chalicelib.model import Hook, HookKind, Instance, InstanceStatus, Push, SpecVersion
+from chalicelib.ports import Asked, Commit, Runtime
 from tests.fakes import FakeCloud, FakeSchedule, Interposed, Machine, World, spec
 
 MINUTE = 60.0
@@ -102,6 +103,23 @@ def test_it_stays_on_for_a_machine_that_is_not_gone_yet(w: Scheduled) -> None:
     assert w.schedule.is_on
     stuck.machines.clear()
     w.minutes(5)
+    assert not w.schedule.is_on
+
+
+def test_a_list_from_before_the_function_was_frozen_turns_nothing_off(w: Scheduled) -> None:
+    """Lambda stops threads between two calls: the answer that such a one brings along says what was true then."""
+    w.schedule.is_on = True
+    w.minutes(1)
+    then = w.clock.now()
+    w.clock.advance(3600)
+    w.cloud.down = True
+    frozen: Future[tuple[Instance, ...]] = Future()
+    frozen.set_result(())
+    w.runtime.asked["local"] = Asked(then, frozen)
+    w.tick()
+    assert w.schedule.is_on
+    w.cloud.down = False
+    w.tick()
     assert not w.schedule.is_on
 
 
@@ -224,3 +242,36 @@ def test_no_order_and_no_death_loses_a_service(turns: Sequence[int], creator_die
     else:
         w.minutes(5)
         assert not w.schedule.is_on
+
+
+def _push(w: Scheduled, hook: Hook) -> None:
+    pushed = following.pushed(hook, Push("a" * 40, w.clock.now()), w.clock.now())
+    assert pushed
+    with schedule.kept_on_for_a_push(w.runtime):
+        w.store.record_push(pushed, ["d1"], w.clock.now() + 1000)
+
+
+def test_it_is_on_for_a_push_until_that_is_acted_on(w: Scheduled) -> None:
+    """The first push makes a service where there is none: it is neither lost nor waited for when nobody can act on it."""
+    hook = w.store.create_hook(Hook("0123456789", HookKind.GITHUB, "svc", w.clock.now(), "acme/app", "main"))
+    _push(w, hook)
+    assert w.schedule.is_on
+    w.minutes(10)
+    assert w.schedule.is_on
+    written = w.store.hook(hook.id)
+    assert written
+    for _ in range(24):
+        w.store.commit("svc", None, Commit(hook=following.put_off(written, "down", w.clock.now())))
+        written = w.store.hook(hook.id)
+        assert written
+    w.minutes(5)
+    assert not w.schedule.is_on
+
+
+def test_a_push_to_a_running_service_does_not_wait_for_the_schedule(w: Scheduled) -> None:
+    """It is on; who turns it on or off meanwhile holds up no delivery."""
+    w.add()
+    w.schedule.said.clear()
+    w.store.acquire_lease(schedule.NAME, "other", 90, w.clock.now())
+    _push(w, w.store.create_hook(Hook("0123456789", HookKind.GITHUB, "svc", w.clock.now(), "acme/app", "main")))
+    assert w.schedule.said == []

@@ -14,7 +14,7 @@ from tests.store.nouns import NOW, event, service, spec
 def test_a_restored_service_has_all_its_versions(store: Store) -> None:
     """And goes on from there: the next version follows, and it is deleted with all of them."""
     versions = tuple(spec(number=number) for number in (3, 5, 6))
-    written = store.restore_service(replace(service(), spec_version=6), versions, (event(),))
+    written = store.create_service(replace(service(), spec_version=6), versions[-1], (event(),), earlier=versions[:-1])
     state = store.load(written.name)
     assert state is not None
     assert (state.service, state.service.version, state.replicas) == (written, 1, ())
@@ -30,7 +30,7 @@ def test_a_service_that_is_there_is_left_as_it_is(store: Store) -> None:
     """No version of the other one is written beside its own."""
     first = store.create_service(service(), spec(number=1))
     with pytest.raises(Exists):
-        store.restore_service(replace(service(), uid="other", spec_version=7), (spec(number=6), spec(number=7)))
+        store.create_service(replace(service(), uid="other", spec_version=7), spec(number=7), earlier=(spec(number=6),))
     state = store.load(first.name)
     assert state is not None
     assert state.service == first
@@ -40,5 +40,5 @@ def test_a_service_that_is_there_is_left_as_it_is(store: Store) -> None:
 def test_as_many_versions_as_are_promised_fit(store: Store) -> None:
     """Ninety, in one transaction."""
     versions = tuple(spec(number=number) for number in range(1, 91))
-    store.restore_service(replace(service(), spec_version=90), versions, (event(),))
+    store.create_service(replace(service(), spec_version=90), versions[-1], (event(),), earlier=versions[:-1])
     assert len(store.specs(service().name)) == 90
