@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from chalicelib.errors import Invalid
 from chalicelib.lifecycle import budget
-from chalicelib.model import Backoff, ScalerState, Service, SpecVersion, Spend, State
+from chalicelib.model import Backoff, Hook, ScalerState, Service, SpecVersion, Spend, State
 from chalicelib.store.documents import from_json, to_json
 
 FORMAT = 1
@@ -73,6 +73,21 @@ def service_of(document: Mapping[str, Any], uid: str, now: float) -> Restored:
         version=0,
     )
     return Restored(service, versions)
+
+
+def hook_of(document: Mapping[str, Any], now: float) -> Hook:
+    """A webhook as it was, with nothing pending: where it follows a branch, that is looked at now. Raises `Invalid`."""
+    hook = noun_of(Hook, document)
+    return replace(
+        hook,
+        old_key_until=0.0,
+        push=None,
+        is_pending=False,
+        look_at=now if hook.repository else None,
+        failures=0,
+        trouble="",
+        version=0,
+    )
 
 
 def of(noun: object) -> dict[str, Any]:

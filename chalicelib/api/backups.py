@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,9 @@ from chalicelib.api import paging, schemas
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.api.views import instant
 from chalicelib.errors import Exists, Invalid
-from chalicelib.model import AdminKey, EndpointKey, Event
+from chalicelib.model import AdminKey, EndpointKey, Event, Trust
 from chalicelib.ports import Runtime
-from chalicelib.schedule import kept_on
+from chalicelib.schedule import kept_on, kept_on_for_a_push
 
 # A function answers with 6 MB at the most, and one service's versions may have 3 MB.
 _PAGE_BYTES = 2_000_000
@@ -84,6 +84,10 @@ def _places(runtime: Runtime) -> Iterator[tuple[str, Callable[[], _Entry | None]
         yield f"3#{secret.name}", partial(_Entry, kind="secret", id=secret.name, document={})
     for name in runtime.store.service_names():
         yield f"4#{name}", partial(_service, runtime, name)
+    for trust in runtime.store.trusts():
+        yield f"5#{trust.id}", partial(_noun, "trust", trust.id, trust)
+    for hook in runtime.store.hooks():
+        yield f"6#{hook.id}", partial(_noun, "webhook", hook.id, hook)
 
 
 def _noun(kind: Any, noun_id: str, noun: object) -> _Entry:
@@ -101,8 +105,7 @@ def _service(runtime: Runtime, name: str) -> _Entry | None:
 
 def restore_entry(runtime: Runtime, body: schemas.BackupEntry) -> schemas.RestoredEntry:
     """Write what the entry holds, unless it is there. What is there and differs is left as it is. Raises `Invalid`."""
-    restore = {"admin_key": _restore_admin_key, "key": _restore_key, "secret": _restore_secret}.get(body.kind)
-    outcome = restore(runtime, body) if restore else _restore_service(runtime, body)
+    outcome = _RESTORE[body.kind](runtime, body)
     return schemas.RestoredEntry(kind=body.kind, id=body.id, outcome=outcome)
 
 
@@ -147,6 +150,37 @@ def _restore_service(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
         return "same" if set(_digests(found.versions)) <= set(_digests(known)) else "kept"
     runtime.poke(name)
     return "restored"
+
+
+def _restore_trust(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
+    trust = backup.noun_of(Trust, body.document)
+    try:
+        runtime.store.create_trust(trust)
+    except Exists:
+        return "same" if trust in runtime.store.trusts() else "kept"
+    return "restored"
+
+
+def _restore_webhook(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
+    """Its deliveries are signed with a secret that is derived anew here; the branch is looked at without waiting for one."""
+    hook = backup.hook_of(body.document, runtime.clock.now())
+    try:
+        with kept_on_for_a_push(runtime):
+            runtime.store.create_hook(hook)
+    except Exists:
+        known = runtime.store.hook(hook.id)
+        return "same" if known and known.created_at == hook.created_at else "kept"
+    return "restored"
+
+
+_RESTORE: Mapping[str, Callable[[Runtime, _Entry], schemas.RestoreOutcome]] = {
+    "admin_key": _restore_admin_key,
+    "key": _restore_key,
+    "secret": _restore_secret,
+    "service": _restore_service,
+    "trust": _restore_trust,
+    "webhook": _restore_webhook,
+}
 
 
 def _digests(versions: tuple[Any, ...]) -> Iterator[str]:

@@ -794,9 +794,9 @@ RestoreOutcome = Literal["restored", "same", "kept", "missing"]
 
 
 class BackupEntry(_Request):
-    """One thing of a backup: a service with its versions, a key by its hash, or the name of a secret."""
+    """One thing of a backup: a service with its versions, a key by its hash, a webhook, a trust, or the name of a secret."""
 
-    kind: Literal["admin_key", "key", "secret", "service"]
+    kind: Literal["admin_key", "key", "secret", "service", "trust", "webhook"]
     id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     document: dict[str, Any]
 

@@ -17,7 +17,14 @@ from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
 from sailplane.cli.output import Output
 
-_NAMES = {"admin_key": "admin keys", "key": "endpoint keys", "secret": "secrets' names", "service": "services"}
+_NAMES = {
+    "admin_key": "admin keys",
+    "key": "endpoint keys",
+    "secret": "secrets' names",
+    "service": "services",
+    "trust": "trusts",
+    "webhook": "webhooks",
+}
 
 
 @click.command("import")
@@ -49,6 +56,8 @@ def command(out: Output, *, client: Client, path: Path, yes: bool, replace_machi
     restored = _restore(out, client, found.entries)
     _show(out, restored)
     out.document({"entries": [one.model_dump(mode="json") for one in restored]})
+    if any((one.kind, one.outcome) == ("webhook", "restored") for one in restored):
+        out.message("Webhooks have other addresses and secrets here: remove each at its forge, and make it anew.")
     if not out.as_json:
         out.next(*(f"sailplane secrets set {name}" for name in missing), "sailplane status")
     if any(one.outcome == "kept" for one in restored):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chalicelib import backup
 from chalicelib.errors import Invalid
-from chalicelib.model import AdminKey, ReplicaStatus, Scope, State
+from chalicelib.model import AdminKey, Hook, HookKind, OidcIssuer, Push, ReplicaStatus, Scope, State, Trust
 from tests.api.conftest import YAML, Api, assert_problem
 from tests.fakes import FakeClock, FakeCloud, World
 from tests.store import nouns
@@ -50,6 +50,25 @@ def lived_in(api: Api) -> Api:
     api.post("/v1/keys", {"services": ["svc"], "name": "app"})
     world.store.create_admin_key(AdminKey("0123456789", "ci", "ab" * 32, frozenset({Scope.DEPLOY}), world.clock.now()))
     world.runtime.secrets.write("team-hf", "the text of a secret")
+    now = world.clock.now()
+    world.store.create_trust(
+        Trust("a" * 10, OidcIssuer.GITHUB, "https://issuer", "acme/app", ("svc",), now, ref="refs/heads/main")
+    )
+    push = Push("c" * 40, now)
+    world.store.create_hook(
+        Hook(
+            "b" * 10,
+            HookKind.GITHUB,
+            "svc",
+            now,
+            "acme/app",
+            "main",
+            "service.yaml",
+            push=push,
+            is_pending=True,
+            failures=3,
+        )
+    )
     return api
 
 
@@ -63,9 +82,17 @@ def test_another_control_plane_takes_everything_in(api: Api) -> None:
     source = lived_in(api)
     target = elsewhere(source)
     taken = entries(source)
-    assert [entry["kind"] for entry in taken] == ["admin_key", "key", "secret", "service", "service"]
+    assert [entry["kind"] for entry in taken] == [
+        "admin_key",
+        "key",
+        "secret",
+        "service",
+        "service",
+        "trust",
+        "webhook",
+    ]
     outcomes = [restore(target, entry) for entry in taken]
-    assert outcomes == ["restored", "restored", "missing", "restored", "restored"]
+    assert outcomes == ["restored", "restored", "missing", *["restored"] * 4]
     assert target.poked == ["other", "svc"]
     here, there = source.world, target.world
     for name in ("svc", "other"):
@@ -73,6 +100,10 @@ def test_another_control_plane_takes_everything_in(api: Api) -> None:
         assert there.state(name).service.spec == here.state(name).service.spec
     assert [key.hash for key in there.store.endpoint_keys()] == [key.hash for key in here.store.endpoint_keys()]
     assert there.store.admin_keys() == here.store.admin_keys()
+    assert there.store.trusts() == here.store.trusts()
+    [hook] = there.store.hooks()
+    assert (hook.service, hook.branch, hook.is_pending, hook.failures) == ("svc", "main", False, 0)
+    assert hook.look_at == there.clock.now()
     assert there.state().service.uid != here.state().service.uid
     assert there.state().service.spend.usd_ever == pytest.approx(
         json.loads(source.get("/v1/services/svc/cost").body)["usd_ever"]
@@ -104,7 +135,7 @@ def test_it_is_taken_in_once_however_often_it_is_sent(api: Api) -> None:
         ]
         target.world.tick(5)
         target.call("PUT", "/v1/services/svc", {"yaml": YAML.replace("replicas: 2", "replicas: 1"), "envs": {}})
-        assert restore(target, taken[-1]) == "same"
+        assert {restore(target, entry) for entry in taken} == {"same", "missing"}
         assert target.world.state().service.spec_version == 3
 
 
@@ -118,8 +149,10 @@ def test_something_else_of_that_name_stays(api: Api) -> None:
     target.world.store.create_key(replace(key, hash="cd" * 32, version=0))
     target.world.store.create_admin_key(AdminKey("0123456789", "x", "cd" * 32, frozenset({Scope.READ}), 1.0))
     target.world.runtime.secrets.write("team-hf", "set before")
+    target.world.store.create_trust(replace(source.world.store.trusts()[0], repository="acme/other"))
+    target.world.store.create_hook(replace(source.world.store.hooks()[0], created_at=1.0, version=0))
     before = target.world.state()
-    assert [restore(target, entry) for entry in taken] == ["kept", "kept", "same", "restored", "kept"]
+    assert [restore(target, entry) for entry in taken] == ["kept", "kept", "same", "restored", "kept", "kept", "kept"]
     assert target.world.state() == before
 
 
@@ -181,7 +214,7 @@ def test_what_is_no_entry_is_refused_with_what_is_wrong(api: Api, broken: dict[s
 def test_versions_must_be_the_services_own(api: Api) -> None:
     """All there, once each, and with a name that a service may have."""
     source = lived_in(api)
-    good = entries(source)[-1]
+    good = next(entry for entry in entries(source) if entry["id"] == "svc")
     target = elsewhere(source)
     versions = good["document"]["versions"]
     for wrong in (versions[:1], [*versions, versions[0]], [{**one, "service": "other"} for one in versions]):
