@@ -34,6 +34,8 @@ COMMANDS = {
     "logs": "Show what a replica's engine wrote.",
     "events": "Show what happened to a service.",
     "why": "Explain the last decisions about a service.",
+    "export": "Write everything that another control plane can take in into a file.",
+    "import": "Take in what `export` has written.",
     "doctor": "Show, and remove, what clouds hold that no replica needs.",
     "catalog": "Show, check and refresh the prices that plans are made on.",
     "sim": "Simulate a service on recorded markets and traffic; offline.",

@@ -150,6 +150,13 @@ class Client:
         """Entries, newest first; asked for as they are taken."""
         return (entry for page in self._pages(schemas.Audit, "/v1/audit") for entry in page.entries)
 
+    def backup(self) -> Iterator[schemas.Backup]:
+        """Page by page; asked for as they are taken."""
+        return self._pages(schemas.Backup, "/v1/backup")
+
+    def restore(self, entry: schemas.BackupEntry) -> schemas.RestoredEntry:
+        return self._ask(schemas.RestoredEntry, "POST", "/v1/backup/entries", entry.model_dump(mode="json"))
+
     def leftovers(self) -> schemas.Leftovers:
         return self._ask(schemas.Leftovers, "GET", "/v1/leftovers")
 
