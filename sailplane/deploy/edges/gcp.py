@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 _TIMEOUT_S = 30.0
 _POLL_S = 3.0
 # A network may be away for a moment, Google too; somebody else may change a policy at the same time.
-_PASSING = (requests.ConnectionError, ServerError, TooManyRequests, Conflict)
+_PASSING = (requests.ConnectionError, requests.Timeout, ServerError, TooManyRequests, Conflict)
 _TRIES = 4
 _LOOKS = 300  # at something under way. A build takes one to three minutes; Google itself gives up after ten
 # A new service account may not be known to others for 60 s or more.
