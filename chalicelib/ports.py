@@ -413,3 +413,6 @@ class Runtime:
     schedule: Schedule | None = None  # None = something that always runs calls the passes
     relay: Relay | None = None  # None = the same, and it keeps services' own time
     meter: Meter | None = None  # None = nobody bills what it uses
+    emit: Callable[[str], None] | None = (
+        None  # takes a line of metrics each minute for each service; None = nobody pays for them
+    )
