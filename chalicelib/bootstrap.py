@@ -20,6 +20,7 @@ from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
 from chalicelib.cost import MEMORY
 from chalicelib.errors import Unreachable
+from chalicelib.model import HookKind
 from chalicelib.passes import Round
 from chalicelib.ports import Clock, Ids, Market, Meter, Provider, Runtime, Schedule, Secrets, Settings, Snapshots
 
@@ -91,7 +92,11 @@ def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
     `poke` asks for a pass over a service at once; without one a function asks for it, or else the next tick sees to it.
     Raises `ConfigError` when a provider is unknown or is not told what it needs.
     """
-    from chalicelib.prober import HttpProber  # noqa: PLC0415 imported when used, see above
+    from chalicelib.forges.github import GitHub  # noqa: PLC0415 imported when used, see above
+    from chalicelib.forges.gitlab import GitLab  # noqa: PLC0415 same
+    from chalicelib.forges.http import Http  # noqa: PLC0415 same
+    from chalicelib.forges.issuers import JwksKeys  # noqa: PLC0415 same
+    from chalicelib.prober import HttpProber  # noqa: PLC0415 same
 
     for name in config.providers:
         _require_complete(name, config)
@@ -104,6 +109,7 @@ def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
         router_tokens=config.router_tokens,
         admin_key=config.admin_key,
     )
+    http = Http()
     prober = HttpProber(settings.agent_key, clock, settings.pass_budget_s)
     waking = _waking(config)
     return Runtime(
@@ -119,6 +125,8 @@ def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
         secrets=_secrets(config),
         ask_routers=partial(prober.ask_routers, config.edge_url),
         snapshots=_snapshots(config),
+        forges={HookKind.GITHUB: GitHub(http), HookKind.GITLAB: GitLab(http)},
+        issuer_keys=JwksKeys(http, clock),
         schedule=waking.schedule if waking else None,
         relay=waking.relay if waking else None,
         meter=_meter(config),

@@ -98,6 +98,15 @@ def _key_text(kind: str, key_id: str, secret: bytes) -> str:
     return f"{kind}_{key_id}_{base64.urlsafe_b64encode(secret).rstrip(b'=').decode()}"
 
 
+def webhook_secret(agent_key: str, hook_id: str, generation: int) -> str:
+    """What a webhook's deliveries are signed with: `whsec_` and 32 bytes in base64, as Standard Webhooks has it.
+
+    GitHub takes any text as a secret, and GitLab this one both as secret and as signing token.
+    """
+    secret = _hmac(agent_key.encode(), f"sailplane-webhook\n{hook_id}\n{generation}".encode())
+    return f"whsec_{base64.b64encode(secret).decode()}"
+
+
 def _grant_root(router_token: str) -> bytes:
     return _hmac(router_token.encode(), b"sailplane-grants")
 

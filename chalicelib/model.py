@@ -742,6 +742,97 @@ class Lease:
     expires_at: float
 
 
+# --- deploys from CI ---------------------------------------------------------------------------------------------------
+
+
+class HookKind(StrEnum):
+    """Who sends a webhook's deliveries."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+    GENERIC = (
+        "generic"  # anything that signs as standardwebhooks.com says; its deliveries carry the service file themselves
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A verified delivery's word that a branch has moved to `commit`.
+
+    What a forge's delivery says is a reason to ask the forge, no more: the branch may have moved on since. A generic one brings
+    what is to be deployed: `source`, with `pushed_at` to tell which of two is the later.
+    """
+
+    commit: str
+    received_at: float
+    pushed_at: float = 0.0
+    source: str = field(default="", repr=False)  # the service file; empty once it is acted on
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a branch's head: version `version` of the service, or 0 and in `message` why it was refused."""
+
+    commit: str
+    at: float
+    version: int
+    message: str
+    is_told: bool  # the forge knows, or there is nobody to be told
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """A branch whose head a service follows.
+
+    `push` is the latest one heard of; as long as `is_pending`, nothing has been done about it. `look_at` is when the branch is
+    looked at next, pushed to or not: lost deliveries are made good so. None = when a delivery comes.
+    """
+
+    id: str  # ten of 0-9 and a-f, part of the URL that is delivered to
+    kind: HookKind
+    service: str
+    created_at: float
+    repository: str = ""  # owner/name; empty where the deliveries bring what is to be deployed, as are the next four
+    branch: str = ""
+    path: str = ""  # of the service file in the repository
+    api_url: str = ""  # of the forge
+    token_secret: str = ""  # the name of the secret that holds the forge's token; empty = asked without
+    generation: int = 1  # of the key that deliveries are signed with; see `identity.webhook_secret`
+    old_key_until: float = 0.0  # until then that of the generation before is good too
+    push: Push | None = None
+    is_pending: bool = False
+    outcome: Outcome | None = None  # of the latest head that was acted on
+    look_at: float | None = None
+    failures: int = 0  # of the forge to answer, in a row
+    trouble: str = ""  # why nothing can be done at the moment
+    version: int = 0
+
+
+class OidcIssuer(StrEnum):
+    """Whose identity tokens are exchanged for a key."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Which of a forge's CI jobs may deploy which services, without a key of their own.
+
+    A `ref` that ends in `*` stands for all that begin so. An empty `ref` or `environment` is any; not both are.
+    """
+
+    id: str  # ten of 0-9 and a-f
+    kind: OidcIssuer
+    issuer: str  # URL
+    repository: str  # owner/name
+    services: tuple[str, ...]  # names, or `*`
+    created_at: float
+    ref: str = ""  # refs/heads/main
+    environment: str = ""
+    repository_id: str = ""  # which another repository of the same name, made later, has not; empty = not asked for
+
+
 # --- what the world looks like --------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,8 @@ from chalicelib.model import (
     Claim,
     EndpointKey,
     Event,
+    Hook,
+    HookKind,
     Instance,
     LaunchRequest,
     Lease,
@@ -32,6 +34,7 @@ from chalicelib.model import (
     Service,
     SpecVersion,
     State,
+    Trust,
     Unavailable,
 )
 
@@ -66,6 +69,7 @@ class Commit:
     unavailable: tuple[Unavailable, ...] = ()  # last writer wins
     events: tuple[Event, ...] = ()
     disproved: tuple[Unavailable, ...] = ()  # refusals to forget, by scope; `unavailable` comes after them
+    hook: Hook | None = None  # written under its version, as services are
 
 
 class Store(Protocol):
@@ -74,13 +78,22 @@ class Store(Protocol):
     Every method raises `Unreachable` when the database does not answer or throttles past its retries.
     """
 
-    def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
-        """Write a new service, its first spec version and events at once. Raises `Exists` when the name is taken."""
+    def create_service(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
+        """Write a new service, its first spec version, events and the hook it comes from (under its version) at once.
 
-    def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
-        """Write `service` (under its version) and its next, immutable spec version at once.
+        Raises:
+            Exists: the name is taken.
+            Conflict: the hook changed meanwhile.
+        """
 
-        Raises `Conflict` when the service changed meanwhile or that version number exists.
+    def add_version(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
+        """Write `service` (under its version), its next, immutable spec version and the hook it comes from at once.
+
+        Raises `Conflict` when the service or the hook changed meanwhile or that version number exists.
         """
 
     def service_names(self) -> tuple[str, ...]:
@@ -224,6 +237,36 @@ class Store(Protocol):
     def audit_page(self, *, limit: int, upto: str = "") -> tuple[tuple[str, AuditEntry], ...]:
         """The newest `limit` entries, newest first, each with its place; from the place `upto` downwards."""
 
+    def create_hook(self, hook: Hook) -> Hook:
+        """Write a new hook. Raises `Exists` when its id is taken."""
+
+    def hook(self, hook_id: str) -> Hook | None:
+        """One hook. One request."""
+
+    def hooks(self) -> tuple[Hook, ...]:
+        """All hooks, by id. One request per 1 MB."""
+
+    def record_push(self, hook: Hook, deliveries: Sequence[str], until: float) -> bool:
+        """Write `hook` (under its version) and remember the names of the delivery that changed it, at once.
+
+        False when one of them is remembered already: nothing was written. Raises `Conflict` when the hook changed meanwhile.
+        """
+
+    def delete_hook(self, hook_id: str) -> None:
+        """Forget a hook. Raises `NotFound` when there is none of that id."""
+
+    def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
+        """Whether this is the first time that `source` delivers this. It is remembered until the instant `until`."""
+
+    def create_trust(self, trust: Trust) -> Trust:
+        """Write a new trust. Raises `Exists` when its id is taken."""
+
+    def trusts(self) -> tuple[Trust, ...]:
+        """All trusts, by id. One request per 1 MB."""
+
+    def delete_trust(self, trust_id: str) -> None:
+        """Forget a trust. Raises `NotFound` when there is none of that id."""
+
 
 class Provider(Protocol):
     """A cloud. Raises `Unreachable` when it does not answer; see `errors.LaunchError` for refusals."""
@@ -323,7 +366,7 @@ class Snapshots(Protocol):
 
 
 class Schedule(Protocol):
-    """What wakes the functions: on only while there is something to wake them for, or the bill is not zero. See `passes.schedule`."""
+    """What wakes the functions: on only while there is something to wake them for, or the bill is not zero. See `chalicelib.schedule`."""
 
     def on(self) -> None:
         """Let the clock, the clouds' events and the queue call their functions. On already is fine. Raises `Unreachable`."""
@@ -356,6 +399,39 @@ class Secrets(Protocol):
 
     def known(self) -> tuple[Secret, ...]:
         """What there is, without the texts, sorted by name. One request per 10 secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository at a forge, and what shows there that it may be read and told about."""
+
+    api_url: str
+    name: str  # owner/name
+    token: str = field(default="", repr=False)
+
+
+class Forge(Protocol):
+    """Where repositories live.
+
+    Every method raises `Unreachable` when the forge does not answer or throttles, `Invalid` when it will not let us in, and
+    `NotFound` when it shows us no such repository, branch, file or commit.
+    """
+
+    def head(self, repository: Repository, branch: str) -> str:
+        """The commit that the branch is at now."""
+
+    def file(self, repository: Repository, path: str, commit: str) -> str:
+        """A text file as of a commit. Raises `Invalid` too when it is no text, or has more than 256 KB."""
+
+    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
+        """Set the commit's status, which stands beside it in the forge. Set again, the later one counts."""
+
+
+class IssuerKeys(Protocol):
+    """The public keys that CI's identity tokens are signed with."""
+
+    def find(self, jwks_url: str, key_id: str) -> Mapping[str, str] | None:
+        """The JSON Web Key of that id, or None when the issuer has none. Raises `Unreachable`."""
 
 
 class Spawn(Protocol):
@@ -412,6 +488,8 @@ class Runtime:
     snapshots: Snapshots | None = None  # None = routers that start find a table at the control plane only
     schedule: Schedule | None = None  # None = something that always runs calls the passes
     relay: Relay | None = None  # None = the same, and it keeps services' own time
+    forges: Mapping[HookKind, Forge] = field(default_factory=dict)
+    issuer_keys: IssuerKeys | None = None  # None = no identity token is exchanged
     meter: Meter | None = None  # None = nobody bills what it uses
     emit: Callable[[str], None] | None = (
         None  # takes a line of metrics each minute for each service; None = nobody pays for them

@@ -13,10 +13,10 @@ from chalicelib import identity
 from chalicelib.api import paging, schemas, views
 from chalicelib.api.auth import ROOT, Principal, Reach, forbidden
 from chalicelib.api.routes import Route, blueprint
-from chalicelib.api.writes import made_once
 from chalicelib.errors import Invalid, NotFound
 from chalicelib.model import AdminKey
 from chalicelib.ports import Ids, Runtime
+from chalicelib.writes import made_once
 
 
 def admin_keys(runtime: Callable[[], Runtime]) -> Blueprint:

@@ -19,6 +19,8 @@ from chalicelib.api.metrics import metrics
 from chalicelib.api.replicas import replicas
 from chalicelib.api.secrets import secrets
 from chalicelib.api.services import services
+from chalicelib.api.trusts import trusts
+from chalicelib.api.webhooks import webhooks
 from chalicelib.ports import Runtime
 
 
@@ -43,6 +45,8 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(edge(runtime))
     app.register_blueprint(boot(runtime))
     app.register_blueprint(secrets(runtime))
+    app.register_blueprint(webhooks(runtime))
+    app.register_blueprint(trusts(runtime))
     app.schedule(triggers.EVERY_MINUTE, name="tick")(triggers.on_schedule(runtime))
     app.on_cw_event(triggers.EC2_EVENTS, name="interrupt")(triggers.on_ec2_event(runtime))
     app.on_sqs_message(triggers.RELAY, name="relay", batch_size=1, maximum_concurrency=2)(triggers.on_relay(runtime))

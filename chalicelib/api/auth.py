@@ -23,6 +23,7 @@ class Caller(Enum):
     ADMIN = "admin_key"
     ROUTER = "router_token"
     AGENT = "agent_token"  # each replica's is another: the handler is given it and judges it
+    SENDER = "webhook_signature"  # of the body as it came: the handler is given both and judges them
 
 
 class Reach(Enum):

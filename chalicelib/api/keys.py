@@ -15,10 +15,10 @@ from chalicelib import identity, passes
 from chalicelib.api import paging, schemas, views
 from chalicelib.api.auth import Principal, Reach
 from chalicelib.api.routes import Route, blueprint
-from chalicelib.api.writes import made_once, until_unchallenged
 from chalicelib.errors import Invalid, NotFound
 from chalicelib.model import EndpointKey, Scope
 from chalicelib.ports import Ids, Runtime
+from chalicelib.writes import made_once, until_unchallenged
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from chalicelib.api.routes import Route
 from chalicelib.api.schemas import Problem
 
 _REF = "#/components/schemas/{model}"
+_UNKEYED = (Caller.ANYONE, Caller.SENDER)  # a signature is no scheme that OpenAPI knows
 
 
 def document(app: Chalice) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def document(app: Chalice) -> dict[str, Any]:
         "components": {
             "schemas": schemas["$defs"],
             "securitySchemes": {
-                caller.value: {"type": "http", "scheme": "bearer"} for caller in Caller if caller is not Caller.ANYONE
+                caller.value: {"type": "http", "scheme": "bearer"} for caller in Caller if caller not in _UNKEYED
             },
         },
     }
@@ -66,12 +67,16 @@ def _operation(route: Route, routes: Sequence[Route], references: _References) -
         operation["responses"][str(status)] = _content(
             HTTPStatus(status), references[Problem, "serialization"], problems.MEDIA_TYPE
         )
-    if route.caller is not Caller.ANYONE:
+    if route.caller not in _UNKEYED:
         # OpenAPI 3.1 lets the list name roles where the scheme is not OAuth's: the scope that a key must have.
         operation["security"] = [{route.caller.value: [route.scope] if route.caller is Caller.ADMIN else []}]
     if route.body:
         schema = references[route.body, "validation"]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if (
+        route.caller is Caller.SENDER
+    ):  # its form is GitHub's, GitLab's or Standard Webhooks' to describe, and so are its headers
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
     return operation
 
 
@@ -81,7 +86,7 @@ def _content(status: HTTPStatus, schema: dict[str, Any], media_type: str = "appl
 
 def _error_statuses(route: Route) -> list[int]:
     by_auth = {Caller.ANYONE: (), Caller.ADMIN: (401, 403)}.get(route.caller, (401,))
-    by_body = (400, 413, 415, 422) if route.body else ()
+    by_body = (400, 413, 415, 422) if route.body or route.caller is Caller.SENDER else ()
     by_query = (422,) if route.query else ()
     by_key = (400, 409, 422) if route.is_owners_write else ()  # an Idempotency-Key's
     by_condition = (412,) if route.is_conditional else ()

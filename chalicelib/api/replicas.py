@@ -13,10 +13,10 @@ from chalicelib.api import schemas
 from chalicelib.api.auth import Reach
 from chalicelib.api.lookup import find, load
 from chalicelib.api.routes import Route, blueprint
-from chalicelib.api.writes import until_unchallenged
 from chalicelib.errors import Invalid, NotFound
 from chalicelib.model import Event, Reason, Replica, ReplicaStatus, Scope
 from chalicelib.ports import Commit, FaultInjector, Runtime
+from chalicelib.writes import until_unchallenged
 
 
 def replicas(runtime: Callable[[], Runtime]) -> Blueprint:

@@ -1,8 +1,8 @@
 """How a handler becomes a route: who may call it, what it takes and gives, and how OpenAPI is told about it.
 
 A handler is a plain function `(runtime, **path parameters, body=…, query=…) -> BaseModel`; nothing in it knows Chalice. One
-that agents call is also given their token, as `bearer`, one of reach OWN who asks, as `principal`, and one whose answer has a tag
-the condition under which to change it, as `if_match`.
+that agents call is also given their token, as `bearer`, one of reach OWN who asks, as `principal`, one whose answer has a tag
+the condition under which to change it, as `if_match`, and one that takes webhooks' deliveries what came, as `delivery`.
 """
 
 from __future__ import annotations
@@ -65,12 +65,25 @@ class Route:
         return self.tagged and self.method in ("PUT", "DELETE")
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A webhook's delivery as it came: headers by lower-case name, and the very bytes that were signed."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
+# Whose word it is is in the body's signature, so its form is the sender's choice.
+_DELIVERED_AS = ["application/json", "application/x-www-form-urlencoded"]
+
+
 def blueprint(name: str, runtime: Callable[[], Runtime], routes: tuple[Route, ...]) -> Blueprint:
     """A Chalice blueprint serving `routes`. The runtime is asked for at the first request, not before."""
     made = Blueprint(name)
     for route in routes:
         view = _View(route, runtime, made)
-        made.route(route.path, methods=[route.method], name=view.__name__)(view)
+        types = _DELIVERED_AS if route.caller is Caller.SENDER else _DELIVERED_AS[:1]
+        made.route(route.path, methods=[route.method], name=view.__name__, content_types=types)(view)
     return made
 
 
@@ -121,6 +134,8 @@ class _View:
             arguments["principal"] = principal
         if route.caller is Caller.AGENT:
             arguments["bearer"] = bearer(request.headers.get("authorization", ""))
+        if route.caller is Caller.SENDER:
+            arguments["delivery"] = _delivery(request, route.max_body_bytes)
         if route.is_conditional:
             arguments["if_match"] = if_match(request.headers.get("if-match"))
         return arguments
@@ -149,10 +164,19 @@ def _require_reach(reach: Reach, principal: Principal, path: Mapping[str, str], 
         principal.require_reach((str(path.get("name") or getattr(body, "name", "*")),))
 
 
-def _parsed_body(model: type[BaseModel], body: bytes, max_bytes: int) -> BaseModel:
+def _delivery(request: Request, max_bytes: int) -> Delivery:
+    _require_size(request.raw_body, max_bytes)
+    return Delivery({name.lower(): value for name, value in request.headers.items()}, request.raw_body)
+
+
+def _require_size(body: bytes, max_bytes: int) -> None:
     if len(body) > max_bytes:
         detail = f"The body has {len(body):,} bytes; {max_bytes:,} are accepted here."
         raise problems.Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
+
+
+def _parsed_body(model: type[BaseModel], body: bytes, max_bytes: int) -> BaseModel:
+    _require_size(body, max_bytes)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

@@ -6,7 +6,8 @@ Requests refuse unknown members; answers carry instants as ISO 8601 in UTC.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -18,10 +19,22 @@ from pydantic import (
     RootModel,
     SecretStr,
     StringConstraints,
+    model_validator,
 )
 
 from chalicelib.api import paging
-from chalicelib.model import MAX_SECRET_BYTES, CapacityType, LeftoverKind, Reason, ReplicaStatus, Scope, ServiceStatus
+from chalicelib.model import (
+    MAX_SECRET_BYTES,
+    SECRET_NAME,
+    CapacityType,
+    HookKind,
+    LeftoverKind,
+    OidcIssuer,
+    Reason,
+    ReplicaStatus,
+    Scope,
+    ServiceStatus,
+)
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
@@ -35,6 +48,9 @@ MOST_KEYS = 1000
 LONGEST_OVERLAP_S = 365 * 86_400.0
 LONGEST_KEY_S = 10 * LONGEST_OVERLAP_S
 MOST_ADMIN_KEYS = 1000
+# Each is looked at by every tick, and a delivery to /v1/hooks/github is held against all of its repository's.
+MOST_WEBHOOKS = 200
+MOST_TRUSTS = 200
 SLOWEST_PER_S, FASTEST_PER_S = 0.001, 1e6  # of a key's rate
 
 
@@ -73,6 +89,39 @@ def _one_line(text: str) -> str:
     return text
 
 
+def _repository(name: str) -> str:
+    parts = name.split("/")
+    if name and not (len(parts) > 1 and len(name) <= 256 and all(map(_is_segment, parts))):
+        raise ValueError("expected owner/name, as in the repository's address")
+    return name
+
+
+def _is_segment(part: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9_.-]+", part)) and part.strip(".") != ""
+
+
+def _branch(name: str) -> str:
+    if not re.fullmatch(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,200}(?<![/.])", name) or ".." in name or "//" in name:
+        raise ValueError("expected a branch's name, such as main, without refs/heads/")
+    return name
+
+
+def _path_in_repository(path: str) -> str:
+    if not (path.isprintable() and 0 < len(path) <= 256) or any(not part.strip(".") for part in path.split("/")):
+        raise ValueError("expected a file's path from the top of the repository, such as deploy/service.yaml")
+    return path
+
+
+def _forge_url(url: str) -> str:
+    """Tokens are sent there: not in the clear, except to this very machine."""
+    parts = urlsplit(url)
+    is_private = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost"))
+    if url and not (is_private and parts.hostname and not (parts.query or parts.fragment or parts.username)):
+        raise ValueError("expected https://HOST[:PORT][/PATH]")
+    return url.rstrip("/")
+
+
+DeliveryResult = Literal["accepted", "duplicate", "overtaken", "ignored"]
 Line = Annotated[str, Field(json_schema_extra={"pattern": _LINE}), AfterValidator(_one_line)]
 ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterValidator(valid_name)]
 _INTEGRAL = BeforeValidator(_whole)  # after the bounds, or pydantic leaves them out of the schema
@@ -223,6 +272,67 @@ class CreateAdminKey(_Body):
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))]
     services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)] = ("*",)
     expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
+
+
+class CreateWebhook(_Body):
+    """A branch of a repository whose head a service is to follow.
+
+    `token_secret` names the secret that holds the forge's token. A generic webhook's deliveries bring the service file
+    themselves: it has no repository. An empty `api_url` is github.com's or gitlab.com's.
+    """
+
+    kind: HookKind
+    service: ServiceName
+    repository: Annotated[str, AfterValidator(_repository)] = ""
+    branch: Annotated[str, AfterValidator(_branch)] = "main"
+    path: Annotated[str, AfterValidator(_path_in_repository)] = "service.yaml"
+    api_url: Annotated[str, AfterValidator(_forge_url)] = ""
+    token_secret: Annotated[str, StringConstraints(pattern=rf"^$|{SECRET_NAME}")] = ""
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        is_generic = self.kind is HookKind.GENERIC
+        if is_generic and (self.repository or self.api_url or self.token_secret):
+            raise ValueError("a generic webhook has no repository, api_url or token_secret")
+        if not is_generic and not self.repository:
+            raise ValueError("give the repository, as owner/name")
+        return self
+
+
+class RotateWebhook(_Body):
+    """How long deliveries may go on being signed with the key that is replaced."""
+
+    overlap_s: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP_S)] = 86_400.0
+
+
+class CreateTrust(_Body):
+    """CI jobs that may deploy some services without a key: of a repository, for a ref or an environment.
+
+    A `ref` such as `refs/heads/main` may end in `*`. `repository_id` is the forge's number of the repository, which another one
+    that takes its name later has not. An empty `issuer` is github.com's or gitlab.com's.
+    """
+
+    kind: OidcIssuer
+    repository: Annotated[str, AfterValidator(_repository), StringConstraints(min_length=3)]
+    services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)]
+    ref: Annotated[str, StringConstraints(pattern=r"^$|^refs/(heads|tags)/[^\x00-\x20~^:?*\[\\]{0,200}\*?$")] = ""
+    environment: Annotated[Line, StringConstraints(max_length=255)] = ""
+    repository_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{0,20}$")] = ""
+    issuer: Annotated[str, AfterValidator(_forge_url)] = ""
+
+    @model_validator(mode="after")
+    def _is_narrow(self) -> Self:
+        if not (self.ref or self.environment):
+            raise ValueError(
+                "give a ref or an environment: without either, every branch that anybody may push could deploy"
+            )
+        return self
+
+
+class IdentityToken(_Body):
+    """A CI job's identity token, a JSON Web Token."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=16 * 1024)]
 
 
 class LeftoverName(_Body):
@@ -536,6 +646,88 @@ class SecretUse(_Answer):
 
     name: str
     used_by: tuple[str, ...]
+
+
+class Pushed(_Answer):
+    """The latest push that was heard of; `pending` as long as nothing has been done about it."""
+
+    commit: str
+    at: AwareDatetime
+    pending: bool
+
+
+class Outcome(_Answer):
+    """What became of a branch's head: a version of the service or, when it was refused, null, and why in `message`."""
+
+    commit: str
+    at: AwareDatetime
+    version: int | None
+    message: str
+
+
+class Webhook(_Answer):
+    """A webhook: where it takes deliveries, what it follows, and how that goes. `trouble` is why it cannot, or empty."""
+
+    id: str
+    kind: HookKind
+    service: str
+    url: str
+    repository: str
+    branch: str
+    path: str
+    api_url: str
+    token_secret: str
+    created_at: AwareDatetime
+    pushed: Pushed | None
+    outcome: Outcome | None
+    trouble: str
+
+
+class Webhooks(_Answer):
+    """All webhooks, by id."""
+
+    webhooks: tuple[Webhook, ...]
+
+
+class NewWebhook(Webhook):
+    """A webhook with the secret that its deliveries are to be signed with, which is told in this answer only."""
+
+    secret: str
+
+
+class Removed(_Answer):
+    """A webhook whose deliveries, or a trust whose jobs, are refused from now on."""
+
+    id: str
+
+
+class Delivered(_Answer):
+    """What becomes of a delivery: a duplicate, one that was overtaken by a later push, or one that means nothing here, changes nothing."""
+
+    webhook: str
+    result: DeliveryResult
+    message: str
+
+
+class Trust(_Answer):
+    """A trust, and the `audience` that a job has to ask its identity token for."""
+
+    id: str
+    kind: OidcIssuer
+    issuer: str
+    repository: str
+    services: tuple[str, ...]
+    ref: str
+    environment: str
+    repository_id: str
+    audience: str
+    created_at: AwareDatetime
+
+
+class Trusts(_Answer):
+    """All trusts, by id."""
+
+    trusts: tuple[Trust, ...]
 
 
 class Exchanged(_Answer):

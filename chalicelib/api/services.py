@@ -10,16 +10,16 @@ from http import HTTPStatus
 
 from chalice.app import Blueprint
 
-from chalicelib import catalog, lifecycle, optimizer, passes, spec
+from chalicelib import deploying, passes, spec
 from chalicelib.api import paging, schemas, views
 from chalicelib.api.auth import Principal, Reach
 from chalicelib.api.lookup import load, no_service
 from chalicelib.api.preconditions import WHATEVER_IT_IS, IfMatch, tag_of
 from chalicelib.api.routes import Route, blueprint
-from chalicelib.api.writes import made_once, until_unchallenged
-from chalicelib.errors import Invalid, NoFeasibleOffer, NotFound
-from chalicelib.model import Event, Scope, Service, SpecVersion, State
+from chalicelib.errors import NotFound
+from chalicelib.model import Event, Scope, State
 from chalicelib.ports import Commit, Runtime
+from chalicelib.writes import until_unchallenged
 
 # How many events `why` looks back on; each is a decision carried out, with its reason.
 DECISIONS_SHOWN = 20
@@ -82,24 +82,8 @@ def services(runtime: Callable[[], Runtime]) -> Blueprint:
 
 def create(runtime: Runtime, body: schemas.CreateService) -> schemas.Service:
     """Parse, check that something on offer fits, then write; nothing is written when either fails."""
-    parsed = _parse(runtime, body)
-    now = runtime.clock.now()
-    service = lifecycle.new_service(body.name, runtime.ids.token(2), parsed.spec, now)
-    version = SpecVersion(body.name, service.spec_version, parsed.spec, body.yaml, now)
-    events = (_event("service.created", "created", parsed, now),)
-    create = partial(runtime.store.create_service, service, version, events)
-    with passes.kept_on(runtime, f"service {body.name} is created"):
-        created = made_once(create, partial(_known, runtime, service))
-    runtime.poke(body.name)
-    return _view(runtime, State(created))
-
-
-def _known(runtime: Runtime, service: Service) -> Service | None:
-    """The service of this name, if it is this very one."""
-    state = runtime.store.load(service.name)
-    if state is None or (state.service.uid, state.service.spec) != (service.uid, service.spec):
-        return None
-    return state.service
+    parsed = deploying.understood(runtime, body.yaml, body.envs)
+    return _view(runtime, deploying.create(runtime, body.name, body.yaml, parsed))
 
 
 def list_all(runtime: Runtime, query: schemas.PageQuery, principal: Principal) -> schemas.Services:
@@ -120,25 +104,19 @@ def update(
 ) -> schemas.Service:
     """Write the next version. A YAML that means the same as the current one changes nothing."""
     load(runtime, name)  # an unknown service is said before anything about its YAML
-    parsed = _parse(runtime, body)
-    state = until_unchallenged(partial(_update, runtime, name, body, parsed, if_match))
-    runtime.poke(name)
-    return _view(runtime, state)
+    parsed = deploying.understood(runtime, body.yaml, body.envs)
+    return _view(runtime, until_unchallenged(partial(_update, runtime, name, body, parsed, if_match)))
 
 
 def _update(runtime: Runtime, name: str, body: schemas.UpdateService, parsed: spec.Parsed, if_match: IfMatch) -> State:
     state = load(runtime, name)
-    if state.service.deleting:
-        raise Invalid(f"Service {name!r} is being shut down. Create it again when it is gone.")
+    deploying.require_alive(state)
     # Before the condition: where what is asked for is so already, an attempt before may have done it, and moved the tag.
     if state.service.spec == parsed.spec:
+        runtime.poke(name)
         return state
     if_match.require(tag_of(state.service))
-    now = runtime.clock.now()
-    service = lifecycle.with_spec(state.service, parsed.spec, state.service.spec_version + 1, now)
-    version = SpecVersion(name, service.spec_version, parsed.spec, body.yaml, now)
-    event = _event("service.updated", f"updated to version {version.number}", parsed, now)
-    return replace(state, service=runtime.store.add_version(service, version, (event,)))
+    return deploying.update(runtime, state, body.yaml, parsed)
 
 
 def delete(runtime: Runtime, name: str, if_match: IfMatch = WHATEVER_IT_IS) -> schemas.Service:
@@ -204,33 +182,3 @@ def _view(runtime: Runtime, state: State) -> schemas.Service:
     shown = views.service(state, history, runtime.settings.edge_url, runtime.clock.now())
     missing = passes.not_enabled(runtime, state)
     return shown.model_copy(update={"message": "; ".join((shown.message, *missing))}) if missing else shown
-
-
-def _parse(runtime: Runtime, body: schemas.UpdateService) -> spec.Parsed:
-    """What the YAML means.
-
-    Raises:
-        SpecError: something in it is wrong, or a secret is missing that it names.
-        NoFeasibleOffer: no enabled provider has such a machine.
-        Invalid: one such machine is above the service's hourly budget.
-    """
-    enabled = tuple(sorted(runtime.providers))
-    market = runtime.market.offers(enabled)
-    known = sorted({*catalog.accelerators(), *(offer.accelerator for offer in market if offer.accelerator)})
-    parsed = spec.parse(body.yaml, env_overrides=body.envs, known_accelerators=known)
-    request = optimizer.Request(parsed.spec.resources, enabled, spot=parsed.spec.spot)
-    placement = optimizer.decide(request, market, runtime.clock.now())
-    spec.require_reachable_workdir(parsed.spec, {offer.location.provider for offer in placement.ranked})
-    if placement.chosen is None:
-        reason = optimizer.nothing_to_buy(request, market)
-        raise NoFeasibleOffer(reason.message, reason.suggestions)
-    if refused := lifecycle.budget.too_dear(parsed.spec.budget, placement.chosen):
-        raise Invalid(refused)
-    if not parsed.spec.engine.secrets:
-        return parsed
-    return replace(parsed, spec=spec.with_secrets(parsed.spec, runtime.secrets.known()))
-
-
-def _event(kind: str, message: str, parsed: spec.Parsed, now: float) -> Event:
-    ignored = ", ".join(parsed.not_acted_on)
-    return Event(now, kind, f"{message}; given but not acted on yet: {ignored}" if ignored else message)

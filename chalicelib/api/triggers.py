@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from chalice.app import CloudWatchEvent, SQSEvent
@@ -63,10 +64,12 @@ def on_schedule(runtime: Callable[[], Runtime]) -> Handler:
         started = running.clock.now()
         if running.ask_routers:
             running.ask_routers()
-        reports = passes.tick(_until_killed(running, event.context))
+        bounded = _until_killed(running, event.context)
+        pushes = running.spawn("pushes", partial(passes.deploy_pushes, bounded))  # nobody else waits for a slow forge
+        reports = passes.tick(bounded)
         _go_on(running, passes.Round({}, started + passes.TICK_S), (), reports)
         _emit_metrics(running, reports)
-        _report(running, reports, event.context)
+        _report(running, (*pushes.result(), *reports), event.context)
 
     return tick
 
@@ -76,13 +79,16 @@ def on_relay(runtime: Callable[[], Runtime]) -> Callable[[SQSEvent], None]:
 
     def relay(event: SQSEvent) -> None:
         running = runtime()
+        pushes: list[passes.Report] = []
         reports: list[passes.Report] = []
         for record in event:
             this = passes.Round.parse(record.body)
             names = this.names(running.clock.now())
+            if not this.until:  # asked for: by a push, perhaps, which may make the service that there is to look at
+                pushes += passes.deploy_pushes(_until_killed(running, event.context), names)
             reports += passes.tick(_until_killed(running, event.context), names, lists_for_all=False)
             _go_on(running, this if this.until else _young(running, names), names, reports)
-        _report(running, reports, event.context)
+        _report(running, (*pushes, *reports), event.context)
 
     return relay
 

@@ -125,6 +125,32 @@ def audit_entry(entry: model.AuditEntry) -> schemas.AuditEntry:
     return schemas.AuditEntry(**{**asdict(entry), "at": instant(entry.at)})
 
 
+def webhook(known: model.Hook, control_url: str) -> schemas.Webhook:
+    """A webhook without its secret."""
+    return schemas.Webhook(**_webhook(known, control_url))
+
+
+def new_webhook(known: model.Hook, control_url: str, secret: str) -> schemas.NewWebhook:
+    """A webhook, and what its deliveries are to be signed with."""
+    return schemas.NewWebhook(secret=secret, **_webhook(known, control_url))
+
+
+def trust(known: model.Trust, audience: str) -> schemas.Trust:
+    """A trust."""
+    return schemas.Trust(
+        id=known.id,
+        kind=known.kind,
+        issuer=known.issuer,
+        repository=known.repository,
+        services=known.services,
+        ref=known.ref,
+        environment=known.environment,
+        repository_id=known.repository_id,
+        audience=audience,
+        created_at=instant(known.created_at),
+    )
+
+
 def instant(epoch_s: float) -> datetime:
     """Epoch seconds as an aware datetime in UTC."""
     return datetime.fromtimestamp(epoch_s, UTC)
@@ -177,4 +203,26 @@ def _admin_key(known: model.AdminKey, now: float) -> dict[str, Any]:
         "expires_at": None if known.expires_at is None else instant(known.expires_at),
         "expired": not known.is_valid(now),
         "last_used_at": None if known.last_used_at is None else instant(known.last_used_at),
+    }
+
+
+def _webhook(known: model.Hook, control_url: str) -> dict[str, Any]:
+    push, outcome = known.push, known.outcome
+    return {
+        "id": known.id,
+        "kind": known.kind,
+        "service": known.service,
+        "url": f"{control_url}/v1/hooks/{known.id}",
+        "repository": known.repository,
+        "branch": known.branch,
+        "path": known.path,
+        "api_url": known.api_url,
+        "token_secret": known.token_secret,
+        "created_at": instant(known.created_at),
+        "pushed": push and schemas.Pushed(commit=push.commit, at=instant(push.received_at), pending=known.is_pending),
+        "outcome": outcome
+        and schemas.Outcome(
+            commit=outcome.commit, at=instant(outcome.at), version=outcome.version or None, message=outcome.message
+        ),
+        "trouble": known.trouble,
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from chalicelib.passes.cadence import TICK_S, Round, delay_s, next_round
 from chalicelib.passes.interrupt import interrupt
 from chalicelib.passes.listing import not_enabled
+from chalicelib.passes.pushes import deploy_pushes
 from chalicelib.passes.runner import Report, preview, run, tick
-from chalicelib.passes.schedule import kept_on
 from chalicelib.passes.snapshot import leave_snapshot
 
 __all__ = [
@@ -14,8 +14,8 @@ __all__ = [
     "Report",
     "Round",
     "delay_s",
+    "deploy_pushes",
     "interrupt",
-    "kept_on",
     "leave_snapshot",
     "next_round",
     "not_enabled",

@@ -7,12 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from chalicelib import schedule
 from chalicelib.actions import Decision
 from chalicelib.errors import Conflict, Fenced, LeaseHeld, SailplaneError, Unreachable
 from chalicelib.executor import Execution, remove_orphan
 from chalicelib.lifecycle import is_orphan
 from chalicelib.model import Instance, Observed, State
-from chalicelib.passes import autoscale, cadence, listing, optimize, probe, publish, reconcile, schedule
+from chalicelib.passes import autoscale, cadence, listing, optimize, probe, publish, reconcile
 from chalicelib.passes.snapshot import leave_snapshot
 from chalicelib.ports import Asked, Ids, Runtime
 

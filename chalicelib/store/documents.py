@@ -107,7 +107,7 @@ def item_count(lease: Lease | None, commit: Commit) -> int:
     twice = [
         replica for replica in commit.replicas if not replica.version or replica.status is ReplicaStatus.TERMINATED
     ]
-    singles = sum(item is not None for item in (lease, commit.service, commit.table))
+    singles = sum(item is not None for item in (lease, commit.service, commit.table, commit.hook))
     scopes = {refusal.scope for refusal in (*commit.unavailable, *commit.disproved)}
     return singles + len(commit.replicas) + len(twice) + len(scopes) + len(commit.events)
 

@@ -16,6 +16,9 @@
 | ADMIN_KEYS     | id                 | used_at, and when it expires: expires_at                       |
 | CLAIM#id       | CLAIM              | no body: request, seed, holder, held_until, answer, expires_at |
 | AUDIT          | see `audit_key`    | expires_at                                                     |
+| HOOKS          | id                 | version                                                        |
+| DELIVERY#source| delivery           | no body: expires_at                                            |
+| TRUSTS         | id                 |                                                                |
 
 A TERMINATED replica moves to a partition of its own, because every pass reads SERVICE#name whole: an hour without capacity
 leaves hundreds of them.
@@ -38,13 +41,14 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path
 from pynamodb.expressions.update import Action
 
-from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound
+from chalicelib.errors import Conflict, Exists, Fenced, LeaseHeld, NotFound, SailplaneError
 from chalicelib.model import (
     AdminKey,
     AuditEntry,
     Claim,
     EndpointKey,
     Event,
+    Hook,
     Lease,
     Replica,
     ReplicaStatus,
@@ -53,6 +57,7 @@ from chalicelib.model import (
     Service,
     SpecVersion,
     State,
+    Trust,
     Unavailable,
 )
 from chalicelib.ports import Clock, Commit, Ids
@@ -133,7 +138,9 @@ class DynamoDBStore:
 
     # --- services and their specifications ---
 
-    def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+    def create_service(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
         name = service.name
         taken = Exists(f"There is already a service named {name!r}. Choose another name or update it.")
         self._table.transact(
@@ -141,13 +148,17 @@ class DynamoDBStore:
                 put(_meta(replace(service, version=0)), taken, Path("pk").does_not_exist()),
                 put({"pk": "SERVICES", "sk": name}, taken),
                 _put_spec(spec),
+                *_put_hook(hook),
                 *self._put_events(name, events),
             ]
         )
         return replace(service, version=1)
 
-    def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
-        self._table.transact([_put_service(service), _put_spec(spec), *self._put_events(service.name, events)])
+    def add_version(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
+        writes = [_put_service(service), _put_spec(spec), *_put_hook(hook), *self._put_events(service.name, events)]
+        self._table.transact(writes)
         return replace(service, version=service.version + 1)
 
     def delete_service(self, lease: Lease, service: Service, events: Sequence[Event] = ()) -> None:
@@ -243,6 +254,7 @@ class DynamoDBStore:
         # A transaction may touch an item once only, so of two refusals of one scope the last is written.
         refusals = {scope_key(refusal): _forget_refusal(refusal) for refusal in commit.disproved}
         writes += (refusals | {scope_key(refusal): _put_refusal(refusal) for refusal in commit.unavailable}).values()
+        writes += _put_hook(commit.hook)
         writes += self._put_events(name, commit.events)
         if writes:
             self._table.transact(writes)
@@ -419,6 +431,62 @@ class DynamoDBStore:
         rows = self._table.query("AUDIT", _within(start, upto), descending=True, page_items=limit)
         return tuple((row["sk"], from_json(AuditEntry, row["body"])) for row in islice(rows, limit))
 
+    # --- deploys from CI ---
+
+    def create_hook(self, hook: Hook) -> Hook:
+        taken = Exists(f"There is already a webhook with the id {hook.id}. Try again.")
+        self._table.transact([put(_hook_row(hook), taken, Path("pk").does_not_exist())])
+        return replace(hook, version=1)
+
+    def hook(self, hook_id: str) -> Hook | None:
+        row = self._table.get("HOOKS", hook_id)
+        return from_json(Hook, row["body"]) if row else None
+
+    def hooks(self) -> tuple[Hook, ...]:
+        return tuple(from_json(Hook, row["body"]) for row in self._table.query("HOOKS"))
+
+    def record_push(self, hook: Hook, deliveries: Sequence[str], until: float) -> bool:
+        # Before the hook: of two conditions that fail, the first one's error is raised.
+        known = _Remembered()
+        remembered = [self._put_delivery(hook.id, delivery, until, known) for delivery in deliveries]
+        try:
+            self._table.transact([*remembered, *_put_hook(hook)])
+        except _Remembered:
+            return False
+        return True
+
+    def delete_hook(self, hook_id: str) -> None:
+        missing = NotFound(f"There is no webhook with the id {hook_id!r}.")
+        self._table.transact([delete("HOOKS", hook_id, missing, Path("pk").exists())])
+
+    def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
+        try:
+            self._table.transact([self._put_delivery(source, delivery, until, _Remembered())])
+        except _Remembered:
+            return False
+        return True
+
+    def _put_delivery(self, source: str, delivery: str, until: float, known: _Remembered) -> Write:
+        is_first = Path("pk").does_not_exist() | (Path("expires_at") <= self._clock.now())
+        return put({"pk": f"DELIVERY#{source}", "sk": delivery, **_ttl(until)}, known, is_first)
+
+    def create_trust(self, trust: Trust) -> Trust:
+        taken = Exists(f"There is already a trust with the id {trust.id}. Try again.")
+        row = {"pk": "TRUSTS", "sk": trust.id, "body": to_json(trust)}
+        self._table.transact([put(row, taken, Path("pk").does_not_exist())])
+        return trust
+
+    def trusts(self) -> tuple[Trust, ...]:
+        return tuple(from_json(Trust, row["body"]) for row in self._table.query("TRUSTS"))
+
+    def delete_trust(self, trust_id: str) -> None:
+        missing = NotFound(f"There is no trust with the id {trust_id!r}.")
+        self._table.transact([delete("TRUSTS", trust_id, missing, Path("pk").exists())])
+
+
+class _Remembered(SailplaneError):
+    """This was delivered before. As an error, because that is how a transaction tells which of its conditions failed."""
+
 
 # --- nouns as writes -------------------------------------------------------------------------------------------------
 
@@ -521,6 +589,17 @@ def _within(start: str, upto: str) -> Condition:
     """Above `start`, which no item is called, and not above `upto` unless that is empty."""
     sk = Path("sk")
     return sk.between(start, max(start, upto)) if upto else sk > start
+
+
+def _put_hook(hook: Hook | None) -> list[Write]:
+    if hook is None:
+        return []
+    return [put(_hook_row(hook), _changed(f"Webhook {hook.id}"), _is_version(hook.version))]
+
+
+def _hook_row(hook: Hook) -> Row:
+    written = replace(hook, version=hook.version + 1)
+    return {"pk": "HOOKS", "sk": hook.id, "version": written.version, "body": to_json(written)}
 
 
 def _put_spec(spec: SpecVersion) -> Write:

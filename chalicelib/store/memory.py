@@ -16,6 +16,7 @@ from chalicelib.model import (
     Claim,
     EndpointKey,
     Event,
+    Hook,
     Lease,
     Replica,
     ReplicaStatus,
@@ -24,6 +25,7 @@ from chalicelib.model import (
     Service,
     SpecVersion,
     State,
+    Trust,
     Unavailable,
 )
 from chalicelib.ports import Clock, Commit
@@ -78,23 +80,34 @@ class MemoryStore:
         self._claims: dict[str, Claim] = {}
         self._audit: dict[str, AuditEntry] = {}
         self._events: defaultdict[str, dict[str, Event]] = defaultdict(dict)
+        self._hooks: dict[str, Hook] = {}
+        self._trusts: dict[str, Trust] = {}
+        self._deliveries: dict[tuple[str, str], float] = {}
 
     # --- services and their specifications ---
 
-    def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+    def create_service(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
         with self._lock:
             if service.name in self._services:
                 raise Exists(f"There is already a service named {service.name!r}. Choose another name or update it.")
-            return self._write_version(replace(service, version=0), spec, events)
+            return self._write_version(replace(service, version=0), spec, events, hook)
 
-    def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+    def add_version(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
         with self._lock:
             self._check_service(service)
             if spec.number in self._specs[service.name]:
                 raise Conflict(f"Version {spec.number} of {service.name!r} exists. Load the service again.")
-            return self._write_version(service, spec, events)
+            return self._write_version(service, spec, events, hook)
 
-    def _write_version(self, service: Service, spec: SpecVersion, events: Sequence[Event]) -> Service:
+    def _write_version(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event], hook: Hook | None
+    ) -> Service:
+        if hook is not None:
+            self._write_hook(hook)
         written = replace(service, version=service.version + 1)
         self._services[service.name] = written
         self._specs[service.name][spec.number] = spec
@@ -182,6 +195,8 @@ class MemoryStore:
                     raise Conflict(f"{replica.id} is TERMINATED. Load the service again. Nothing was written.")
             if commit.table is not None and name in self._tables:
                 _check_version(f"the route table of {name}", self._tables[name].version, commit.table.version - 1)
+            if commit.hook is not None:
+                self._write_hook(commit.hook)
             self._write(name, commit)
 
     def _write(self, name: str, commit: Commit) -> None:
@@ -374,6 +389,67 @@ class MemoryStore:
         with self._lock:
             rows = sorted(self._audit.items(), reverse=True)
         return tuple(row for row in rows if start < row[0] and (not upto or row[0] <= upto))[:limit]
+
+    # --- deploys from CI ---
+
+    def create_hook(self, hook: Hook) -> Hook:
+        with self._lock:
+            if hook.id in self._hooks:
+                raise Exists(f"There is already a webhook with the id {hook.id}. Try again.")
+            return self._write_hook(hook)
+
+    def hook(self, hook_id: str) -> Hook | None:
+        with self._lock:
+            return self._hooks.get(hook_id)
+
+    def hooks(self) -> tuple[Hook, ...]:
+        with self._lock:
+            return tuple(hook for _, hook in sorted(self._hooks.items()))
+
+    def record_push(self, hook: Hook, deliveries: Sequence[str], until: float) -> bool:
+        with self._lock:
+            if any(self._is_remembered(hook.id, delivery) for delivery in deliveries):
+                return False
+            self._write_hook(hook)
+            self._deliveries |= {(hook.id, delivery): until for delivery in deliveries}
+            return True
+
+    def delete_hook(self, hook_id: str) -> None:
+        with self._lock:
+            if self._hooks.pop(hook_id, None) is None:
+                raise NotFound(f"There is no webhook with the id {hook_id!r}.")
+
+    def _write_hook(self, hook: Hook) -> Hook:
+        stored = self._hooks.get(hook.id)
+        _check_version(f"webhook {hook.id}", stored.version if stored else 0, hook.version)
+        self._hooks[hook.id] = replace(hook, version=hook.version + 1)
+        return self._hooks[hook.id]
+
+    def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
+        with self._lock:
+            if self._is_remembered(source, delivery):
+                return False
+            self._deliveries[source, delivery] = until
+            return True
+
+    def _is_remembered(self, source: str, delivery: str) -> bool:
+        return self._deliveries.get((source, delivery), 0.0) > self._clock.now()
+
+    def create_trust(self, trust: Trust) -> Trust:
+        with self._lock:
+            if trust.id in self._trusts:
+                raise Exists(f"There is already a trust with the id {trust.id}. Try again.")
+            self._trusts[trust.id] = trust
+            return trust
+
+    def trusts(self) -> tuple[Trust, ...]:
+        with self._lock:
+            return tuple(trust for _, trust in sorted(self._trusts.items()))
+
+    def delete_trust(self, trust_id: str) -> None:
+        with self._lock:
+            if self._trusts.pop(trust_id, None) is None:
+                raise NotFound(f"There is no trust with the id {trust_id!r}.")
 
 
 def _check_version(what: str, stored: int, expected: int) -> None:

@@ -86,7 +86,7 @@ def serve(
         runtime = _for_this_machine(bootstrap.build(told, agenda.poke), boxed)
         stack.enter_context(_api_served(runtime, api_socket))
         router = stack.enter_context(Router(edge_socket, _router_env(home, api_url), home.local))
-        stack.enter_context(_passes_run(agenda, partial(passes.tick, runtime)))
+        stack.enter_context(_passes_run(agenda, partial(_turn, runtime)))
         stack.callback(_ignore_signals)
         _wait_for_router(edge_url)
         if boxed:
@@ -95,6 +95,17 @@ def serve(
         with suppress(KeyboardInterrupt):
             announce(running)
             _supervise(home, database, router, running, boxed)
+
+
+def _turn(runtime: Runtime, only: loop.Turn, told: Callable[[passes.Report], None]) -> None:
+    """What the functions do when they are woken: pushes beside everything, or before the service that they may be for."""
+    pushes = runtime.spawn("pushes", partial(passes.deploy_pushes, runtime, only))
+    if only is not None:
+        pushes.result()
+    passes.tick(runtime, only, told)
+    for report in pushes.result():
+        for failure in report.failures:
+            _log.warning("%s: %s", report.service or "the deployment", failure)
 
 
 def _for_this_machine(runtime: Runtime, boxed: Clouds | None) -> Runtime:

@@ -14,6 +14,7 @@ from chalicelib.model import (
     CapacityType,
     EnginePhase,
     Event,
+    Hook,
     Instance,
     LaunchRequest,
     Lease,
@@ -157,13 +158,17 @@ class WatchedStore(MemoryStore):
         """The service's record alone."""
         return self._services.get(name)
 
-    def create_service(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
-        created = super().create_service(service, spec, events)
+    def create_service(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
+        created = super().create_service(service, spec, events, hook=hook)
         self._written(Commit(service=created, events=tuple(events)))
         return created
 
-    def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
-        changed = super().add_version(service, spec, events)
+    def add_version(
+        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+    ) -> Service:
+        changed = super().add_version(service, spec, events, hook=hook)
         self._written(Commit(service=changed, events=tuple(events)))
         return changed
 

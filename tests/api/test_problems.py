@@ -48,6 +48,13 @@ PROTECTED = (
     ("DELETE", "/v1/secrets/HF_TOKEN"),
     ("GET", "/v1/audit"),
     ("POST", "/v1/edge/exchange"),
+    ("POST", "/v1/webhooks"),
+    ("GET", "/v1/webhooks"),
+    ("DELETE", "/v1/webhooks/a-hook"),
+    ("POST", "/v1/webhooks/a-hook/rotate"),
+    ("POST", "/v1/trusts"),
+    ("GET", "/v1/trusts"),
+    ("DELETE", "/v1/trusts/a-trust"),
 )
 
 
@@ -55,10 +62,13 @@ def test_every_route_is_open_or_in_the_list_of_protected_ones(api: Api) -> None:
     """A new route cannot be forgotten by the tests of authentication below."""
     routes = {(method, path) for path, methods in api.app.routes.items() for method in methods}
     parts = {"svc": "{name}", "HF_TOKEN": "{name}", "0-1": "{replica}", "0123456789": "{key_id}", "1": "{number}"}
+    parts |= {"a-hook": "{hook_id}", "a-trust": "{trust_id}"}
     named = {(method, "/".join(parts.get(part, part) for part in path.split("/"))) for method, path in PROTECTED}
     of_replicas = {("POST", f"/v1/replicas/{{replica_id}}/{what}") for what in ("interruption", "secrets")}
     machines = {("POST", "/v1/boot"), *of_replicas}  # see test_boot, test_secrets
-    assert routes == named | machines | {("GET", "/healthz"), ("GET", "/openapi.json")}
+    senders = {("POST", f"/v1/hooks/{whose}") for whose in ("{hook_id}", "github")}  # see test_webhooks
+    jobs = {("POST", f"/v1/auth/{whose}") for whose in ("github", "gitlab")}  # see test_trusts
+    assert routes == named | machines | senders | jobs | {("GET", "/healthz"), ("GET", "/openapi.json")}
 
 
 @pytest.mark.parametrize(("method", "path"), PROTECTED)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chalicelib.errors import NoCapacity, Unreachable
-from chalicelib.model import CapacityType, Event, Reason, Service, SpecVersion, Unavailable
+from chalicelib.model import CapacityType, Event, Hook, Reason, Service, SpecVersion, Unavailable
 from chalicelib.ports import Commit
 from chalicelib.store.memory import MemoryStore
 from tests.api.conftest import YAML, Api, assert_problem
@@ -32,9 +32,11 @@ def _interfering(world: World, times: int) -> None:
                 assert state is not None
                 super().commit(name, None, Commit(service=replace(state.service, was_ready=True)))
 
-        def add_version(self, service: Service, spec: SpecVersion, events: Sequence[Event] = ()) -> Service:
+        def add_version(
+            self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+        ) -> Service:
             self._touch(service.name)
-            return super().add_version(service, spec, events)
+            return super().add_version(service, spec, events, hook=hook)
 
         def commit(self, name: str, lease: Any, commit: Commit) -> None:
             self._touch(name)

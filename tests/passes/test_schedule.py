@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib import lifecycle, passes
+from chalicelib import lifecycle, passes, schedule
 from chalicelib.errors import LeaseHeld, Unreachable
-from chalicelib.model import Instance, InstanceStatus, SpecVersion
-from chalicelib.passes import schedule
-from chalicelib.ports import Asked, Runtime
+from chalicelib.hooks import following
+from chalicelib.model import Hook, HookKind, Instance, InstanceStatus, Push, SpecVersion
+from chalicelib.ports import Asked, Commit, Runtime
 from tests.fakes import FakeCloud, FakeSchedule, Interposed, Machine, World, spec
 
 MINUTE = 60.0
@@ -242,3 +242,36 @@ def test_no_order_and_no_death_loses_a_service(turns: Sequence[int], creator_die
     else:
         w.minutes(5)
         assert not w.schedule.is_on
+
+
+def _push(w: Scheduled, hook: Hook) -> None:
+    pushed = following.pushed(hook, Push("a" * 40, w.clock.now()), w.clock.now())
+    assert pushed
+    with schedule.kept_on_for_a_push(w.runtime):
+        w.store.record_push(pushed, ["d1"], w.clock.now() + 1000)
+
+
+def test_it_is_on_for_a_push_until_that_is_acted_on(w: Scheduled) -> None:
+    """The first push makes a service where there is none: it is neither lost nor waited for when nobody can act on it."""
+    hook = w.store.create_hook(Hook("0123456789", HookKind.GITHUB, "svc", w.clock.now(), "acme/app", "main"))
+    _push(w, hook)
+    assert w.schedule.is_on
+    w.minutes(10)
+    assert w.schedule.is_on
+    written = w.store.hook(hook.id)
+    assert written
+    for _ in range(24):
+        w.store.commit("svc", None, Commit(hook=following.put_off(written, "down", w.clock.now())))
+        written = w.store.hook(hook.id)
+        assert written
+    w.minutes(5)
+    assert not w.schedule.is_on
+
+
+def test_a_push_to_a_running_service_does_not_wait_for_the_schedule(w: Scheduled) -> None:
+    """It is on; who turns it on or off meanwhile holds up no delivery."""
+    w.add()
+    w.schedule.said.clear()
+    w.store.acquire_lease(schedule.NAME, "other", 90, w.clock.now())
+    _push(w, w.store.create_hook(Hook("0123456789", HookKind.GITHUB, "svc", w.clock.now(), "acme/app", "main")))
+    assert w.schedule.said == []

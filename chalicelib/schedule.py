@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from chalicelib.errors import LeaseHeld, Unreachable
+from chalicelib.hooks import following
 from chalicelib.model import Event, InstanceStatus, Lease, Observed
 from chalicelib.ports import Commit, Runtime
 
@@ -49,6 +50,19 @@ def kept_on(runtime: Runtime, why: str, pause: Callable[[float], None] = time.sl
         _released(runtime, lease)
 
 
+@contextmanager
+def kept_on_for_a_push(runtime: Runtime) -> Iterator[None]:
+    """The same for what a push writes. Where there is a service the schedule is on, and a delivery has to be answered soon.
+
+    One that has just gone is no matter: the schedule stays on for a minute after the last, see `rest`.
+    """
+    if runtime.schedule is None or runtime.store.service_names():
+        yield
+        return
+    with kept_on(runtime, "a push was delivered"):
+        yield
+
+
 def rest(runtime: Runtime, names: Collection[str], observed: Observed) -> str:
     """Turn the schedule off if a tick found nothing to wake for, again and again; what went wrong, in words, or empty.
 
@@ -62,13 +76,18 @@ def rest(runtime: Runtime, names: Collection[str], observed: Observed) -> str:
     except LeaseHeld:
         return ""  # a service is being written
     try:
-        if not runtime.store.service_names():
+        if not (runtime.store.service_names() or pushes_wait(runtime)):
             _rest_awhile(runtime, observed)
     except Unreachable as error:
         return f"the schedule stays on: {error}"
     finally:
         _released(runtime, lease)
     return ""
+
+
+def pushes_wait(runtime: Runtime) -> bool:
+    """Whether some push is still to be acted on, or its outcome to be told. Raises `Unreachable`."""
+    return any(map(following.is_waiting, runtime.store.hooks()))
 
 
 def _rest_awhile(runtime: Runtime, observed: Observed) -> None:

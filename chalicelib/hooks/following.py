@@ -1,0 +1,84 @@
+"""How a hook follows its branch: what to write when a delivery comes, when its head was acted on, when the forge is silent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chalicelib.model import Hook, HookKind, Outcome, Push
+
+# GitHub lets a delivery be sent again for three days; after that it is nobody's but a thief's, and the branch's head is what
+# counts by then.
+DELIVERIES_KEPT_S = 7 * 86_400.0
+# A delivery that is lost costs five minutes. Twelve questions an hour, where GitHub answers 5,000 with a token and 60 without.
+POLL_EVERY_S = 300.0
+# A forge may not see yet, everywhere, what it has just told.
+LOOK_AGAIN_S = 20.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0
+# After an hour and a half of silence a forge is asked when there is something else to do too.
+_HOPELESS_FAILURES = 24
+
+
+def is_due(hook: Hook, now: float) -> bool:
+    """Whether there is something to do about it."""
+    return hook.look_at is not None and hook.look_at <= now
+
+
+def is_waiting(hook: Hook) -> bool:
+    """Whether something is left to do before the branch moves again, and there is hope that it can be done soon."""
+    return (hook.is_pending or _is_untold(hook)) and hook.failures < _HOPELESS_FAILURES
+
+
+def pushed(hook: Hook, push: Push, now: float) -> Hook | None:
+    """As it is to be written when a push is delivered; None when a later one is known already.
+
+    Only what brings its own service file has an order of its own, which deliveries need not keep. A forge is asked for
+    the head, so there the latest word is as good as any.
+    """
+    if hook.kind is HookKind.GENERIC and hook.push and _order(push) <= _order(hook.push):
+        return None
+    return replace(hook, push=push, is_pending=True, look_at=now, failures=0)
+
+
+def settled(hook: Hook, outcome: Outcome, now: float) -> Hook:
+    """As it is to be written with what became of the head that was found, in one transaction with the deployment itself."""
+    return replace(_seen(hook, outcome.commit, now), outcome=outcome)
+
+
+def unmoved(hook: Hook, now: float) -> Hook:
+    """As it is to be written when the head is the one that was acted on before. What is untold goes on being put off."""
+    seen = _seen(hook, hook.outcome.commit if hook.outcome else "", now)
+    return replace(seen, failures=hook.failures) if _is_untold(hook) else seen
+
+
+def told(hook: Hook) -> Hook:
+    """As it is to be written when the forge knows the outcome, or will not hear of it."""
+    return replace(hook, outcome=replace(hook.outcome, is_told=True)) if hook.outcome else hook
+
+
+def put_off(hook: Hook, why: str, now: float) -> Hook:
+    """As it is to be written when the forge cannot be asked: again after 5 s, 10 s … 300 s."""
+    pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(hook.failures, 10), _LONGEST_PAUSE_S)
+    return replace(hook, trouble=why, failures=hook.failures + 1, look_at=now + pause_s)
+
+
+def as_written(hook: Hook) -> Hook:
+    """As the store has it, once it was written."""
+    return replace(hook, version=hook.version + 1)
+
+
+def _is_untold(hook: Hook) -> bool:
+    return hook.outcome is not None and not hook.outcome.is_told
+
+
+def _seen(hook: Hook, head: str, now: float) -> Hook:
+    """A head that is not the one announced may be newer, or older: it is looked at once more, soon, before it is believed."""
+    if hook.is_pending and hook.push and hook.push.commit != head and not hook.failures:
+        return replace(hook, failures=1, look_at=now + LOOK_AGAIN_S, trouble="")
+    push = replace(hook.push, source="") if hook.push else None
+    look_at = None if hook.kind is HookKind.GENERIC else now + POLL_EVERY_S
+    return replace(hook, push=push, is_pending=False, look_at=look_at, failures=0, trouble="")
+
+
+def _order(push: Push) -> tuple[float, str]:
+    """By what the sender says, and of the same instant by name, so that every order of arrival ends alike."""
+    return push.pushed_at, push.commit

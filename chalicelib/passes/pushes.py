@@ -1,0 +1,144 @@
+"""Let services follow their branches: what was pushed is deployed, and so is what was pushed without our hearing of it.
+
+The forge's word counts, not a delivery's: whatever was delivered in whatever order, it is the branch's head of now that is
+deployed. What became of it is written in the same transaction as the service's new version, under the hook's version, so that
+of two passes at work on one hook one writes, and a push that comes meanwhile is not taken for done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+
+from chalicelib import deploying
+from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, Unreachable
+from chalicelib.hooks import following
+from chalicelib.model import Event, Hook, Outcome
+from chalicelib.passes.runner import Report
+from chalicelib.ports import Commit, Repository, Runtime
+
+_LANE = "forges"
+_COMMIT_CHARACTERS = 10  # enough to find it by
+_MESSAGE_CHARACTERS = 2_000  # a service file can be wrong in many places
+
+
+def deploy_pushes(runtime: Runtime, only: Collection[str] | None = None) -> tuple[Report, ...]:
+    """Act on every hook that is due, or on those of the named services; side by side, so that a slow forge waits alone.
+
+    A service file that is refused changes nothing of the service: its events say why, and so does the commit's status. What
+    could not be asked or written is tried again, see `following.put_off`. One request where there are no hooks.
+    """
+    try:
+        hooks = runtime.store.hooks()
+    except Unreachable as error:
+        return (Report("", (f"store: {error}",), acted=False, next_at=runtime.clock.now() + 1.0),)
+    if not hooks:
+        return ()
+    now = runtime.clock.now()
+    due = [hook for hook in hooks if following.is_due(hook, now) and (only is None or hook.service in only)]
+    attended = [runtime.spawn(_LANE, partial(_attended, runtime, hook)) for hook in due]
+    return tuple(one.result() for one in attended)
+
+
+def _attended(runtime: Runtime, hook: Hook) -> Report:
+    try:
+        _attend(runtime, hook)
+    except (Conflict, Exists, LeaseHeld):
+        # A push came, another pass was faster, or the owner made or changed the service: all of it is decided on anew.
+        return Report(hook.service, (), acted=False, next_at=runtime.clock.now(), is_held_up=True)
+    except Unreachable as error:
+        failure = f"webhook {hook.id}: {error}"
+        return Report(hook.service, (failure,), acted=False, next_at=runtime.clock.now() + 1.0)
+    return Report(hook.service, (), acted=True, next_at=runtime.clock.now())
+
+
+def _attend(runtime: Runtime, hook: Hook) -> None:
+    try:
+        hook = _settled(runtime, hook)
+        if hook.outcome and not hook.outcome.is_told:
+            _tell(runtime, hook, hook.outcome)
+    except (Unreachable, NotFound, Invalid) as trouble:
+        # What the owner has to mend is said to them, once; silence may end by itself.
+        news = str(trouble) if hook.trouble != str(trouble) and not isinstance(trouble, Unreachable) else ""
+        put_off = following.put_off(hook, str(trouble), runtime.clock.now())
+        _write(runtime, put_off, "hook.trouble" if news else "", f"{hook.branch} of {hook.repository}: {news}")
+
+
+def _settled(runtime: Runtime, hook: Hook) -> Hook:
+    """The hook as written when its branch's head was acted on, or had been before."""
+    if hook.push and hook.push.source:
+        head, yaml = hook.push.commit, hook.push.source
+        return _acted_on(runtime, hook, head, lambda: yaml)
+    forge, repository = runtime.forges[hook.kind], _repository(runtime, hook)
+    head = forge.head(repository, hook.branch)
+    if hook.outcome and hook.outcome.commit == head:
+        return _write(runtime, following.unmoved(hook, runtime.clock.now()))
+    return _acted_on(runtime, hook, head, lambda: forge.file(repository, hook.path, head))
+
+
+def _acted_on(runtime: Runtime, hook: Hook, head: str, read: Callable[[], str]) -> Hook:
+    try:
+        return _deployed(runtime, hook, head, read())
+    except (Invalid, NotFound) as refusal:
+        outcome = _outcome(runtime, hook, head, 0, str(refusal)[:_MESSAGE_CHARACTERS])
+        event = f"{_origin(hook, head).strip()} was refused, the service stays as it is: {outcome.message}"
+        return _write(runtime, following.settled(hook, outcome, outcome.at), "hook.refused", event)
+
+
+def _deployed(runtime: Runtime, hook: Hook, head: str, yaml: str) -> Hook:
+    """The hook as written in one transaction with the service. Raises `Invalid` when the service file is refused."""
+    parsed = deploying.understood(runtime, yaml, {})
+    state = runtime.store.load(hook.service)
+    if state is not None and state.service.spec == parsed.spec:
+        version = state.service.spec_version
+        outcome = _outcome(
+            runtime, hook, head, version, f"{hook.service} stays at version {version}: it means the same"
+        )
+        return _write(runtime, following.settled(hook, outcome, outcome.at))
+    version = state.service.spec_version + 1 if state else 1
+    outcome = _outcome(runtime, hook, head, version, f"version {version} of {hook.service} is being rolled out")
+    settled = following.settled(hook, outcome, outcome.at)
+    if state is None:
+        deploying.create(runtime, hook.service, yaml, parsed, origin=_origin(hook, head), hook=settled)
+    else:
+        deploying.update(runtime, state, yaml, parsed, origin=_origin(hook, head), hook=settled)
+    return following.as_written(settled)
+
+
+def _tell(runtime: Runtime, hook: Hook, outcome: Outcome) -> None:
+    """Set the commit's status. What the forge will not take is not offered again."""
+    forge, repository = runtime.forges[hook.kind], _repository(runtime, hook)
+    try:
+        forge.tell(repository, outcome.commit, is_good=outcome.version > 0, message=outcome.message)
+    except (Invalid, NotFound) as refusal:
+        event = f"the status of {outcome.commit[:_COMMIT_CHARACTERS]} could not be set: {refusal}"
+        _write(runtime, following.told(hook), "hook.untold", event)
+    else:
+        _write(runtime, following.told(hook))
+
+
+def _repository(runtime: Runtime, hook: Hook) -> Repository:
+    """With the forge's token, read anew each time: who changes it is heeded. Raises `Invalid` when there is none of its name."""
+    name = hook.token_secret
+    token = runtime.secrets.read([name]).get(name, "") if name else ""
+    if name and not token:
+        raise Invalid(
+            f"There is no secret {name!r}, which should hold the forge's token: `sailplane secrets set {name}`."
+        )
+    return Repository(hook.api_url, hook.repository, token)
+
+
+def _outcome(runtime: Runtime, hook: Hook, head: str, version: int, message: str) -> Outcome:
+    """Without a token there is nobody who may be told."""
+    return Outcome(head, runtime.clock.now(), version, message, is_told=not hook.token_secret)
+
+
+def _origin(hook: Hook, head: str) -> str:
+    place = f"{hook.repository}@{head[:_COMMIT_CHARACTERS]}" if hook.repository else head
+    return f" from {place}, webhook {hook.id}"
+
+
+def _write(runtime: Runtime, hook: Hook, kind: str = "", message: str = "") -> Hook:
+    events = (Event(runtime.clock.now(), kind, message),) if kind else ()
+    runtime.store.commit(hook.service, None, Commit(hook=hook, events=events))
+    return following.as_written(hook)
