@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     RootModel,
     SecretStr,
     StringConstraints,
@@ -244,10 +245,13 @@ def _keepable(text: SecretStr) -> SecretStr:
     return text
 
 
+_KEEPABLE: dict[str, JsonValue] = {"minLength": 1, "maxLength": MAX_SECRET_BYTES, "pattern": r"^[^\u0000]*$"}
+
+
 class SetSecret(_Body):
     """A secret's text."""
 
-    text: Annotated[SecretStr, AfterValidator(_keepable)]
+    text: Annotated[SecretStr, AfterValidator(_keepable), Field(json_schema_extra=_KEEPABLE)]
 
 
 class RemoveSecret(_Request):
