@@ -130,6 +130,7 @@ def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
         schedule=waking.schedule if waking else None,
         relay=waking.relay if waking else None,
         meter=_meter(config),
+        emit=partial(print, flush=True) if config.metrics == "emf" else None,
     )
 
 

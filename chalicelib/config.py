@@ -53,6 +53,7 @@ class Config:
     relay_queue: str = ""  # URL of the SQS queue behind which our relay function waits; only functions on AWS have one
     relay_mapping: str = ""  # UUID of the event source mapping between the two
     amazon_endpoint: str | None = None  # a stand-in for all of AWS, as its own SDKs are told of it
+    metrics: str = ""  # emf: a line a service a minute for CloudWatch, which bills each metric; empty = none
 
 
 # Variables by name, given where they are stored: a path, a region, and a stand-in's URL instead of AWS.
@@ -104,6 +105,7 @@ def from_env(env: Mapping[str, str]) -> Config:
         relay_queue=_optional_url(env, "SAILPLANE_RELAY_QUEUE") or "",
         relay_mapping=env.get("SAILPLANE_RELAY_MAPPING", ""),
         amazon_endpoint=_optional_url(env, "AWS_ENDPOINT_URL"),
+        metrics=_metrics(env),
     )
 
 
@@ -131,6 +133,13 @@ def _deployment(env: Mapping[str, str], providers: Collection[str]) -> str:
     if name and not _DEPLOYMENT.fullmatch(name):
         raise ConfigError("SAILPLANE_DEPLOYMENT: expected at most 40 characters of a-z, 0-9 and -, a letter first.")
     return name or "sailplane"
+
+
+def _metrics(env: Mapping[str, str]) -> str:
+    value = env.get("SAILPLANE_METRICS", "")
+    if value not in ("", "emf"):
+        raise ConfigError("SAILPLANE_METRICS: expected `emf`, or nothing.")
+    return value
 
 
 def _snapshot(env: Mapping[str, str]) -> str:

@@ -84,6 +84,11 @@ def once_key(agent_key: str, purpose: str, idempotency_key: str, seed: str) -> b
     return bytes.fromhex(_derived(agent_key, f"sailplane-once-{purpose}", idempotency_key, seed))
 
 
+def request_digest(agent_key: str, asked: bytes) -> str:
+    """What is kept of a request to know it again: without the key nobody can guess what was asked."""
+    return _hmac(agent_key.encode(), b"sailplane-once-request\n" + asked).hex()
+
+
 def redacted(text: str) -> str:
     """The text with the secret part of every key of ours in it left out."""
     return _ANY_KEY.sub(r"\1…", text)

@@ -491,3 +491,6 @@ class Runtime:
     forges: Mapping[HookKind, Forge] = field(default_factory=dict)
     issuer_keys: IssuerKeys | None = None  # None = no identity token is exchanged
     meter: Meter | None = None  # None = nobody bills what it uses
+    emit: Callable[[str], None] | None = (
+        None  # takes a line of metrics each minute for each service; None = nobody pays for them
+    )

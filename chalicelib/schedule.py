@@ -10,18 +10,19 @@ for, and one that is overtaken by a tick that had read "no service" just before 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from chalicelib.errors import LeaseHeld, Unreachable
 from chalicelib.hooks import following
-from chalicelib.model import Event, Instance, InstanceStatus, Lease, Observed
+from chalicelib.model import Event, InstanceStatus, Lease, Observed
 from chalicelib.ports import Commit, Runtime
 
 # No service can have this name: its lease and its events are the schedule's.
 NAME = "*schedule*"
 # A function lives 60 s at most, so nobody who took the lease acts after this. The rest is for clocks that differ.
 _HELD_S = 90.0
+_HEARD_S = 60.0  # the same, of a tick's own lists
 # Somebody else's service is being written, which takes half a second.
 _TURNS = 20
 _PAUSE_S = 0.25
@@ -68,7 +69,7 @@ def rest(runtime: Runtime, names: Collection[str], observed: Observed) -> str:
     Not before every cloud has said for a while that it has no machine of ours: one that was asked for may show late, and
     without a tick nobody would ever remove it.
     """
-    if runtime.schedule is None or names or _has_machines(runtime, observed.instances):
+    if runtime.schedule is None or names or _has_machines(runtime, observed):
         return ""
     try:
         lease = _acquired(runtime)
@@ -101,12 +102,15 @@ def _rest_awhile(runtime: Runtime, observed: Observed) -> None:
         _note(runtime, _OFF, f"nothing to wake for since {now - latest[0].at:.0f} s")
 
 
-def _has_machines(runtime: Runtime, listed: Mapping[str, Collection[Instance]]) -> bool:
-    """What a cloud that was not heard has is not known, and counts as some."""
-    gone = InstanceStatus.GONE
-    return listed.keys() != set(runtime.providers) or any(
-        one.status is not gone for some in listed.values() for one in some
-    )
+def _has_machines(runtime: Runtime, observed: Observed) -> bool:
+    """What a cloud has that was not heard in this tick is not known, and counts as some.
+
+    A function that was frozen for an hour takes a list along that is as old.
+    """
+    now = runtime.clock.now()
+    heard = {name for name, at in observed.listed_at.items() if now - at <= _HEARD_S}
+    listed = [one for name in heard for one in observed.instances[name]]
+    return heard != set(runtime.providers) or any(one.status is not InstanceStatus.GONE for one in listed)
 
 
 def _patiently(runtime: Runtime, pause: Callable[[float], None]) -> Lease:

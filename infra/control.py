@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from infra import archive
+from infra import archive, descriptions
 
 ROOT = Path(__file__).parents[1]
 LIMIT_MB = (
@@ -59,7 +59,7 @@ def build(path: Path, scratch: Path, clouds: Iterable[str], python: str, arch: s
     """The zip at `path`. `scratch` is an empty directory for the way there. Raises `CannotPackage`."""
     compiler = interpreter(python)
     package = scratch / "package"
-    _fetch(package, scratch, clouds, python, arch)
+    fetch(package, export_locked(scratch / "locked.txt"), clouds, python, arch)
     _add_ours(package)
     _trim(package)
     _compile(package, compiler)
@@ -83,23 +83,18 @@ def files(package: Path) -> list[Path]:
     return sorted(path for path in package.rglob("*") if path.is_file())
 
 
-def _fetch(package: Path, scratch: Path, clouds: Iterable[str], python: str, arch: str) -> None:
-    locked = scratch / "locked.txt"
-    _uv("export", "--locked", "--no-dev", "--no-emit-project", "--all-extras", "--output-file", locked)
+def export_locked(path: Path) -> Path:
+    """What uv.lock says, with hashes, as constraints at `path`. Raises `CannotPackage`."""
+    _uv("export", "--locked", "--no-dev", "--no-emit-project", "--all-extras", "--output-file", path)
+    return path
+
+
+def fetch(package: Path, locked: Path, clouds: Iterable[str], python: str, arch: str) -> None:
+    """The wheels that the control plane imports into the directory `package`. Raises `CannotPackage`, for a wrong hash too."""
     _uv(
-        *(
-            "pip",
-            "install",
-            "--target",
-            package,
-            "--constraints",
-            locked,
-            "--only-binary",
-            ":all:",
-            "--link-mode",
-            "copy",
-        ),
+        *("pip", "install", "--target", package, "--constraints", locked, "--only-binary", ":all:"),
         *("--python-version", python, "--python-platform", f"{ARCHITECTURES[arch]}-{PYTHONS[python]}"),
+        *("--link-mode", "copy"),  # files are changed here, which uv's cache and other environments must not share
         *("--requirements", ROOT / "requirements.txt"),
         *(name for cloud in clouds for name in SDKS[cloud]),
     )
@@ -134,6 +129,7 @@ def _trim(package: Path) -> None:
     for service in (package / "botocore" / "data").iterdir():
         if service.is_dir() and service.name not in _BOTOCORE_SERVICES:
             shutil.rmtree(service)
+    descriptions.trim(package / "botocore" / "data" / "ec2", (package / "chalicelib/providers/aws").glob("*.py"))
     for pattern in _TRIMMED:
         for path in list(package.rglob(pattern)):
             path.unlink()
@@ -149,8 +145,8 @@ def _compile(package: Path, compiler: str) -> None:
     One process and one order, one seed: what is interned before a file is compiled shows in its bytes, and so does the order
     of a set.
     """
-    options = ["-q", "-j", "1", "--invalidation-mode", "unchecked-hash", "-s", package, "-p", "/var/task"]
-    command = [compiler, "-P", "-m", "compileall", *options, package]
+    options = ["-q", "-j", "1", "--invalidation-mode", "unchecked-hash", "-s", str(package), "-p", "/var/task"]
+    command = [compiler, "-P", "-m", "compileall", *options, str(package)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PYTHONHASHSEED": "0"})
     if done.returncode:
         raise CannotPackage(f"{compiler} cannot compile the package:\n{(done.stdout + done.stderr).strip()}")

@@ -112,11 +112,15 @@ def build_template(path: Path, python: str = THIS_PYTHON, arch: str = "arm64") -
 
 
 def _leave_to_machines(paths: template.Json) -> None:
-    """Take out of the gateway what routers and agents ask: they have a URL that costs nothing, and a function that may do it."""
-    app = create_app(_no_runtime)
-    for path, entries in app.routes.items():
-        if all(entry.view_function.route.caller in (Caller.ROUTER, Caller.AGENT) for entry in entries.values()):
+    """Take out of the gateway what machines ask: they have a URL that costs nothing, and a function that may do it."""
+    for path, methods in create_app(_no_runtime).routes.items():
+        if not any(is_owners(path, method.view_function.route.caller) for method in methods.values()):
             del paths[path]
+
+
+def is_owners(path: str, caller: Caller) -> bool:
+    """Whether the gateway answers a route: it takes an owner's key, or describes the API and is no part of it."""
+    return caller is Caller.ADMIN or not path.startswith("/v1/")
 
 
 def _no_runtime() -> Runtime:

@@ -28,7 +28,6 @@ _LAUNCH = (
     "MakeGroupsInNetworks",
     "OpenGroups",
 )
-_SWITCH = ("SwitchRules", "FindMappings", "SwitchMapping")
 
 # By Chalice's names of the functions; the edge is not Chalice's, calls the control plane by HTTP and nothing of AWS.
 GRANTS: Mapping[str, Sequence[str]] = {
@@ -38,15 +37,25 @@ GRANTS: Mapping[str, Sequence[str]] = {
         "ReadMachineLogs",
         "LookForLeftovers",
         "RemoveLeftovers",
-        *_SWITCH,
+        "SwitchMapping",
+        "SwitchRulesOn",
         "WakeRelay",
         "NameSecrets",
         "KeepSecrets",
         "MeasureUse",
     ),
     "machines": (*_BASE, *_LAUNCH, "WakeRelay", "ReadSecrets"),
-    "tick": (*_BASE, *_NO_SECRETS, *_LAUNCH, *_SWITCH, "SendToRelay", "ReportFailure"),
-    "relay": (*_BASE, *_NO_SECRETS, *_LAUNCH, *_SWITCH, "SendToRelay", "ReportFailure", "TakeFromRelay"),
+    "tick": (*_BASE, *_NO_SECRETS, *_LAUNCH, "SwitchMapping", "SwitchRulesOff", "SendToRelay", "ReportFailure"),
+    "relay": (
+        *_BASE,
+        *_NO_SECRETS,
+        *_LAUNCH,
+        "SwitchMapping",
+        "SwitchRulesOff",
+        "SendToRelay",
+        "ReportFailure",
+        "TakeFromRelay",
+    ),
     "interrupt": (*_BASE, *_NO_SECRETS, *_LAUNCH, "ReportFailure"),
     "edge": (),
 }
@@ -82,6 +91,7 @@ _D = {"Ref": "Deployment"}
 _IS_OURS: Json = {"StringEquals": {f"aws:ResourceTag/{DEPLOYMENT_TAG}": _D}}
 _BECOMES_OURS: Json = {"StringEquals": {f"aws:RequestTag/{DEPLOYMENT_TAG}": _D}}
 _RELAY = _here("lambda", "function:sailplane-${Deployment}-relay")
+_RULES = [_here("events", f"rule/sailplane-${{Deployment}}-{name}") for name in ("tick", "interrupt")]
 _SECRETS = _here("ssm", "parameter/sailplane/${Deployment}/secrets/*")
 _LAUNCHED = ("instance", "volume", "network-interface", "spot-instances-request")
 
@@ -121,16 +131,10 @@ _STATEMENTS: Mapping[str, Json] = {
         "Resource": {"Fn::GetAtt": ["RelayQueue", "Arn"]},
     },
     "ReportFailure": {"Action": "sqs:SendMessage", "Resource": {"Fn::GetAtt": ["FailedQueue", "Arn"]}},
-    "SwitchRules": {
-        "Action": ["events:DisableRule", "events:EnableRule"],
-        "Resource": [
-            _here("events", "rule/sailplane-${Deployment}-tick"),
-            _here("events", "rule/sailplane-${Deployment}-interrupt"),
-        ],
-    },
-    "FindMappings": {"Action": "lambda:ListEventSourceMappings", "Resource": "*"},
+    "SwitchRulesOn": {"Action": "events:EnableRule", "Resource": _RULES},
+    "SwitchRulesOff": {"Action": "events:DisableRule", "Resource": _RULES},
     "SwitchMapping": {
-        "Action": "lambda:UpdateEventSourceMapping",
+        "Action": ["lambda:GetEventSourceMapping", "lambda:UpdateEventSourceMapping"],
         "Resource": _here("lambda", "event-source-mapping:*"),
         "Condition": {"ArnEquals": {"lambda:FunctionArn": _RELAY}},
     },
@@ -174,7 +178,12 @@ _STATEMENTS: Mapping[str, Json] = {
     "TagLaunches": {
         "Action": "ec2:CreateTags",
         "Resource": [_ec2(kind) for kind in (*_LAUNCHED, "security-group")],
-        "Condition": {"StringEquals": {"ec2:CreateAction": ["CreateSecurityGroup", "RunInstances"]}},
+        "Condition": {
+            "StringEquals": {
+                f"aws:RequestTag/{DEPLOYMENT_TAG}": _D,
+                "ec2:CreateAction": ["CreateSecurityGroup", "RunInstances"],
+            }
+        },
     },
     # `resolve:ssm:` in RunInstances reads with the caller's rights. AWS's own parameters belong to no account.
     "FindImages": {

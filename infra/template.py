@@ -258,6 +258,8 @@ _EVENTS: Mapping[str, Json] = {
     },
     "relay": {
         **_NOT_TWICE,  # it is called past its queue too, when a pass is asked for at once
+        # A round sends the message that calls the next one, which Lambda would take for a mistake after 16 of them.
+        "RecursiveLoop": "Allow",
         "Events": {
             "RelaySqsEventSource": {
                 "Properties": {
@@ -298,6 +300,8 @@ def _settings() -> Json:
     return {
         "ControlUrlSetting": parameter("SAILPLANE_CONTROL_URL", _attribute("MachinesUrl", "FunctionUrl")),
         "EdgeUrlSetting": parameter("SAILPLANE_EDGE_URL", _attribute("EdgeUrl", "FunctionUrl")),
+        # By the name that SAM gives the mapping.
+        "RelayMappingSetting": parameter("SAILPLANE_RELAY_MAPPING", {"Ref": "RelayRelaySqsEventSource"}),
     }
 
 
@@ -318,7 +322,7 @@ def _queues() -> Json:
                 # "At least six times" the function's timeout: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
                 "VisibilityTimeout": 6 * _TIMEOUT_S["relay"],
                 "MessageRetentionPeriod": 3600,
-                "RedrivePolicy": {"deadLetterTargetArn": _attribute("FailedQueue", "Arn"), "maxReceiveCount": 3},
+                "RedrivePolicy": {"deadLetterTargetArn": _attribute("FailedQueue", "Arn"), "maxReceiveCount": 1},
                 "SqsManagedSseEnabled": True,
             },
         },

@@ -27,6 +27,7 @@ from replica_agent.log import Log
 from replica_agent.metadata import cloud_of
 from replica_agent.notice import Notices
 from replica_agent.quota import Quotas
+from replica_agent.registry import Registry
 from replica_agent.secrets import Refused, with_secrets
 from replica_agent.server import Behind, Server
 from replica_agent.session import client_session
@@ -66,6 +67,7 @@ async def live(config: Config, host_env: Mapping[str, str]) -> None:
                 config.engine_directory,
                 engine_env,
                 frozenset(config.secrets),
+                Registry.named_in({**config.env, **config.secrets}, config.directory),
             )
             if config.image
             else None

@@ -10,6 +10,8 @@ import shlex
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from replica_agent.registry import Registry
+
 _FIRST_PROCESS = ': > "$0" && read -r _'
 _MODE = 0o600
 _EVERYBODY = "kill -TERM -1"  # within a container: all but its first process
@@ -25,6 +27,7 @@ class Container:
         workdir: where setup and run start, shared with the container.
         env: for setup and run. Not docker's `--env-file`, whose values cannot hold a line break.
         secrets: variables whose values docker takes from its own environment, because no file may hold them.
+        registry: where the image is pulled from; None = where anybody may.
     """
 
     def __init__(  # noqa: PLR0917 - one place makes it
@@ -35,9 +38,11 @@ class Container:
         workdir: Path,
         env: Mapping[str, str],
         secrets: Collection[str],
+        registry: Registry | None,
     ) -> None:
+        self.registry = registry
         self.scripts = directory / "container"
-        self._image = image
+        self._image = registry.image(image) if registry else image
         self._name = name
         self._workdir = workdir
         self._env = env
@@ -59,7 +64,8 @@ class Container:
         environment.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in self._env.items()))
         has_gpus = self._env.get("SAILPLANE_NUM_GPUS_PER_NODE", "0") != "0"
         return [
-            *("docker", "run", "--rm", "--interactive", "--name", self._name, "--user", "0", "--network", "host"),
+            *(self.registry.docker() if self.registry else ["docker"]),
+            *("run", "--rm", "--interactive", "--name", self._name, "--user", "0", "--network", "host"),
             # Engines on several GPUs share more memory than docker's 64 MB; the machine is theirs alone.
             *("--ipc", "host"),
             *(("--gpus", "all") if has_gpus else ()),

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from replica_agent.container import Container
 from replica_agent.log import Log
+from replica_agent.registry import Registry
 
 _LEASH = 'trap "" TERM INT HUP; read -r _; kill -KILL 0'
 _LAST_WORDS_S = 1.0  # for output that is still in the pipe when its writer has gone
@@ -118,10 +119,24 @@ class Engine:
         """Start the container, if there is to be one and it does not run yet; the exit code when it ends instead."""
         if self._container is None or self._container_process is not None:
             return 0
-        process, output = await self._logged(self._container.start(), asyncio.subprocess.PIPE)
+        registry = self._container.registry
+        try:
+            return (await self._log_in(registry) if registry else 0) or await self._start_container(self._container)
+        finally:
+            if registry:
+                registry.forget()
+
+    async def _log_in(self, registry: Registry) -> int:
+        process, output = await self._logged(registry.login(), asyncio.subprocess.PIPE)
+        await process.communicate(registry.password.encode())
+        await asyncio.wait({output}, timeout=_LAST_WORDS_S)
+        return process.returncode or 0
+
+    async def _start_container(self, container: Container) -> int:
+        process, output = await self._logged(container.start(), asyncio.subprocess.PIPE)
         self._container_process = process
         ended = asyncio.create_task(process.wait())
-        while not self._container.is_up:
+        while not container.is_up:
             await asyncio.wait({ended}, timeout=_CONTAINER_POLL_S)
             if ended.done():
                 await asyncio.wait({output}, timeout=_LAST_WORDS_S)

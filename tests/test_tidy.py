@@ -159,6 +159,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pydantic",
     },
     "chalicelib.secrets": {"chalicelib.model", "chalicelib.errors", "chalicelib.ports", "botocore"},
+    "chalicelib.telemetry": {"chalicelib.telemetry", "chalicelib.lifecycle", "chalicelib.model", "chalicelib.ports"},
     "chalicelib.meters": {"chalicelib.amazon", "chalicelib.cost"},
     "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
@@ -178,6 +179,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.errors",
         "chalicelib.lifecycle",
         "chalicelib.cost",
+        "chalicelib.telemetry",
         "chalicelib.identity",
         "chalicelib.edge_table",
         "chalicelib.launching",
@@ -189,7 +191,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "chalicelib.bootstrap": {"chalicelib"},
     "chalicelib": set(),
-    "app": {"chalicelib.api", "chalicelib.bootstrap"},
+    "app": {"chalicelib.api", "chalicelib.bootstrap", "chalicelib.ports", "chalicelib.telemetry"},
     "edge_router": {"edge_router"},
     "edge_router.platforms.gcp": {"edge_router", "flask", "_typeshed", "werkzeug"},  # what functions-framework speaks
     "edge_router.platforms.azure": {"edge_router", "azure"},  # what the worker speaks
@@ -250,6 +252,10 @@ PURE = (
     "chalicelib/launching.py",
     "chalicelib/hooks",
     "chalicelib/cost.py",
+    "chalicelib/telemetry/emf.py",
+    "chalicelib/telemetry/measures.py",
+    "chalicelib/telemetry/prometheus.py",
+    "chalicelib/telemetry/redaction.py",
     "sailplane/catalog/quarantine.py",
 )
 IMPURE_MODULES = {"time", "datetime", "random", "secrets", "os", "logging", "socket", "threading", "subprocess", "uuid"}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from chalice.app import Chalice
 
-from chalicelib.api import machines, problems, triggers
+from chalicelib.api import access, machines, problems, triggers
 from chalicelib.api.admin_keys import admin_keys
 from chalicelib.api.audit import audit
 from chalicelib.api.boot import boot
@@ -15,6 +15,7 @@ from chalicelib.api.edge import edge
 from chalicelib.api.keys import keys
 from chalicelib.api.leftovers import leftovers
 from chalicelib.api.meta import meta
+from chalicelib.api.metrics import metrics
 from chalicelib.api.replicas import replicas
 from chalicelib.api.secrets import secrets
 from chalicelib.api.services import services
@@ -30,12 +31,14 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     """
     # An environment of its own: Chalice adds its name to AWS_EXECUTION_ENV each time an app is made.
     app = Chalice("sailplane", configure_logs=False, env={})
+    app.register_middleware(access.logged, "http")
     app.register_middleware(problems.as_problem, "http")
     app.register_blueprint(meta(runtime, app))
     app.register_blueprint(services(runtime))
     app.register_blueprint(replicas(runtime))
     app.register_blueprint(leftovers(runtime))
     app.register_blueprint(costs(runtime))
+    app.register_blueprint(metrics(runtime))
     app.register_blueprint(keys(runtime))
     app.register_blueprint(admin_keys(runtime))
     app.register_blueprint(audit(runtime))

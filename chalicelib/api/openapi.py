@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from chalicelib import __version__
-from chalicelib.api import once, preconditions, problems
+from chalicelib.api import once, problems
 from chalicelib.api.auth import Caller
 from chalicelib.api.routes import Route
 from chalicelib.api.schemas import Problem
@@ -52,7 +52,7 @@ def _models(routes: tuple[Route, ...]) -> Iterator[tuple[type[BaseModel], JsonSc
 
 
 def _operation(route: Route, routes: Sequence[Route], references: _References) -> dict[str, Any]:
-    answer = _content(route.status, references[route.answer, "serialization"])
+    answer = _content(route.status, references[route.answer, "serialization"], route.media_type)
     if headers := dict(_answer_headers(route)):
         answer["headers"] = headers
     if links := dict(_links(route, routes)):
@@ -89,7 +89,7 @@ def _error_statuses(route: Route) -> list[int]:
     by_body = (400, 413, 415, 422) if route.body or route.caller is Caller.SENDER else ()
     by_query = (422,) if route.query else ()
     by_key = (400, 409, 422) if route.is_owners_write else ()  # an Idempotency-Key's
-    by_condition = (400, 412) if route.is_conditional else ()
+    by_condition = (412,) if route.is_conditional else ()
     return sorted({*by_auth, *by_body, *by_query, *by_key, *by_condition, *route.errors, 500, 503})
 
 
@@ -110,16 +110,18 @@ def _header_parameters(route: Route) -> Iterator[dict[str, Any]]:
             "Idempotency-Key",
             f"Names this request: sent again with this key within {once.KEPT_S / 3600:.0f} h it is answered as before and "
             "done once. A random one for every request.",
-            once.PATTERN,
+            {"pattern": once.PATTERN, "examples": ["8f2b7c0d4e6a4f0f9c1d"]},
         )
     if route.is_conditional:
         yield _header_parameter(
-            "If-Match", "Only if the ETag still is one of these; a weak one never is.", preconditions.PATTERN
+            "If-Match",
+            "Only if the ETag still is one of these; a weak one never is.",
+            {"examples": ['"k3f9.2"']},
         )
 
 
-def _header_parameter(name: str, description: str, pattern: str) -> dict[str, Any]:
-    schema = {"type": "string", "pattern": pattern}
+def _header_parameter(name: str, description: str, rules: dict[str, Any]) -> dict[str, Any]:
+    schema = {"type": "string", **rules}
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 

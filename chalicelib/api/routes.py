@@ -7,7 +7,6 @@ the condition under which to change it, as `if_match`, and one that takes webhoo
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ from typing import Any
 from chalice.app import Blueprint, MultiDict, Request, Response
 from pydantic import BaseModel, ValidationError
 
+from chalicelib import identity
 from chalicelib.api import once, problems
 from chalicelib.api.auditing import audited
 from chalicelib.api.auth import Caller, Principal, Reach, authenticate, bearer
 from chalicelib.api.preconditions import if_match
+from chalicelib.api.schemas import Text
 from chalicelib.errors import SailplaneError
 from chalicelib.model import Scope
 from chalicelib.ports import Runtime
@@ -51,6 +52,7 @@ class Route:
     scope: Scope = Scope.ADMIN
     reach: Reach = Reach.DEPLOYMENT
     tagged: bool = False  # the answer has an `etag`
+    media_type: str = "application/json"  # of the answer; anything else is a `Text`
 
     @property
     def is_owners_write(self) -> bool:
@@ -117,7 +119,7 @@ class _View:
         key = request.headers.get("idempotency-key")
         if key is None or not self.route.is_owners_write:
             return do(runtime)
-        return once.done_once(runtime, principal, once.valid_key(key), _digest(request), do)
+        return once.done_once(runtime, principal, once.valid_key(key), _digest(request, runtime.settings.agent_key), do)
 
     def _arguments(self, request: Request, path: dict[str, str], principal: Principal) -> dict[str, Any]:
         """What the handler takes beside the runtime; whatever is wrong with the request is found here."""
@@ -141,17 +143,18 @@ class _View:
     def _done(self, runtime: Runtime, arguments: dict[str, Any]) -> Response:
         answer = self.route.handler(runtime, **arguments)
         # Some hold keys, none is good for long.
-        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        headers = {"Content-Type": self.route.media_type, "Cache-Control": "no-store"}
         if self.route.tagged:
             headers["ETag"] = answer.etag
-        return Response(answer.model_dump_json(), headers, self.route.status.value)
+        text = answer.root if isinstance(answer, Text) else answer.model_dump_json()
+        return Response(text, headers, self.route.status.value)
 
 
-def _digest(request: Request) -> str:
-    """Of all that is asked: two requests with one digest ask for the same."""
+def _digest(request: Request, agent_key: str) -> str:
+    """Of all that is asked: two requests with one digest ask for the same. Keyed, because a body may be a short secret."""
     query = {name: request.query_params.getlist(name) for name in request.query_params or ()}
     asked = [request.method, request.path, request.uri_params, query, request.headers.get("if-match")]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode() + b"\n" + request.raw_body).hexdigest()
+    return identity.request_digest(agent_key, json.dumps(asked, sort_keys=True).encode() + b"\n" + request.raw_body)
 
 
 def _require_reach(reach: Reach, principal: Principal, path: Mapping[str, str], body: BaseModel | None) -> None:

@@ -13,6 +13,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     RootModel,
@@ -37,9 +38,11 @@ from chalicelib.model import (
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
+_LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"  # no control characters, nor any that turn the direction
 # The record that every pass reads holds the file's `setup` and `run`; DynamoDB stops at 400 KB.
 MAX_YAML_CHARACTERS = 64 * 1024
 MAX_ENVS_CHARACTERS = 32 * 1024
+EXAMPLE_YAML = "service: {readiness_probe: /, ports: 8080}\nresources: {cpus: 2+}\nrun: python3 -m http.server 8080\n"
 # Each is some 250 bytes of every table that a router takes.
 MOST_KEYS = 1000
 LONGEST_OVERLAP_S = 365 * 86_400.0
@@ -68,8 +71,20 @@ def _within_size(envs: dict[str, str]) -> dict[str, str]:
     return envs
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
+def _whole(number: object) -> object:
+    """JSON knows one kind of number, and to JSON Schema 2.0 is an integer."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _dated(text: object) -> object:
+    """Pydantic takes numbers for epoch seconds; the schema says `date-time`."""
+    if isinstance(text, str) and not re.match(r"\d{4}-\d{2}-\d{2}[Tt]", text):
+        raise ValueError("expected an instant such as 2030-01-02T03:04:05Z")
+    return text
+
+
+def _one_line(text: str) -> str:
+    if not re.fullmatch(_LINE, text):
         raise ValueError("must be one line without control characters")
     return text
 
@@ -107,30 +122,40 @@ def _forge_url(url: str) -> str:
 
 
 DeliveryResult = Literal["accepted", "duplicate", "overtaken", "ignored"]
+Line = Annotated[str, Field(json_schema_extra={"pattern": _LINE}), AfterValidator(_one_line)]
 ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterValidator(valid_name)]
-Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True)]
+_INTEGRAL = BeforeValidator(_whole)  # after the bounds, or pydantic leaves them out of the schema
+Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True), _INTEGRAL]
 ReplicaId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 Cursor = Annotated[str, StringConstraints(pattern=paging.PATTERN)]
-EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True)]
+EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True), _INTEGRAL]
 
 
 class _Request(BaseModel):
     # What is refused may hold a secret, and an error may end up in a log.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+
+
+class _Body(_Request):
+    """A request's body. Strict: `false` is no number of seconds, though Python would have it so."""
+
+    model_config = ConfigDict(strict=True)
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-class UpdateService(_Request):
+class UpdateService(_Body):
     """A service's YAML, as its owner wrote it, and values that replace its `envs`."""
 
-    yaml: Annotated[str, StringConstraints(min_length=1, max_length=MAX_YAML_CHARACTERS)]
+    yaml: Annotated[
+        str, StringConstraints(min_length=1, max_length=MAX_YAML_CHARACTERS), Field(examples=[EXAMPLE_YAML])
+    ]
     envs: Annotated[dict[str, str], AfterValidator(_within_size)] = Field(default_factory=dict)
 
 
@@ -157,7 +182,7 @@ class VersionsQuery(_Request):
 class EventsQuery(PageQuery):
     """Which events: after an instant, of a kind (or kinds that start so), the newest ones."""
 
-    after: AwareDatetime | None = None
+    after: Annotated[AwareDatetime, BeforeValidator(_dated)] | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
     kind: Annotated[str, StringConstraints(pattern=r"^[a-z_.]{0,64}$")] = ""
 
@@ -174,7 +199,7 @@ class PreemptQuery(_Request):
     notice_s: Annotated[float, Field(ge=0, le=600)] = 30.0
 
 
-class Exchange(_Request):
+class Exchange(_Body):
     """What a router counted since the last exchange that was answered, and which table it has.
 
     `requests`: service -> [[epoch second, count], …]. The batch is resent unchanged, with its `seq`, until it is answered.
@@ -183,7 +208,7 @@ class Exchange(_Request):
     """
 
     router_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9_.]{0,63}$")]
-    seq: Annotated[int, Field(ge=0, le=2**53, strict=True)]
+    seq: Annotated[int, Field(ge=0, le=2**53, strict=True), _INTEGRAL]
     requests: Annotated[
         dict[
             Annotated[str, StringConstraints(max_length=64)],
@@ -200,14 +225,14 @@ class Exchange(_Request):
     on_demand: Annotated[bool, Field(strict=True)] = False
 
 
-class CreateKey(_Request):
+class CreateKey(_Body):
     """A new endpoint key: for which services (`*` = all, later ones too), for how long, how much it may do."""
 
-    name: Annotated[str, StringConstraints(max_length=64), AfterValidator(_printable)] = ""
+    name: Annotated[Line, StringConstraints(max_length=64)] = ""
     services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)]
     expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
     rate_per_s: Annotated[float, Field(ge=SLOWEST_PER_S, le=FASTEST_PER_S)] | None = None
-    concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True)] | None = None
+    concurrency: Annotated[int, Field(ge=1, le=1_000_000, strict=True), _INTEGRAL] | None = None
 
 
 def _keepable(text: SecretStr) -> SecretStr:
@@ -219,7 +244,7 @@ def _keepable(text: SecretStr) -> SecretStr:
     return text
 
 
-class SetSecret(_Request):
+class SetSecret(_Body):
     """A secret's text."""
 
     text: Annotated[SecretStr, AfterValidator(_keepable)]
@@ -231,25 +256,25 @@ class RemoveSecret(_Request):
     force: bool = False
 
 
-class RotateKey(_Request):
+class RotateKey(_Body):
     """How long the key that is replaced goes on working beside the new one."""
 
     overlap_s: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP_S)] = 86_400.0
 
 
-class CreateAdminKey(_Request):
+class CreateAdminKey(_Body):
     """A new admin key: whose it is, what it may do, to which services (`*` = all, later ones too), for how long.
 
     A key whose maker's ends, ends with it at the latest.
     """
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_printable)]
+    name: Annotated[Line, StringConstraints(min_length=1, max_length=64)]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))]
     services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)] = ("*",)
     expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
 
 
-class CreateWebhook(_Request):
+class CreateWebhook(_Body):
     """A branch of a repository whose head a service is to follow.
 
     `token_secret` names the secret that holds the forge's token. A generic webhook's deliveries bring the service file
@@ -274,13 +299,13 @@ class CreateWebhook(_Request):
         return self
 
 
-class RotateWebhook(_Request):
+class RotateWebhook(_Body):
     """How long deliveries may go on being signed with the key that is replaced."""
 
     overlap_s: Annotated[float, Field(ge=0, le=LONGEST_OVERLAP_S)] = 86_400.0
 
 
-class CreateTrust(_Request):
+class CreateTrust(_Body):
     """CI jobs that may deploy some services without a key: of a repository, for a ref or an environment.
 
     A `ref` such as `refs/heads/main` may end in `*`. `repository_id` is the forge's number of the repository, which another one
@@ -291,7 +316,7 @@ class CreateTrust(_Request):
     repository: Annotated[str, AfterValidator(_repository), StringConstraints(min_length=3)]
     services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)]
     ref: Annotated[str, StringConstraints(pattern=r"^$|^refs/(heads|tags)/[^\x00-\x20~^:?*\[\\]{0,200}\*?$")] = ""
-    environment: Annotated[str, StringConstraints(max_length=255), AfterValidator(_printable)] = ""
+    environment: Annotated[Line, StringConstraints(max_length=255)] = ""
     repository_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{0,20}$")] = ""
     issuer: Annotated[str, AfterValidator(_forge_url)] = ""
 
@@ -304,26 +329,26 @@ class CreateTrust(_Request):
         return self
 
 
-class IdentityToken(_Request):
+class IdentityToken(_Body):
     """A CI job's identity token, a JSON Web Token."""
 
     token: Annotated[str, StringConstraints(min_length=1, max_length=16 * 1024)]
 
 
-class LeftoverName(_Request):
+class LeftoverName(_Body):
     """One leftover, by what it is called in its cloud."""
 
     provider: Annotated[str, StringConstraints(min_length=1, max_length=32)]
     id: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 
 
-class RemoveLeftovers(_Request):
+class RemoveLeftovers(_Body):
     """Which leftovers to remove: as shown, so that nothing goes that nobody has seen."""
 
     leftovers: Annotated[tuple[LeftoverName, ...], Field(max_length=1000)]
 
 
-class Boot(_Request):
+class Boot(_Body):
     """A new machine's claim to be a replica. `machine_key` is random; the machine sends the same one until it is answered."""
 
     replica_id: ReplicaId
@@ -337,7 +362,7 @@ class BootedAs(_Request):
     boot_nonce: Token
 
 
-class Interruption(BootedAs):
+class Interruption(BootedAs, _Body):
     """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
 
     kind: Literal["INTERRUPTION", "REBALANCE"]
@@ -763,6 +788,10 @@ class Info(_Answer):
     deployment: str
     providers: tuple[str, ...]
     edge_url: str
+
+
+class Text(RootModel[str]):
+    """What is no JSON."""
 
 
 class OpenApi(RootModel[dict[str, Any]]):

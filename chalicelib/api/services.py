@@ -142,8 +142,8 @@ def versions(runtime: Runtime, name: str, query: schemas.VersionsQuery) -> schem
     """The versions as they were written. Raises `NotFound`."""
     load(runtime, name)
     found = runtime.store.specs(name, start=int(query.cursor or 1), limit=query.limit + 1)
-    shown, following = paging.cut([(str(one.number), one) for one in found], query.limit)
-    return schemas.Versions(versions=tuple(map(views.version, shown)), next=following)
+    following = str(found[query.limit].number) if len(found) > query.limit else None
+    return schemas.Versions(versions=tuple(map(views.version, found[: query.limit])), next=following)
 
 
 def version(runtime: Runtime, name: str, number: str) -> schemas.Version:

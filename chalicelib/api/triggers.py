@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,9 +12,13 @@ from chalice.app import CloudWatchEvent, SQSEvent
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from chalicelib import passes
-from chalicelib.errors import Invalid, SailplaneError
+from chalicelib.errors import Invalid, SailplaneError, Unreachable
 from chalicelib.ports import Runtime
 from chalicelib.providers.aws.interruption import notice as notice_of
+from chalicelib.telemetry import emf
+from chalicelib.telemetry.log import secrets_of
+from chalicelib.telemetry.measures import measure
+from chalicelib.telemetry.redaction import redacted
 
 EVERY_MINUTE: Final = "rate(1 minute)"  # EventBridge knows no finer one
 
@@ -35,9 +40,13 @@ _FOR_BEGINNING: Final = 5 / 6
 
 Handler = Callable[[CloudWatchEvent], None]
 
+_log = logging.getLogger(__name__)
+
 
 class Context(Protocol):
     """As much of Lambda's context as handlers use: https://docs.aws.amazon.com/lambda/latest/dg/python-context.html."""
+
+    aws_request_id: str
 
     def get_remaining_time_in_millis(self) -> int:
         """Until the function is killed."""
@@ -59,7 +68,8 @@ def on_schedule(runtime: Callable[[], Runtime]) -> Handler:
         pushes = running.spawn("pushes", partial(passes.deploy_pushes, bounded))  # nobody else waits for a slow forge
         reports = passes.tick(bounded)
         _go_on(running, passes.Round({}, started + passes.TICK_S), (), reports)
-        _report((*pushes.result(), *reports))
+        _emit_metrics(running, reports)
+        _report(running, (*pushes.result(), *reports), event.context)
 
     return tick
 
@@ -78,7 +88,7 @@ def on_relay(runtime: Callable[[], Runtime]) -> Callable[[SQSEvent], None]:
                 pushes += passes.deploy_pushes(_until_killed(running, event.context), names)
             reports += passes.tick(_until_killed(running, event.context), names, lists_for_all=False)
             _go_on(running, this if this.until else _young(running, names), names, reports)
-        _report((*pushes, *reports))
+        _report(running, (*pushes, *reports), event.context)
 
     return relay
 
@@ -115,24 +125,54 @@ def on_ec2_event(runtime: Callable[[], Runtime]) -> Handler:
         seen = _parsed(event)
         notice = notice_of(seen.kind, seen.detail.model_dump(by_alias=True), seen.time.timestamp())
         if notice is not None:
-            _report(passes.interrupt(_until_killed(runtime(), event.context), (notice,)))
+            running = _until_killed(runtime(), event.context)
+            _report(running, passes.interrupt(running, (notice,)), event.context)
 
     return interrupt
 
 
-def _report(reports: Sequence[passes.Report]) -> None:
+def _emit_metrics(runtime: Runtime, reports: Sequence[passes.Report]) -> None:
+    """One line a service, where somebody has asked for them."""
+    if runtime.emit is None:
+        return
+    try:
+        states = [runtime.store.load(report.service) for report in reports if report.service]
+        tables = {table.service: table for table in runtime.store.tables()}
+    except Unreachable as error:  # the passes have said so too, or the next ones will
+        _log.warning("metrics are missing: %s", error)
+        return
+    now = runtime.clock.now()
+    for state in filter(None, states):
+        measured = measure(state, tables.get(state.service.name), now)
+        runtime.emit(emf.line(runtime.settings.deployment, measured, now))
+
+
+def _report(runtime: Runtime, reports: Sequence[passes.Report], context: Context | None) -> None:
+    """A line for each service on which something was done or went wrong; at rest there is none, at $0.50 a GB."""
+    invocation = {"request_id": context.aws_request_id} if context else {}
+    for report in reports:
+        if report.acted or report.failures:
+            level = logging.ERROR if report.failures else logging.INFO
+            told = {"service": report.service, "acted": report.acted, "failures": report.failures}
+            _log.log(level, "pass", extra={**told, **invocation})
     failures = [f"{report.service or 'deployment'}: {failure}" for report in reports for failure in report.failures]
     if failures:
-        raise PassesFailed("\n".join(failures))
+        # Lambda writes what is raised as it is.
+        raise PassesFailed(redacted("\n".join(failures), secrets_of(runtime.settings)))
+
+
+_ON_FIRST_USE = ConfigDict(defer_build=True)  # only one of the functions is ever told
 
 
 class _Detail(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = _ON_FIRST_USE
 
     instance_id: Annotated[str, StringConstraints(pattern=r"^i-[0-9a-f]{8,17}$"), Field(alias="instance-id")]
 
 
 class _Event(BaseModel):
+    model_config = _ON_FIRST_USE
+
     source: Literal["aws.ec2"]
     time: AwareDatetime
 
@@ -159,7 +199,9 @@ class _StateChange(_Event):
 
 
 _Ec2Event = _SpotWarning | _Rebalance | _StateChange
-_ec2_event: TypeAdapter[_Ec2Event] = TypeAdapter(Annotated[_Ec2Event, Field(discriminator="kind")])
+_ec2_event: TypeAdapter[_Ec2Event] = TypeAdapter(
+    Annotated[_Ec2Event, Field(discriminator="kind")], config=_ON_FIRST_USE
+)
 
 
 def _parsed(event: CloudWatchEvent) -> _Ec2Event:

@@ -60,6 +60,7 @@ def parse(
     right, key_problems = explain.without_wrong_keys(source.data, ServiceFile, source)
     data = environment.substitute(right, envs)
     problems = [*source.problems, *env_problems, *key_problems, *references.misplaced(source)]
+    problems += references.half_a_registry(source, envs)
     try:
         context = {
             "accelerators": {name.lower(): name for name in known_accelerators},

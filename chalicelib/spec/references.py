@@ -22,6 +22,8 @@ from chalicelib.spec.values import Broken
 _MARK = "secrets:"  # SkyServe's, of a reference
 _SCOPES = ("personal.", "workspace.", "global.")  # SkyServe's, of whose secrets are meant
 _OURS = ("SAILPLANE_", "SKYPILOT_")
+# SkyServe's, of a private registry that images are pulled from.
+_REGISTRY = frozenset(f"SKYPILOT_DOCKER_{name}" for name in ("SERVER", "USERNAME", "PASSWORD"))
 
 
 def variables(written: Any) -> frozenset[str]:
@@ -67,7 +69,7 @@ def _fault(key: str, name: str, value: Any) -> tuple[str, str] | None:
         return "names a scope, of which Sailplane has none", f"write {key.replace(name, name.partition('.')[2])}"
     if not NAME.fullmatch(name):
         return "is not a variable's name", f"write the variable, e.g. {_variable(name)}: {{ref: {name}}}"
-    if name.startswith(_OURS):
+    if name.startswith(_OURS) and name not in _REGISTRY:
         return "is a variable that Sailplane sets itself", "choose another name"
     if value is not None and not hasattr(value, "ref"):
         hint = f"keep it with `sailplane secrets set {name}`, and write `{name}:` without a value"
@@ -78,6 +80,14 @@ def _fault(key: str, name: str, value: Any) -> tuple[str, str] | None:
 def _variable(name: str) -> str:
     """What a variable for the secret `hf-token` is usually called."""
     return re.sub(r"^(?=[0-9])|[^A-Za-z0-9_]", "_", name).upper()
+
+
+def half_a_registry(document: Document, envs: Iterable[str]) -> Iterator[Problem]:
+    """Pulling from a private registry takes its server, a username and a password, each from `envs` or from `secrets`."""
+    given = _REGISTRY & {*envs, *variables(document.data.get("secrets"))}
+    if given and given != _REGISTRY:
+        missing = ", ".join(sorted(_REGISTRY - given))
+        yield document.problem(("secrets",), f"pulling from a private registry needs {missing} too", "or none of them")
 
 
 def is_name(text: str) -> bool:

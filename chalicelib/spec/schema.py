@@ -85,7 +85,7 @@ class Section(BaseModel):
     """A map whose keys are all known."""
 
     # A text may be given in the wrong place, and an error may end up in a log.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
 
     may_be_empty: ClassVar[frozenset[str]] = frozenset()  # keys that users leave without a value
     refused: ClassVar[dict[str, tuple[str, str]]] = {}  # keys that SkyServe knows elsewhere: (reason, hint)

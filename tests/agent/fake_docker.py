@@ -44,6 +44,17 @@ def run(arguments: list[str]) -> int:
     return subprocess.run(daemon, check=False, env=_image_env(), cwd=told.workdir, start_new_session=True).returncode
 
 
+def login(configuration: Path, arguments: list[str]) -> int:
+    username, server = arguments[1], arguments[3]
+    assert arguments == ["--username", username, "--password-stdin", server], arguments
+    assert configuration.stat().st_mode & 0o777 == 0o700
+    if (password := sys.stdin.read()) == "wrong":
+        sys.stderr.write("Error response from daemon: unauthorized: incorrect username or password\n")
+        return 1
+    (configuration / "config.json").write_text(f"{username}:{password}@{server}")
+    return 0
+
+
 def contain(name: str, command: list[str]) -> int:
     """What docker's daemon does: run the container's first process, and end everything in it with that one."""
     container = CONTAINERS / name
@@ -80,6 +91,12 @@ def _signal(container: Path, number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "--config":
+        configuration = Path(sys.argv[2])
+        del sys.argv[1:3]
+        if sys.argv[1] == "login":
+            sys.exit(login(configuration, sys.argv[2:]))
+        (CONTAINERS.parent / "logged-in-as").write_text((configuration / "config.json").read_text())
     if sys.argv[1] == "run":
         sys.exit(run(sys.argv[2:]))
     if sys.argv[1] == "contain":

@@ -134,3 +134,31 @@ def test_an_engine_without_its_secrets_does_not_run(
     assert said in engine["log_tail"]
     assert not Path(agent.directory / "ran").exists()
     assert "canary" not in _traces(agent)
+
+
+SERVER = "registry.example"
+
+
+def test_an_image_is_pulled_from_a_private_registry(new_agent: NewAgent, plane: Plane, docker: Docker) -> None:
+    """Docker is logged in for that long, its password being in no command line, and on no disk afterwards."""
+    secrets = {"SKYPILOT_DOCKER_PASSWORD": TEXT}
+    plane.answers = [(200, "application/json", {"envs": secrets})]
+    env = {"SKYPILOT_DOCKER_SERVER": SERVER, "SKYPILOT_DOCKER_USERNAME": "ci"}
+    agent = new_agent(secrets_url=plane.url, image="team/engine:v1", env=env, run="sleep 600")
+    agent.until_phase("RUNNING")
+    until(lambda: docker.running)
+    assert (docker.directory / "logged-in-as").read_text() == f"ci:{TEXT}@{SERVER}"
+    assert f"{SERVER}/team/engine:v1" in docker.arguments
+    until(lambda: not (agent.directory / "registry").exists())
+    assert "canary" not in _traces(agent)
+
+
+def test_a_registry_that_refuses_is_told(new_agent: NewAgent, docker: Docker) -> None:
+    """In docker's own words; the engine has exited before it started."""
+    env = {f"SKYPILOT_DOCKER_{name}": "wrong" for name in ("SERVER", "USERNAME", "PASSWORD")}
+    agent = new_agent(image=IMAGE, env=env, run="touch ran")
+    engine = agent.until_phase("EXITED")["engine"]
+    assert engine["exit_code"] == 1
+    assert "incorrect username or password" in engine["log_tail"]
+    assert not (agent.directory / "registry").exists()
+    assert not docker.running

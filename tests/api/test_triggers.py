@@ -44,6 +44,8 @@ def _event(detail_type: str, detail: Any, source: str = "aws.ec2") -> dict[str, 
 class Context:
     """As much of Lambda's as handlers read."""
 
+    aws_request_id = "r-1"
+
     def __init__(self, left_s: float) -> None:
         self.left_s = left_s
 

@@ -157,11 +157,11 @@ def test_an_update_replaces_replicas_that_have_an_old_text(plane: Plane) -> None
 
 
 @pytest.mark.parametrize("args", [("--secret", f"HF_TOKEN={TEXT}"), ("--secret", TEXT), ("--secret-file", TEXT)])
-@pytest.mark.parametrize("command", ["plan", "up"])
-def test_skyserves_options_are_answered_with_the_way_here(plane: Plane, command: str, args: tuple[str, str]) -> None:
+def test_skyserves_options_are_answered_with_the_way_here(args: tuple[str, str]) -> None:
     """`--secret` and `--secret-file` are refused with the exact fix, and what they were given is not repeated."""
-    result = plane.run(command, plane.file(), *args)
-    assert result.exit_code == 2
-    assert f"{args[0]} is not taken" in result.stderr
-    assert "sailplane secrets set NAME" in result.stderr
-    assert TEXT not in result.output
+    for command in (["plan"], ["up"], ["update", "svc"]):
+        result = CliRunner().invoke(cli, [*command, "-", *args], input=YAML)
+        assert result.exit_code == 2
+        assert f"{args[0]} is not taken" in result.stderr
+        assert "sailplane secrets set NAME" in result.stderr
+        assert TEXT not in result.output

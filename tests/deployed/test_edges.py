@@ -166,6 +166,9 @@ def test_regions_do_not_know_each_other(rig: Rig) -> None:
     rig.edges.remove(here.region, quietly)
     assert rig.edges.edges() == (there,)
     assert rig.archives() == [b"two"]
+    if rig.cloud == "gcp":  # both are the same service account
+        [function] = rig.box.functions.values()
+        assert function["serviceConfig"]["serviceAccountEmail"] in rig.box.accounts
     rig.edges.remove(there.region, quietly)
     assert rig.box.is_empty()
 
@@ -295,6 +298,24 @@ def test_a_build_that_fails_does_not_stop_an_edge(rig: Rig) -> None:
     assert len(rig.running()) == 1
     rig.box.build_error = ""
     assert rig.edges.is_current(rig.deploy(b"two"), rig.wanted(b"two"))
+
+
+def test_an_interrupted_update_is_still_an_edge(rig: Rig) -> None:
+    """Broken off at each call, and then a build that fails: what served before all of that is not taken back."""
+    rig.deploy(b"one")
+    count = calls_of(rig, lambda: rig.deploy(b"two"))
+    for call in range(1, count):
+        rig.line.mend()
+        rig.line.cut_after = call
+        with pytest.raises(SailplaneError):
+            rig.deploy(b"three")
+        rig.line.mend()
+        rig.box.build_error = "Build failed: out of luck"
+        with pytest.raises(EdgeFailed, match="stays"):
+            rig.deploy(b"four")
+        assert len(rig.running()) == 1, f"call {call}"
+        rig.box.build_error = ""
+        rig.deploy(b"two")
 
 
 def test_the_token_is_in_the_environment_and_nowhere_else(rig: Rig) -> None:

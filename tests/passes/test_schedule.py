@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from chalicelib import lifecycle, passes, schedule
 from chalicelib.errors import LeaseHeld, Unreachable
 from chalicelib.hooks import following
 from chalicelib.model import Hook, HookKind, Instance, InstanceStatus, Push, SpecVersion
-from chalicelib.ports import Commit, Runtime
+from chalicelib.ports import Asked, Commit, Runtime
 from tests.fakes import FakeCloud, FakeSchedule, Interposed, Machine, World, spec
 
 MINUTE = 60.0
@@ -102,6 +103,23 @@ def test_it_stays_on_for_a_machine_that_is_not_gone_yet(w: Scheduled) -> None:
     assert w.schedule.is_on
     stuck.machines.clear()
     w.minutes(5)
+    assert not w.schedule.is_on
+
+
+def test_a_list_from_before_the_function_was_frozen_turns_nothing_off(w: Scheduled) -> None:
+    """Lambda stops threads between two calls: the answer that such a one brings along says what was true then."""
+    w.schedule.is_on = True
+    w.minutes(1)
+    then = w.clock.now()
+    w.clock.advance(3600)
+    w.cloud.down = True
+    frozen: Future[tuple[Instance, ...]] = Future()
+    frozen.set_result(())
+    w.runtime.asked["local"] = Asked(then, frozen)
+    w.tick()
+    assert w.schedule.is_on
+    w.cloud.down = False
+    w.tick()
     assert not w.schedule.is_on
 
 

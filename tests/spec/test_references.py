@@ -110,6 +110,15 @@ def test_an_engines_key_may_be_a_secret() -> None:
     assert spec.parse(opened).spec.routing.engine_key_env == ""
 
 
+def test_a_private_registry_is_named_whole_or_not_at_all() -> None:
+    """SkyServe's three variables, the password being a secret, or all of them."""
+    mine = "{SKYPILOT_DOCKER_SERVER: registry.example, SKYPILOT_DOCKER_USERNAME: ci}"
+    whole = spec.parse(f"envs: {mine}\nsecrets: {{SKYPILOT_DOCKER_PASSWORD: {{ref: registry}}}}\n{REST}").spec.engine
+    assert whole.secrets == (("SKYPILOT_DOCKER_PASSWORD", "registry"),)
+    (problem,) = _refused(f"envs: {mine}\n{REST}").problems
+    assert "SKYPILOT_DOCKER_PASSWORD" in problem.reason
+
+
 def test_managed_secrets_are_pointed_to_secrets() -> None:
     """SkyServe's list of references that may be mounted as files, which Sailplane has no counterpart for."""
     (problem,) = _refused(f"managed_secrets: [HF_TOKEN]\n{REST}").problems

@@ -35,11 +35,11 @@ def test_nothing_is_known_at_first(secrets: Secrets) -> None:
     assert secrets.read(["HF_TOKEN"]) == {}
 
 
-@pytest.mark.parametrize("text", [TEXT, AWKWARD, "x" * MAX_SECRET_BYTES, " ", "ü" * (MAX_SECRET_BYTES // 2)], ids=len)
-def test_a_text_is_read_as_it_was_written(secrets: Secrets, text: str) -> None:
+def test_a_text_is_read_as_it_was_written(secrets: Secrets) -> None:
     """Byte for byte, up to the most that costs nothing to keep."""
-    secrets.write("HF_TOKEN", text)
-    assert secrets.read(["HF_TOKEN"]) == {"HF_TOKEN": text}
+    for text in (TEXT, AWKWARD, "x" * MAX_SECRET_BYTES, " ", "ü" * (MAX_SECRET_BYTES // 2)):
+        secrets.write("HF_TOKEN", text)
+        assert secrets.read(["HF_TOKEN"]) == {"HF_TOKEN": text}
 
 
 def test_many_are_read_and_listed_at_once(secrets: Secrets) -> None:

@@ -1,0 +1,103 @@
+"""Who did what: every write of an owner's leaves an entry, before anything is done and when it has ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chalicelib import identity
+from chalicelib.api.auth import Caller
+from chalicelib.model import Scope
+from tests.api.conftest import ROUTER_TOKEN, YAML, Api
+from tests.api.test_admin_keys import make, routes
+from tests.api.test_once import Died, dying
+from tests.fakes import Interposed
+
+NEW = {"name": "svc", "yaml": YAML, "envs": {"TOKEN": "hidden-in-the-body"}}
+
+
+def entries(api: Api) -> list[dict[str, Any]]:
+    """Oldest first."""
+    found: list[dict[str, Any]] = api.get("/v1/audit").json_body["entries"]
+    return found[::-1]
+
+
+def test_an_entry_says_who_did_what_and_how_it_ended(api: Api) -> None:
+    """With the key's name and id, the operation's, where it came from; never what was sent or answered."""
+    key = make(api, (Scope.DEPLOY,), name="ci")
+    answer = api.call("POST", "/v1/services", NEW, key=key)
+    made, created = entries(api)
+    assert (made["principal"], made["name"], made["operation"]) == ("root", "root", "create_admin_key")
+    assert created == {
+        "id": created["id"],
+        "at": "2027-01-15T08:00:00Z",
+        "principal": identity.admin_key_id(key),
+        "name": "ci",
+        "operation": "create",
+        "method": "POST",
+        "path": "/v1/services",
+        "ip": "127.0.0.1",
+        "status": 201,
+        "replayed": False,
+    }
+    whole = api.get("/v1/audit").body.decode()
+    assert answer.status_code == 201
+    assert "hidden-in-the-body" not in whole
+    assert key not in whole
+
+
+def test_what_was_refused_is_written_too(api: Api) -> None:
+    """By its scope, by what is not there, by what cannot be."""
+    reader = make(api, (Scope.READ,))
+    api.call("DELETE", "/v1/services/svc", key=reader)
+    api.call("DELETE", "/v1/services/svc")
+    api.post("/v1/services", {"name": "Not A Name"})
+    assert [one["status"] for one in entries(api)] == [201, 403, 404, 422]
+
+
+def test_strangers_machines_and_readers_leave_no_entry(api: Api) -> None:
+    """Who is not known could fill the audit, routers would, and to look is to change nothing."""
+    api.call("POST", "/v1/services", NEW, key="wrong")
+    api.call("POST", "/v1/edge/exchange", {"router_id": "r", "seq": 1, "requests": {}}, key=ROUTER_TOKEN)
+    api.get("/v1/services")
+    assert entries(api) == []
+
+
+def test_a_replay_is_told_from_a_deed(api: Api) -> None:
+    """Both are requests; one did nothing."""
+    for _ in range(2):
+        api.call("POST", "/v1/services", NEW, **{"Idempotency-Key": "k"})
+    assert [(one["status"], one["replayed"]) for one in entries(api)] == [(201, False), (201, True)]
+
+
+def test_what_died_is_known_to_have_been_begun(api: Api) -> None:
+    """An entry without a status: whoever looks knows where to look closer."""
+    mend = dying(api, "after create_service")
+    with pytest.raises(Died):
+        api.post("/v1/services", NEW)
+    mend()
+    assert [(one["operation"], one["status"]) for one in entries(api)] == [("create", None)]
+
+
+def test_a_key_given_by_mistake_is_not_kept(api: Api) -> None:
+    """`DELETE /v1/keys/<the key instead of its id>` is an easy slip."""
+    text = api.post("/v1/keys", {"services": ["svc"]}).json_body["key"]
+    api.call("DELETE", f"/v1/keys/{text}")
+    assert entries(api)[-1]["path"] == f"/v1/keys/{text[:14]}…"
+    assert api.call("DELETE", f"/v1/keys/{'x' * 5000}").status_code == 404
+    assert len(entries(api)[-1]["path"]) == 512
+
+
+def test_every_write_of_an_owner_s_is_written(api: Api) -> None:
+    """Those of later releases too: by the route's kind, and not by its handler."""
+    asked: list[str] = []
+    store: Any = Interposed(api.world.store, asked.append)
+    api.world.runtime = replace(api.world.runtime, store=store)
+    writes = [route for route in routes(api) if route.caller is Caller.ADMIN and route.method != "GET"]
+    for route in writes:
+        asked.clear()
+        api.call(route.method, route.path.replace("{", "").replace("}", ""), {})
+        assert [call for call in asked if "audit" in call and "before" in call] == ["before record_audit"] * 2, route
+    assert len(writes) >= 10

@@ -1,0 +1,150 @@
+"""schemathesis asks the served API what its OpenAPI document allows and what it does not: `make fuzz`."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from chalicelib.api import once
+from chalicelib.api.app import create_app
+from sailplane.local.gateway import Gateway, Receive, Send
+from tests.api.conftest import ADMIN_KEY, SETTINGS
+from tests.fakes import FakeClock, FakeCloud, World
+from tests.waiting import until
+
+ROOT = Path(__file__).parents[2]
+CONFIG = Path(__file__).parent / "fuzz.toml"
+FEWEST_CASES = 2_000
+KEY = b"idempotency-key"
+
+
+class Cloud(FakeCloud):
+    """One that breaks its machines when told to."""
+
+    def preempt(self, replica_id: str, notice_s: float) -> None:
+        """Nothing in the tests of routes waits for it."""
+
+    def kill(self, replica_id: str) -> None:
+        self.machines.pop(replica_id, None)
+
+
+class Repeating:
+    """Stands before the API: every write that comes with a good key gets one of its own, and is sent twice.
+
+    schemathesis makes few keys, and with one key for all only the first request would be acted on. `differences` has every
+    write whose second answer was another than its first.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.keys = 0
+        self.differences: list[str] = []
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        if not re.fullmatch(once.PATTERN, headers.get(KEY, b"").decode("latin-1")):
+            await self.gateway(scope, receive, send)
+            return
+        self.keys += 1
+        scope = {**scope, "headers": [*(headers | {KEY: b"%d" % self.keys}).items()]}
+        body = await _whole(receive)
+        first, second = [await self._asked(scope, body) for _ in range(2)]
+        if _comparable(first) != _comparable(second):
+            self.differences.append(f"{scope['method']} {scope['path']} {body!r}: {first} and then {second}")
+        for message in first:
+            await send(message)
+
+    async def _asked(self, scope: MutableMapping[str, Any], body: bytes) -> list[MutableMapping[str, Any]]:
+        said: list[MutableMapping[str, Any]] = []
+
+        async def receive() -> MutableMapping[str, Any]:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            said.append(message)
+
+        await self.gateway(scope, receive, send)
+        return said
+
+
+async def _whole(receive: Receive) -> bytes:
+    body = b""
+    while (message := await receive()).get("more_body"):
+        body += message["body"]
+    return body + bytes(message.get("body", b""))
+
+
+def _comparable(said: list[MutableMapping[str, Any]]) -> tuple[int, bytes]:
+    return said[0]["status"], said[1]["body"]
+
+
+@contextmanager
+def control_plane(listener: socket.socket) -> Iterator[Repeating]:
+    """A control plane whose time runs while the body does."""
+    world = World(cloud=Cloud(FakeClock()))
+    world.runtime = replace(world.runtime, settings=SETTINGS)
+    gateway = Gateway(partial(create_app, lambda: world.runtime), threads=2)
+    repeating = Repeating(gateway)
+    server = uvicorn.Server(uvicorn.Config(repeating, lifespan="off", log_config=None, access_log=False))
+    over = threading.Event()
+    threads = [
+        threading.Thread(target=server.run, args=([listener],)),
+        threading.Thread(target=_tick, args=(world, over)),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        until(lambda: server.started)
+        yield repeating
+    finally:
+        over.set()
+        server.should_exit = True
+        for thread in threads:
+            thread.join()
+        gateway.close()
+
+
+def _tick(world: World, over: threading.Event) -> None:
+    while not over.wait(0.1):
+        world.tick()
+
+
+@pytest.mark.fuzz
+def test_the_api_keeps_to_its_document(tmp_path: Path) -> None:
+    """At least 2,000 requests, valid and invalid, alone and one after another with what was answered: no failure.
+
+    Every one of schemathesis's checks is on: no 5xx, only documented answers in the documented form, what the schema allows is
+    accepted and what it does not is refused, no route without its key, nothing that was removed is still there. And every
+    write that is sent twice under one key is answered the same.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    report = tmp_path / "report.json"
+    with control_plane(listener) as repeating:
+        command: list[str | Path] = [
+            Path(sys.executable).parent / "schemathesis",
+            *("--config-file", CONFIG, "run", f"http://127.0.0.1:{listener.getsockname()[1]}/openapi.json"),
+            *("-H", f"Authorization: Bearer {ADMIN_KEY}", "--max-examples", "60", "--seed", "1", "--no-color"),
+            *("--report", "json", "--report-json-path", report),
+        ]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout
+    assert "unique failures" not in run.stdout
+    found = re.search(r"([0-9]+) generated", run.stdout)
+    assert found
+    assert int(found[1]) >= FEWEST_CASES, run.stdout
+    assert repeating.differences == []
+    assert repeating.keys > 0
+    assert json.loads(report.read_text())

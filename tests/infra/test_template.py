@@ -1,0 +1,184 @@
+"""The stack that is deployed into AWS: what it is made of, what that costs at rest, and that its parts know each other."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib.api.app import create_app
+from chalicelib.store import table
+from infra import lint, package, template
+from infra.permissions import GRANTS, policy
+from tests.infra.test_permissions import no_runtime
+
+Json = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+NAMES = {
+    "api_handler": "APIHandler",
+    "machines": "Machines",
+    "tick": "Tick",
+    "relay": "Relay",
+    "interrupt": "Interrupt",
+}
+# Everything that the stack may be made of, and what it costs while nothing is asked of it (us-east-1).
+COSTS_AT_REST = {
+    "AWS::DynamoDB::Table": "on demand: by the request, and 25 GB are free",
+    "AWS::IAM::Role": "nothing",
+    "AWS::Lambda::Function": "by the call",
+    "AWS::Lambda::Permission": "nothing",
+    "AWS::Lambda::Url": "nothing",
+    "AWS::Logs::LogGroup": "by the byte, gone after 14 days",
+    "AWS::S3::Bucket": "$0.023 a GB and month: 0.1 cent for two versions of the code",
+    "AWS::S3::BucketPolicy": "nothing",
+    "AWS::SQS::Queue": "by the request",
+    "AWS::SSM::Parameter": "nothing for standard ones",
+    "AWS::Serverless::Api": "by the request",
+    "AWS::Serverless::Function": "by the call; its rules and its mapping are switched off at rest",
+}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return package.build_template(tmp_path_factory.mktemp("template") / "template.json", "3.12", "arm64")
+
+
+@pytest.fixture(scope="module")
+def stack(path: Path) -> Json:
+    made: Json = json.loads(path.read_text())
+    return made
+
+
+def test_nothing_in_it_costs_by_the_month(stack: Json) -> None:
+    """Every kind of resource is billed by use: no gateway to a network, no key of the account's own, no provisioned anything."""
+    assert {each["Type"] for each in stack["Resources"].values()} == COSTS_AT_REST.keys()
+    assert stack["Resources"]["Table"]["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+    text = json.dumps(stack)
+    assert not re.findall("ProvisionedConcurrency|KmsKey|KMSMasterKey|VpcConfig|CacheCluster|Tier|PointInTime", text)
+
+
+def test_nothing_wakes_a_function_at_rest(stack: Json) -> None:
+    """The rules and the mapping are made switched off: at least 43,200 calls a month, and a queue that is asked all day."""
+    events = {
+        name: event["Properties"]
+        for each in stack["Resources"].values()
+        for name, event in each["Properties"].get("Events", {}).items()
+    }
+    assert events["TickEvent"]["State"] == events["InterruptEvent"]["State"] == "DISABLED"
+    assert events["RelaySqsEventSource"]["Enabled"] is False
+    assert len(events) == 3
+
+
+@pytest.mark.parametrize("function", ["tick", "relay", "interrupt"])
+def test_a_pass_is_not_run_twice_nor_late(stack: Json, function: str) -> None:
+    """Lambda would try again twice, up to six hours later; what failed is told to a queue instead."""
+    assert stack["Resources"][NAMES[function]]["Properties"]["EventInvokeConfig"] == {
+        "MaximumEventAgeInSeconds": 60,
+        "MaximumRetryAttempts": 0,
+        "DestinationConfig": {"OnFailure": {"Type": "SQS", "Destination": {"Fn::GetAtt": ["FailedQueue", "Arn"]}}},
+    }
+
+
+@pytest.mark.parametrize("function", GRANTS)
+def test_every_function_is_made_alike(stack: Json, function: str) -> None:
+    """Its name, its Python and processor, its own role and log, kept two weeks, and its share of what runs at once."""
+    logical = NAMES.get(function, "Edge")
+    made, name = stack["Resources"][logical]["Properties"], function.removesuffix("_handler")
+    role = stack["Resources"][made["Role"]["Fn::GetAtt"][0]]
+    log = stack["Resources"][f"{logical}Logs"]["Properties"]
+    assert made["FunctionName"] == {"Fn::Sub": f"sailplane-${{Deployment}}-{name}"}
+    assert (made["Runtime"], made["Architectures"]) == ("python3.12", ["arm64"])
+    assert made["ReservedConcurrentExecutions"]["Fn::If"][0] == "ReservesConcurrency"
+    assert [each["PolicyDocument"] for each in role["Properties"]["Policies"]] == [
+        json.loads(json.dumps(policy(function)))
+    ]
+    assert made["LoggingConfig"]["LogGroup"] == {"Ref": f"{logical}Logs"}
+    assert log["LogGroupName"] == {"Fn::Sub": f"/aws/lambda/sailplane-${{Deployment}}-{name}"}
+    assert log["RetentionInDays"] == 14
+
+
+@pytest.mark.parametrize("function", ["Machines", "Edge"])
+def test_a_function_url_takes_both_permissions(stack: Json, function: str) -> None:
+    """Since October 2025 a URL for anyone answers 403 without the right to invoke its function by that URL."""
+    rights = [
+        each["Properties"]
+        for each in stack["Resources"].values()
+        if each["Type"] == "AWS::Lambda::Permission" and each["Properties"]["FunctionName"] == {"Ref": function}
+    ]
+    anyone = {"FunctionName": {"Ref": function}, "Principal": "*"}
+    assert sorted(rights, key=lambda each: str(each["Action"])) == [
+        {**anyone, "Action": "lambda:InvokeFunction", "InvokedViaFunctionUrl": True},
+        {**anyone, "Action": "lambda:InvokeFunctionUrl", "FunctionUrlAuthType": "NONE"},
+    ]
+
+
+def test_the_gateway_answers_owners_only(stack: Json) -> None:
+    """Every route that takes an owner's key, and none of those for machines, which would cost $3.50 a million there."""
+    paths = stack["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]["paths"]
+    routes = create_app(no_runtime).routes
+    owners = {
+        path
+        for path, methods in routes.items()
+        if any(package.is_owners(path, each.view_function.route.caller) for each in methods.values())
+    }
+    assert paths.keys() == owners
+    assert routes.keys() - owners >= {"/v1/boot", "/v1/edge/exchange", "/v1/replicas/{replica_id}/interruption"}
+
+
+def test_policies_name_what_the_stack_makes(stack: Json) -> None:
+    """Functions, rules and queues are called what the policies call them."""
+    made = set(named(stack["Resources"]))
+    for function in GRANTS:
+        for statement in policy(function)["Statement"]:
+            for resource in re.findall(
+                r"(?:function:|rule/)(sailplane-\$\{Deployment\}-[a-z]+)", json.dumps(statement)
+            ):
+                assert resource in made
+
+
+def named(resources: Json) -> Iterator[str]:
+    for each in resources.values():
+        yield each["Properties"].get("FunctionName", {}).get("Fn::Sub", "") if each["Type"].endswith("Function") else ""
+        for event in each["Properties"].get("Events", {}).values():
+            yield from (
+                event["Properties"][key]["Fn::Sub"] for key in ("Name", "RuleName") if key in event["Properties"]
+            )
+
+
+def test_the_first_phase_is_part_of_the_second(stack: Json) -> None:
+    """So that the second leaves the bucket and the table as they are; and it fits into a request, having no bucket yet."""
+    first = json.loads(json.dumps(template.foundation()))
+    assert len(json.dumps(first)) < 51_200
+    for part in ("Parameters", "Resources", "Outputs"):
+        assert first[part].items() <= stack[part].items()
+
+
+def test_the_table_is_the_stores(stack: Json) -> None:
+    """Keys and the attribute by which items expire are those that the store makes on a laptop."""
+    made = stack["Resources"]["Table"]["Properties"]
+    assert {name: made[name] for name in table._SCHEMA} == table._SCHEMA
+    assert made["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+
+
+def test_functions_are_told_what_the_configuration_reads(stack: Json) -> None:
+    """Every variable and every parameter of the stack has a reader by that name."""
+    readers = (ROOT / "chalicelib" / "config.py").read_text() + (ROOT / "edge_router/platforms/settings.py").read_text()
+    told = set(re.findall(r"SAILPLANE_[A-Z_]+", json.dumps(stack)))
+    assert told > {"SAILPLANE_TABLE", "SAILPLANE_CONTROL_URL", "SAILPLANE_EDGE_URL"}
+    assert [name for name in told if f'"{name}"' not in readers] == []
+
+
+def test_the_stack_tells_what_bootstrap_asks(stack: Json, path: Path) -> None:
+    """Outputs by the contract's names; and a template that a bucket may hold (1 MB)."""
+    assert stack["Outputs"].keys() == {"ApiUrl", "Bucket", "ControlUrl", "EdgeUrl", "Table", "Version"}
+    assert path.stat().st_size < 1_000_000
+
+
+def test_a_policy_can_be_read_outside_of_a_stack() -> None:
+    """What the IAM linter reads has no function of CloudFormation's left in it."""
+    for function in GRANTS:
+        assert not re.search(r'"(Fn::|Ref)|\$\{', json.dumps(lint.resolved(policy(function))))
