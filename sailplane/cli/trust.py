@@ -7,7 +7,7 @@ import click
 from chalicelib.api.schemas import Trust, valid_name
 from chalicelib.errors import Invalid
 from chalicelib.model import OidcIssuer
-from sailplane.cli import connection, output
+from sailplane.cli import connection, identity, output
 from sailplane.cli.client import Client
 from sailplane.cli.failures import NoTrust
 from sailplane.cli.keys import utc
@@ -83,6 +83,45 @@ def create(
         }
     )
     _tell(out, client, made)
+
+
+@command.command()
+@click.option("--url", envvar="SAILPLANE_URL", show_envvar=True, required=True, help="The control plane.")
+@click.option(
+    "--audience", envvar="SAILPLANE_AUDIENCE", show_envvar=True, help="As `sailplane trust create` printed it."
+)
+@click.option(
+    "--id-token", envvar="SAILPLANE_ID_TOKEN", show_envvar=True, help="The identity token, as GitLab CI makes it."
+)
+@click.option("--request-url", envvar="ACTIONS_ID_TOKEN_REQUEST_URL", hidden=True)
+@click.option("--request-token", envvar="ACTIONS_ID_TOKEN_REQUEST_TOKEN", hidden=True)
+@output.options
+def key(
+    out: Output,
+    *,
+    url: str,
+    audience: str | None,
+    id_token: str | None,
+    request_url: str | None,
+    request_token: str | None,
+) -> None:
+    """In a CI job: exchange its identity token for a key and print that alone, as in SAILPLANE_KEY=$(sailplane trust key).
+
+    In GitHub Actions the token is asked for here; the workflow needs `permissions: id-token: write`. In GitLab CI the job's
+    `id_tokens` make it.
+    """
+    kind = OidcIssuer.GITLAB
+    if not id_token:
+        kind = OidcIssuer.GITHUB
+        if not (request_url and request_token and audience):
+            raise click.UsageError(
+                "There is no identity token here. GitHub Actions: `permissions: id-token: write`, and SAILPLANE_AUDIENCE."
+                " GitLab CI: `id_tokens: SAILPLANE_ID_TOKEN: aud: AUDIENCE`."
+            )
+        id_token = identity.asked_of_github(request_url, request_token, audience)
+    made = identity.exchanged(url, kind, id_token)
+    out.data(made.key)
+    out.document(made.model_dump(mode="json"))
 
 
 @command.command("list")
