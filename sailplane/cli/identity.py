@@ -29,9 +29,9 @@ def asked_of_github(request_url: str, request_token: str, audience: str) -> str:
         raise Invalid(f"GitHub gives this job no identity token: it answered {answer.status_code}.") from error
 
 
-def exchanged(url: str, kind: OidcIssuer, id_token: str) -> schemas.NewAdminKey:
-    """A key for 15 minutes. Raises what the control plane's problem stands for, or `Unreachable`."""
-    answer = _sent(httpx.Request("POST", f"{url.rstrip('/')}/v1/auth/{kind}", json={"token": id_token}))
+def exchanged(audience: str, kind: OidcIssuer, id_token: str) -> schemas.NewAdminKey:
+    """A key for 15 minutes, from the control plane that the token is made out to. Raises what its problem stands for, or `Unreachable`."""
+    answer = _sent(httpx.Request("POST", f"{audience.rstrip('/')}/v1/auth/{kind}", json={"token": id_token}))
     if answer.is_error:
         is_problem = answer.headers.get("content-type", "").startswith("application/problem+json")
         raise from_problem(answer.status_code, answer.json() if is_problem else {})

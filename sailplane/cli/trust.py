@@ -86,9 +86,13 @@ def create(
 
 
 @command.command()
-@click.option("--url", envvar="SAILPLANE_URL", show_envvar=True, required=True, help="The control plane.")
 @click.option(
-    "--audience", envvar="SAILPLANE_AUDIENCE", show_envvar=True, help="As `sailplane trust create` printed it."
+    "--audience",
+    envvar="SAILPLANE_AUDIENCE",
+    show_envvar=True,
+    required=True,
+    metavar="URL",
+    help="Whom the token is for, and where it is exchanged, as `sailplane trust create` prints it.",
 )
 @click.option(
     "--id-token", envvar="SAILPLANE_ID_TOKEN", show_envvar=True, help="The identity token, as GitLab CI makes it."
@@ -99,8 +103,7 @@ def create(
 def key(
     out: Output,
     *,
-    url: str,
-    audience: str | None,
+    audience: str,
     id_token: str | None,
     request_url: str | None,
     request_token: str | None,
@@ -113,13 +116,13 @@ def key(
     kind = OidcIssuer.GITLAB
     if not id_token:
         kind = OidcIssuer.GITHUB
-        if not (request_url and request_token and audience):
+        if not (request_url and request_token):
             raise click.UsageError(
-                "There is no identity token here. GitHub Actions: `permissions: id-token: write`, and SAILPLANE_AUDIENCE."
-                " GitLab CI: `id_tokens: SAILPLANE_ID_TOKEN: aud: AUDIENCE`."
+                "There is no identity token here. GitHub Actions wants `permissions: id-token: write`, GitLab CI"
+                f" `id_tokens: SAILPLANE_ID_TOKEN: aud: {audience}`."
             )
         id_token = identity.asked_of_github(request_url, request_token, audience)
-    made = identity.exchanged(url, kind, id_token)
+    made = identity.exchanged(audience, kind, id_token)
     out.data(made.key)
     out.document(made.model_dump(mode="json"))
 
@@ -163,9 +166,8 @@ def _tell(out: Output, client: Client, made: Trust) -> None:
     """What a workflow has to know."""
     out.data(
         f"Jobs of {made.repository} may deploy {_services(made)}.\n"
-        f"  Control plane  {client.url}\n"
-        f"  Audience       {made.audience}\n"
-        f"  Exchange       POST {client.url}/v1/auth/{made.kind}"
+        f"  SAILPLANE_URL       {client.url}\n"
+        f"  SAILPLANE_AUDIENCE  {made.audience}"
     )
     out.document({**made.model_dump(mode="json"), "url": client.url})
     example = "github-deploy.yml" if made.kind is OidcIssuer.GITHUB else "gitlab-ci.yml"

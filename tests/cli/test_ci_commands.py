@@ -121,9 +121,8 @@ def test_a_trust_says_what_a_workflow_has_to_know(ci: Plane) -> None:
     assert (trust.repository, trust.ref, trust.services) == ("acme/app", "refs/heads/main", ("svc", "second"))
     assert result.stdout.splitlines() == [
         "Jobs of acme/app may deploy svc, second.",
-        f"  Control plane  {ci.url}",
-        f"  Audience       {CONTROL_URL}",
-        f"  Exchange       POST {ci.url}/v1/auth/github",
+        f"  SAILPLANE_URL       {ci.url}",
+        f"  SAILPLANE_AUDIENCE  {CONTROL_URL}",
     ]
     assert "examples/ci/github-deploy.yml" in result.stderr
     made = ci.json("trust", "create", "--all", "--gitlab", "a/b", "--tag", "v*", "--environment", "prod")

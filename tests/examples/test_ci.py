@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jwt
 import pytest
@@ -21,7 +22,6 @@ from tests.hooks.forge import Answer, Server, served
 __all__ = ["plane"]
 
 CI = Path(__file__).resolve().parents[2] / "examples" / "ci"
-AUDIENCE = "https://AUDIENCE"  # as the examples have it
 GITHUB: dict[str, Any] = yaml.safe_load((CI / "github-deploy.yml").read_text())
 GITLAB: dict[str, Any] = yaml.safe_load((CI / "gitlab-ci.yml").read_text())
 GITHUB_SCRIPT = [line for step in GITHUB["jobs"]["deploy"]["steps"] for line in step.get("run", "").splitlines()]
@@ -40,7 +40,7 @@ class Issuer:
 
     def token(self, plane: Plane, **claims: str) -> str:
         now = plane.world.clock.now()
-        timed = {"aud": AUDIENCE, "jti": "1", "iat": now, "exp": now + 1e6}
+        timed = {"aud": plane.url, "jti": "1", "iat": now, "exp": now + 1e6}
         return jwt.encode({**timed, **claims}, self.private, algorithm="RS256", headers={"kid": "k"})
 
 
@@ -58,7 +58,7 @@ def forge() -> Iterator[Server]:
 @pytest.fixture
 def trusting(plane: Plane, issuer: Issuer) -> Plane:
     runtime = plane.world.runtime
-    settings = replace(runtime.settings, control_url=AUDIENCE)
+    settings = replace(runtime.settings, control_url=plane.url)
     plane.world.runtime = replace(runtime, settings=settings, issuer_keys=issuer)
     assert plane.run("trust", "create", "llm", "--github", "acme/app", "--branch", "main").exit_code == 0
     assert plane.run("trust", "create", "llm", "--gitlab", "acme/app", "--branch", "main").exit_code == 0
@@ -96,12 +96,12 @@ def test_the_github_workflow_deploys(trusting: Plane, issuer: Issuer, forge: Ser
         trusting, sub="repo:acme/app:ref:refs/heads/main", ref="refs/heads/main", event_name="push", **names
     )
     forge.instead = Answer(200, f'{{"value": "{token}"}}'.encode())
-    env = {**GITHUB["jobs"]["deploy"]["env"], "SAILPLANE_URL": trusting.url}
+    env = {**GITHUB["jobs"]["deploy"]["env"], "SAILPLANE_URL": trusting.url, "SAILPLANE_AUDIENCE": trusting.url}
     asked = {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{forge.url}/token?v=1", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "runner"}
     results = run(trusting, GITHUB_SCRIPT, env | asked)
-    assert [result.exit_code for result in results] == [0, 0, 0], [result.stderr for result in results]
+    assert [result.exit_code for result in results] == [0, 0, 0], [result.exception for result in results]
     ((_, target, headers),) = forge.requests
-    assert target == "/token?v=1&audience=https%3A%2F%2FAUDIENCE"
+    assert target == f"/token?v=1&audience={quote(trusting.url, safe='')}"
     assert headers["authorization"] == "Bearer runner"
     assert trusting.world.state("llm").service.spec_version == 2
 
@@ -112,19 +112,21 @@ def test_the_gitlab_job_deploys(trusting: Plane, issuer: Issuer) -> None:
     ((variable, made),) = job["id_tokens"].items()
     claims = {"iss": "https://gitlab.com", "project_path": "acme/app", "ref": "main", "ref_type": "branch"}
     token = issuer.token(trusting, sub="project_path:acme/app:ref_type:branch:ref:main", **claims)
-    env = {**job["variables"], "SAILPLANE_URL": trusting.url, variable: token}
+    env = {**job["variables"], "SAILPLANE_URL": trusting.url, "SAILPLANE_AUDIENCE": trusting.url, variable: token}
     results = run(trusting, job["script"], env)
-    assert made == {"aud": AUDIENCE}
-    assert [result.exit_code for result in results] == [0, 0, 0], [result.stderr for result in results]
+    assert made == {"aud": "$SAILPLANE_AUDIENCE"}
+    assert [result.exit_code for result in results] == [0, 0, 0], [result.exception for result in results]
     assert trusting.world.state("llm").service.spec_version == 2
 
 
 def test_a_job_without_a_token_is_told_what_it_lacks(trusting: Plane) -> None:
     """In the words of both forges; one whose token proves nothing, what to ask for."""
-    lacking = trusting.run("trust", "key")
+    at = ("--audience", trusting.url)
+    lacking = trusting.run("trust", "key", *at)
     assert lacking.exit_code == 2
     assert "id-token: write" in lacking.stderr
-    wrong = trusting.run("trust", "key", "--id-token", "x")
-    assert (wrong.exit_code, AUDIENCE in wrong.stderr) == (1, True)
-    nobody = trusting.run("trust", "key", "--id-token", "x", "--url", "http://127.0.0.1:9")
+    assert f"aud: {trusting.url}" in lacking.stderr
+    wrong = trusting.run("trust", "key", *at, "--id-token", "x")
+    assert (wrong.exit_code, f"for the audience {trusting.url}" in wrong.stderr) == (1, True)
+    nobody = trusting.run("trust", "key", "--audience", "http://127.0.0.1:9", "--id-token", "x")
     assert "127.0.0.1 does not answer" in nobody.stderr
