@@ -28,6 +28,8 @@ COMMANDS = {
     "keys": "Make, list, revoke and replace the keys that clients show.",
     "secrets": "Keep, list and remove texts, such as tokens, for replicas.",
     "admin-keys": "Make, list and revoke the keys that commands like these show.",
+    "webhook": "Have services follow branches: a push deploys.",
+    "trust": "Let CI jobs deploy without a key of their own.",
     "audit": "Show who changed what.",
     "update": "Move a running service to a changed file, replica by replica.",
     "down": "Shut services down and remove their replicas.",
