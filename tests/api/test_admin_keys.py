@@ -135,6 +135,18 @@ def test_no_key_makes_one_with_more_rights(api: Api) -> None:
     assert_problem(api.call("DELETE", f"/v1/admin-keys/{identity.admin_key_id(limited)}", key=made), 404)
 
 
+def test_no_key_brings_in_one_that_outlives_it(api: Api) -> None:
+    """A backup holds keys' hashes: whoever may restore one could write a key of their own into it."""
+    make(api, (Scope.ADMIN,))
+    (entry,) = [one for one in api.get("/v1/backup").json_body["entries"] if one["kind"] == "admin_key"]
+    api.call("DELETE", f"/v1/admin-keys/{entry['id']}")
+    short, limited = make(api, (Scope.ADMIN,), expires_in_s=60), make(api, (Scope.ADMIN,), services=["svc"])
+    assert_problem(api.call("POST", "/v1/backup/entries", entry, key=short), 403)
+    assert_problem(api.call("POST", "/v1/backup/entries", entry, key=limited), 403)
+    assert api.world.store.admin_key(entry["id"]) is None
+    assert api.post("/v1/backup/entries", entry).json_body["outcome"] == "restored"
+
+
 def test_a_key_that_is_over_or_revoked_is_nobody_s(api: Api) -> None:
     """From that instant on, in the words of a wrong key."""
     short, other = make(api, (Scope.READ,), expires_in_s=60), make(api, (Scope.READ,))
