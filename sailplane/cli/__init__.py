@@ -20,7 +20,7 @@ COMMANDS = {
     "teardown": "Take the control plane out of its account.",
     "check": "Show which credentials, permissions and quotas are there, and what is missing.",
     "connect": "Choose the control plane that the other commands talk to.",
-    "edge": "Put edge routers on other clouds' functions, list and remove them.",
+    "edge": "Put routers on other clouds' functions; list, remove them.",
     "plan": "Show where a service would run and at what cost; offline.",
     "up": "Start a service: plan, confirm, then watch it become ready.",
     "status": "Show services, their replicas and endpoints.",
