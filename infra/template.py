@@ -194,6 +194,8 @@ def _api() -> Json:
         "RestAPI": {
             "Properties": {
                 "Name": _named(),
+                # Or SAM makes a second stage, `Stage`, which is as public and has no limit.
+                "OpenApiVersion": "2.0",
                 "MethodSettings": [
                     # An owner's commands and CI; without a limit a stranger could run up the bill of the gateway.
                     {"HttpMethod": "*", "ResourcePath": "/*", "ThrottlingRateLimit": 50, "ThrottlingBurstLimit": 100}

@@ -121,6 +121,13 @@ def test_the_gateway_answers_owners_only(stack: Json) -> None:
     assert routes.keys() - owners >= {"/v1/boot", "/v1/edge/exchange", "/v1/replicas/{replica_id}/interruption"}
 
 
+def test_the_gateway_has_one_address_and_a_limit(stack: Json) -> None:
+    """SAM makes a second stage without limits unless it is told the document's version; a stranger could run up the bill."""
+    gateway = stack["Resources"]["RestAPI"]["Properties"]
+    assert gateway["OpenApiVersion"] == gateway["DefinitionBody"]["swagger"] == "2.0"
+    assert [(each["ResourcePath"], each["ThrottlingRateLimit"]) for each in gateway["MethodSettings"]] == [("/*", 50)]
+
+
 def test_policies_name_what_the_stack_makes(stack: Json) -> None:
     """Functions, rules and queues are called what the policies call them."""
     made = set(named(stack["Resources"]))
