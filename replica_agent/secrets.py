@@ -13,7 +13,6 @@ from replica_agent.notice import NONSENSE
 
 _TIMEOUT_S = 30.0  # as long as API Gateway waits for its function
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 15.0
-_TRY_AGAIN = (408, 429)
 
 
 class Refused(Exception):
@@ -54,14 +53,9 @@ async def _ask(config: Config, session: aiohttp.ClientSession) -> Mapping[str, s
         allow_redirects=False,
     ) as answer:
         # A gateway in between may answer 4xx too, while it is being changed; the control plane's word has a form.
-        if (
-            400 <= answer.status < 500
-            and answer.status not in _TRY_AGAIN
-            and answer.content_type.endswith("problem+json")
-        ):
-            raise Refused(
-                f"the control plane does not tell the secrets: {(await answer.json(content_type=None))['detail']}"
-            )
+        if 400 <= answer.status < 500 and answer.content_type.endswith("problem+json"):
+            why = (await answer.json(content_type=None))["detail"]
+            raise Refused(f"the control plane does not tell the secrets: {why}")
         answer.raise_for_status()
         envs = (await answer.json())["envs"]
     return {str(name): str(text) for name, text in envs.items()}

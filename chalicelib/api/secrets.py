@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from chalice.app import Blueprint
@@ -62,9 +62,12 @@ def secrets(runtime: Callable[[], Runtime]) -> Blueprint:
 
 def list_secrets(runtime: Runtime, principal: Principal) -> schemas.Secrets:
     """What there is, and which of the principal's services name it."""
-    used = _used(runtime, principal)
+    services, webhooks = _services(runtime, principal), _webhooks(runtime, principal)
     return schemas.Secrets(
-        secrets=tuple(views.secret(each, used.get(each.name, ())) for each in runtime.secrets.known())
+        secrets=tuple(
+            views.secret(each, services.get(each.name, ()), webhooks.get(each.name, ()))
+            for each in runtime.secrets.known()
+        )
     )
 
 
@@ -74,28 +77,43 @@ def set_secret(runtime: Runtime, name: str, body: schemas.SetSecret) -> schemas.
         rule = "1 to 128 of letters, digits, _, - and ., a letter or _ first"
         raise Invalid(f"{name!r} cannot name a secret: a name is {rule}.")
     runtime.secrets.write(name, body.text.get_secret_value())
-    return schemas.SecretUse(name=name, used_by=_used(runtime).get(name, ()))
+    return schemas.SecretUse(name=name, used_by=_services(runtime).get(name, ()))
 
 
 def remove_secret(runtime: Runtime, name: str, query: schemas.RemoveSecret) -> schemas.SecretUse:
-    """Refused while a service names it, whose next replica could not start; unless forced."""
+    """Refused while a service or a webhook names it, which could not go on; unless forced."""
     known = [secret.name for secret in runtime.secrets.known()]
     if name not in known:
         nearest = difflib.get_close_matches(name, known, n=3)
         hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
         raise NotFound(f"There is no secret {name!r}.{hint}")
-    used_by = _used(runtime).get(name, ())
-    if used_by and not query.force:
-        services = ", ".join(used_by)
-        raise Invalid(f"Secret {name!r} is used by {services}: no new replica of theirs could start. Or force it.")
+    used_by = _services(runtime).get(name, ())
+    if not query.force:
+        if used_by:
+            services = ", ".join(used_by)
+            raise Invalid(f"Secret {name!r} is used by {services}: no new replica of theirs could start. Or force it.")
+        if webhooks := _webhooks(runtime).get(name, ()):
+            which = f"{'webhooks' if len(webhooks) > 1 else 'webhook'} {', '.join(webhooks)}"
+            raise Invalid(f"Secret {name!r} is used by {which}: the forge would refuse us. Or force it.")
     runtime.secrets.delete(name)
     return schemas.SecretUse(name=name, used_by=used_by)
 
 
-def _used(runtime: Runtime, principal: Principal = _EVERYBODY) -> Mapping[str, tuple[str, ...]]:
+def _services(runtime: Runtime, principal: Principal = _EVERYBODY) -> Mapping[str, tuple[str, ...]]:
     """Names of services by the secret that they name; of those that the principal's key is for."""
     states = (runtime.store.load(name) for name in runtime.store.service_names() if principal.reaches((name,)))
-    pairs = {
+    return _by_secret(
         (secret, state.service.name) for state in states if state for _, secret in state.service.spec.engine.secrets
-    }
-    return {name: tuple(service for secret, service in sorted(pairs) if secret == name) for name, _ in pairs}
+    )
+
+
+def _webhooks(runtime: Runtime, principal: Principal = _EVERYBODY) -> Mapping[str, tuple[str, ...]]:
+    """Ids of webhooks by the secret that holds their forge's token."""
+    return _by_secret((h.token_secret, h.id) for h in runtime.store.hooks() if principal.reaches((h.service,)))
+
+
+def _by_secret(pairs: Iterable[tuple[str, str]]) -> Mapping[str, tuple[str, ...]]:
+    users: dict[str, list[str]] = {}
+    for secret, user in sorted(set(pairs)):
+        users.setdefault(secret, []).append(user)
+    return {secret: tuple(names) for secret, names in users.items()}

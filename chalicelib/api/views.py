@@ -113,11 +113,10 @@ def new_admin_key(known: model.AdminKey, text: str, now: float) -> schemas.NewAd
     return schemas.NewAdminKey(key=text, **_admin_key(known, now))
 
 
-def secret(secret: model.Secret, used_by: tuple[str, ...]) -> schemas.Secret:
-    """A secret without its text, and the services that name it."""
-    return schemas.Secret(
-        name=secret.name, version=secret.version, changed_at=instant(secret.changed_at), used_by=used_by
-    )
+def secret(secret: model.Secret, used_by: tuple[str, ...], webhooks: tuple[str, ...]) -> schemas.Secret:
+    """A secret without its text, and who names it."""
+    known = {**asdict(secret), "changed_at": instant(secret.changed_at)}
+    return schemas.Secret(**known, used_by=used_by, webhooks=webhooks)
 
 
 def audit_entry(entry: model.AuditEntry) -> schemas.AuditEntry:

@@ -113,4 +113,5 @@ def _text(name: str) -> str:
 
 
 def _row(secret: Secret) -> tuple[str, ...]:
-    return (secret.name, str(secret.version), local_time(secret.changed_at), ", ".join(secret.used_by) or "-")
+    users = [*secret.used_by, *(f"webhook {webhook}" for webhook in secret.webhooks)]
+    return (secret.name, str(secret.version), local_time(secret.changed_at), ", ".join(users) or "-")

@@ -102,7 +102,7 @@ def test_an_answer_is_waited_for(new_agent: NewAgent, plane: Plane) -> None:
     """Nobody there, trouble, nonsense, a gateway's own word: none of it is the control plane's last."""
     plane.answers = [
         (503, "application/problem+json", {"detail": "canary"}),
-        (403, "text/html", b"<canary>"),
+        (403, "application/json", {"detail": "canary"}),
         (200, "application/json", b"canary"),
         *plane.answers,
     ]

@@ -101,6 +101,18 @@ def test_a_service_needs_its_secrets(api: Api) -> None:
     assert api.call("DELETE", "/v1/secrets/prod-db?force=true").json_body == {"name": "prod-db", "used_by": ["svc"]}
 
 
+def test_a_webhooks_token_is_not_removed_by_mistake(api: Api) -> None:
+    """The forge would refuse us; who lists secrets sees which webhook has it."""
+    settings = replace(SETTINGS, control_url="https://control.example")
+    api.world.runtime = replace(api.world.runtime, settings=settings)
+    _set(api, "forge")
+    wanted = {"kind": "github", "service": "svc", "repository": "team/repo", "token_secret": "forge"}
+    hook = api.post("/v1/webhooks", wanted).json_body["id"]
+    assert [(one["used_by"], one["webhooks"]) for one in _secrets(api)] == [([], [hook])]
+    assert f"webhook {hook}" in assert_problem(api.call("DELETE", "/v1/secrets/forge"), 422)["detail"]
+    assert api.call("DELETE", "/v1/secrets/forge?force=true").status_code == 200
+
+
 def test_an_update_takes_changed_secrets(api: Api) -> None:
     """The same file again is a new version once a secret was changed, and nothing as long as none was."""
     _set(api)

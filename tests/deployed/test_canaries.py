@@ -79,11 +79,20 @@ def _derived(plane: Plane) -> Iterator[str]:
         yield from identity.grant_keys((ROUTER_TOKEN,), *boot).values()
 
 
+def _webhook(plane: Plane) -> str:
+    """The secret of a webhook, which its making tells and nothing else."""
+    wanted = {"kind": "github", "service": "svc", "repository": "team/repo", "token_secret": "HF_TOKEN"}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    made = httpx.post(f"{plane.url}/v1/webhooks", json=wanted, headers=headers).raise_for_status()
+    secret: str = made.json()["secret"]
+    return secret
+
+
 @pytest.fixture
 def outputs(plane: Plane, caplog: pytest.LogCaptureFixture) -> Outputs:
     caplog.set_level(logging.DEBUG)
     settings = plane.world.runtime.settings
-    settings = replace(settings, router_tokens=(ROUTER_TOKEN,), agent_key=AGENT_KEY)
+    settings = replace(settings, router_tokens=(ROUTER_TOKEN,), agent_key=AGENT_KEY, control_url=plane.url)
     plane.world.runtime = replace(plane.world.runtime, settings=settings)
     outputs = Outputs(plane)
     outputs.run("secrets", "set", "HF_TOKEN", stdin=SECRET)
@@ -96,11 +105,13 @@ def test_no_command_shows_a_secret(plane: Plane, outputs: Outputs, caplog: pytes
     file = plane.file(FILE)
     given = ("--env", f"TOKEN={ENV}")
     key = outputs.run("keys", "create", "svc", "--name", "ci").strip()
+    admin_key = outputs.run("admin-keys", "create", "ci", "--scope", "deploy").strip()
+    webhook = _webhook(plane)
     commands: tuple[tuple[str, ...], ...] = (
         ("plan", file, *given),
         ("up", file, "-n", "svc", "-y", *given),
         *(("status", "svc"), ("events", "svc"), ("why", "svc"), ("logs", "svc"), ("doctor",)),
-        *(("keys", "list"), ("secrets", "list")),
+        *(("keys", "list"), ("secrets", "list"), ("admin-keys", "list"), ("audit",), ("cost",), ("cost", "svc")),
         ("update", "svc", file, "-y", *given),
     )
     for command in commands:
@@ -130,8 +141,8 @@ def test_no_command_shows_a_secret(plane: Plane, outputs: Outputs, caplog: pytes
     outputs.run("down", "svc", "-y")
     outputs.note("log", caplog.text)
     outputs.note("events", repr(plane.world.store.events("svc")))
-    assert outputs.holding(*PLANTED, *_derived(plane)) == []
-    assert len(outputs.holding(key)) == 1, "where it was made"
+    assert outputs.holding(*PLANTED, webhook, *_derived(plane)) == []
+    assert len(outputs.holding(key)) == len(outputs.holding(admin_key)) == 1, "where it was made"
 
 
 def _calls(app: Chalice) -> Iterator[tuple[str, str]]:
@@ -150,6 +161,7 @@ def _calls(app: Chalice) -> Iterator[tuple[str, str]]:
 def test_no_answer_shows_a_secret(plane: Plane, outputs: Outputs, caplog: pytest.LogCaptureFixture) -> None:
     """Of every route that there is, to the owner and to strangers, to sense and to nonsense, of which secrets are part."""
     outputs.run("up", plane.file(FILE), "-n", "svc", "-y", "--env", f"TOKEN={ENV}")
+    webhook = _webhook(plane)
     sent = {"text": SECRET, "yaml": BROKEN[0], "envs": {"TOKEN": ENV}, "junk": LITERAL, "name": 5}
     bodies = [json.dumps(sent).encode(), LITERAL.encode(), json.dumps({"text": [LITERAL], "envs": LITERAL}).encode()]
     with httpx.Client(base_url=plane.url, headers={"Content-Type": "application/json"}) as client:
@@ -162,7 +174,7 @@ def test_no_answer_shows_a_secret(plane: Plane, outputs: Outputs, caplog: pytest
                     outputs.note(f"{method} {path}", answer.text.replace(f'"path":"{LITERAL}"', ""))
                     outputs.note(f"{method} {path} headers", str(answer.headers))
     outputs.note("log", caplog.text)
-    secrets = {*PLANTED, *_derived(plane)}
+    secrets = {*PLANTED, webhook, *_derived(plane)}
     assert outputs.holding(*secrets) == []
 
 
