@@ -16,9 +16,9 @@ from sailplane.cli.exits import Exit
 COMMANDS = {
     "local": "Start, stop and inspect the control plane on this machine.",
     "bootstrap": "Put the control plane into an AWS account.",
-    "upgrade": "Move the control plane in an account to this version or other settings.",
-    "teardown": "Take the control plane out of its account.",
-    "check": "Show which credentials, permissions and quotas are there, and what is missing.",
+    "upgrade": "Move it to this version, or to other settings.",
+    "teardown": "Take it out of its account.",
+    "check": "Show what your cloud accounts have, and what is missing.",
     "connect": "Choose the control plane that the other commands talk to.",
     "edge": "Put edge routers on other clouds' functions, list and remove them.",
     "plan": "Show where a service would run and at what cost; offline.",
