@@ -257,6 +257,8 @@ class _Waking:
 def _waking(config: Config) -> _Waking | None:
     if not config.relay_queue:
         return None
+    if not config.relay_mapping:
+        raise ConfigError("SAILPLANE_RELAY_MAPPING: not set; expected the UUID of the queue's event source mapping.")
     from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
     from chalicelib.schedules.aws import AwsRelay, AwsSchedule  # noqa: PLC0415 same
 
@@ -268,6 +270,8 @@ def _waking(config: Config) -> _Waking | None:
 def _meter(config: Config) -> Meter | None:
     if not config.relay_queue:
         return None
+    if not config.relay_mapping:
+        raise ConfigError("SAILPLANE_RELAY_MAPPING: not set; expected the UUID of the queue's event source mapping.")
     from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
     from chalicelib.meters.cloudwatch import CloudWatchMeter  # noqa: PLC0415 same
 

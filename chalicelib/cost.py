@@ -101,7 +101,7 @@ _EXCHANGES_A_MINUTE = 20.0  # of a router that is asked all the time; see `edge_
 
 # MB, as infra's template gives them; a test compares.
 MEMORY: Mapping[str, int] = MappingProxyType(
-    {"api": 512, "machines": 512, "tick": 256, "relay": 256, "interrupt": 512, "edge": 256}
+    {"api": 1024, "machines": 512, "tick": 256, "relay": 256, "interrupt": 256, "edge": 256}
 )
 
 
@@ -151,10 +151,10 @@ def break_even_requests_per_s(gateway_usd: float = 0.0) -> float:
 
 
 def _tick(fleet: Fleet) -> Usage:
-    """The minute's: routers are asked for their counts, clouds for their machines; the routers' snapshot is compared."""
-    snapshot_units = 2 + fleet.services * 0.2
+    """The minute's: routers are asked for their counts, clouds for their machines; webhooks and the routers' snapshot are looked at."""
+    looked_at_units = 3 + fleet.services * 0.2
     extra_s = _EDGE_S + 2 * _TABLE_S + 0.03
-    extra = Usage(gb_s=extra_s * fleet.memory["tick"] / 1024, read_units=snapshot_units, object_reads=1)
+    extra = Usage(gb_s=extra_s * fleet.memory["tick"] / 1024, read_units=looked_at_units, object_reads=1)
     return _pass(fleet, "tick", fleet.services, fleet.replicas, listed=True) + extra
 
 

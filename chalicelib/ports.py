@@ -79,9 +79,17 @@ class Store(Protocol):
     """
 
     def create_service(
-        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+        self,
+        service: Service,
+        spec: SpecVersion,
+        events: Sequence[Event] = (),
+        *,
+        hook: Hook | None = None,
+        earlier: Sequence[SpecVersion] = (),
     ) -> Service:
         """Write a new service, its first spec version, events and the hook it comes from (under its version) at once.
+
+        A service that comes from elsewhere brings `earlier` versions too: at most 90, 3 MB with `spec`.
 
         Raises:
             Exists: the name is taken.

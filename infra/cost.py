@@ -64,17 +64,16 @@ def idle_usd(template: Mapping[str, Any], code_bytes: int = 0) -> float:
 
 
 def memory(template: Mapping[str, Any]) -> Mapping[str, int]:
-    """MB of each function, by what its name has after the deployment's."""
+    """MB of each function on AWS alone, by what its name has after the deployment's."""
     functions = [one["Properties"] for one in template["Resources"].values() if one["Type"] in _FUNCTIONS]
-    return {_last_word(one["FunctionName"]): one["MemorySize"] for one in functions if "FunctionName" in one}
+    return {one["FunctionName"]["Fn::Sub"].rpartition("-")[2]: _if_true(one["MemorySize"]) for one in functions}
 
 
 _FUNCTIONS = ("AWS::Lambda::Function", "AWS::Serverless::Function")
 
 
-def _last_word(name: str | Mapping[str, str]) -> str:
-    text = name if isinstance(name, str) else str(next(iter(name.values())))
-    return text.rpartition("-")[2]
+def _if_true(value: Any) -> Any:
+    return value["Fn::If"][1] if isinstance(value, Mapping) else value
 
 
 def _ticking(kind: str, properties: Mapping[str, Any]) -> str:
@@ -97,11 +96,27 @@ def _ticking(kind: str, properties: Mapping[str, Any]) -> str:
             "logs without RetentionInDays are kept, and billed, for ever",
         ),
         "AWS::SSM::Parameter": (properties.get("Tier", "Standard") != "Standard", "only standard parameters are free"),
+        "AWS::Serverless::Function": (
+            any(_is_on(event) for event in properties.get("Events", {}).values()),
+            "its rules have to be DISABLED, and its mapping not Enabled, until there is a service",
+        ),
     }
     is_faulty, why = faults.get(kind, (False, ""))
     if "ProvisionedConcurrencyConfig" in properties:
         return "provisioned concurrency is billed by the hour"
     return why if is_faulty else ""
+
+
+def _is_on(event: Mapping[str, Any]) -> bool:
+    """Of SAM's events: a rule's State, or a mapping's Enabled; an API's calls nobody but its callers."""
+    properties = event["Properties"]
+    match event["Type"]:
+        case "SQS":
+            return bool(properties.get("Enabled") is not False)
+        case "Api":
+            return False
+        case _:
+            return bool(properties.get("State") != "DISABLED")
 
 
 def sizes_table() -> str:

@@ -15,7 +15,6 @@ from chalicelib.providers.aws.machine import DEPLOYMENT_TAG
 Json = Mapping[str, Any]
 
 _BASE = ("ReadConfiguration", "KeepState", "LeaveSnapshot", "LookAtMachines", "EndMachines")
-_NO_SECRETS = ("LeaveSecretsShut",)
 _LAUNCH = (
     "PrepareLaunches",
     "LaunchTagged",
@@ -29,34 +28,27 @@ _LAUNCH = (
     "OpenGroups",
 )
 
+_DEPLOY = ("SwitchRulesOn", "SwitchMapping", "WakeRelay", "NameSecrets")
+_PASSES = (*_BASE, *_LAUNCH, *_DEPLOY, "ReadSecrets", "SwitchRulesOff", "SendToRelay", "ReportFailure")
+
 # By Chalice's names of the functions; the edge is not Chalice's, calls the control plane by HTTP and nothing of AWS.
 GRANTS: Mapping[str, Sequence[str]] = {
     "api_handler": (
         *_BASE,
-        *_NO_SECRETS,
+        *_DEPLOY,
+        "LeaveSecretsShut",
+        "KeepSecrets",
         "ReadMachineLogs",
         "LookForLeftovers",
         "RemoveLeftovers",
-        "SwitchMapping",
-        "SwitchRulesOn",
-        "WakeRelay",
-        "NameSecrets",
-        "KeepSecrets",
         "MeasureUse",
     ),
-    "machines": (*_BASE, *_LAUNCH, "WakeRelay", "ReadSecrets"),
-    "tick": (*_BASE, *_NO_SECRETS, *_LAUNCH, "SwitchMapping", "SwitchRulesOff", "SendToRelay", "ReportFailure"),
-    "relay": (
-        *_BASE,
-        *_NO_SECRETS,
-        *_LAUNCH,
-        "SwitchMapping",
-        "SwitchRulesOff",
-        "SendToRelay",
-        "ReportFailure",
-        "TakeFromRelay",
-    ),
-    "interrupt": (*_BASE, *_NO_SECRETS, *_LAUNCH, "ReportFailure"),
+    # Whom machines and forges ask: hands out secrets, notes pushes.
+    "machines": (*_BASE, *_LAUNCH, "SwitchRulesOn", "SwitchMapping", "WakeRelay", "ReadSecrets"),
+    # Passes; both deploy what was pushed, with a forge's token among the secrets.
+    "tick": _PASSES,
+    "relay": (*_PASSES, "TakeFromRelay"),
+    "interrupt": (*_BASE, *_LAUNCH, "LeaveSecretsShut", "ReportFailure"),
     "edge": (),
 }
 

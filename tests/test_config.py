@@ -87,7 +87,10 @@ def test_what_is_stored_completes_the_environment(monkeypatch: pytest.MonkeyPatc
 def test_only_functions_with_a_queue_are_woken(tmp_path: Path) -> None:
     """A laptop's loop needs nobody to wake it; with SAILPLANE_RELAY_QUEUE there is a schedule to turn on and a queue for rounds."""
     config = replace(from_env(ENV), local_root=tmp_path)
-    alone, woken = bootstrap.build(config), bootstrap.build(replace(config, relay_queue="https://sqs/1/relay"))
+    queue = replace(config, relay_queue="https://sqs/1/relay")
+    with pytest.raises(ConfigError, match=r"^SAILPLANE_RELAY_MAPPING: not set"):
+        bootstrap.build(queue)
+    alone, woken = bootstrap.build(config), bootstrap.build(replace(queue, relay_mapping="91eaeb7e"))
     assert (alone.schedule, alone.relay) == (None, None)
     assert woken.schedule is not None
     assert woken.relay is not None

@@ -99,6 +99,8 @@ def test_what_is_free_while_idle_is_free() -> None:
         ("AWS::SSM::Parameter", {"Tier": "Advanced"}),
         ("AWS::Lambda::Function", {"ProvisionedConcurrencyConfig": {"ProvisionedConcurrentExecutions": 1}}),
         ("AWS::EC2::NatGateway", {}),
+        ("AWS::Serverless::Function", {"Events": {"Tick": {"Type": "Schedule", "Properties": {"State": "ENABLED"}}}}),
+        ("AWS::Serverless::Function", {"Events": {"Relay": {"Type": "SQS", "Properties": {"Queue": "q"}}}}),
     ],
     ids=lambda value: value.split("::")[-1] if isinstance(value, str) else "".join(value) or "by default",
 )

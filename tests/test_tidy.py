@@ -160,6 +160,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "chalicelib.secrets": {"chalicelib.model", "chalicelib.errors", "chalicelib.ports", "botocore"},
     "chalicelib.telemetry": {"chalicelib.telemetry", "chalicelib.lifecycle", "chalicelib.model", "chalicelib.ports"},
+    "chalicelib.backup": {
+        "chalicelib.lifecycle",
+        "chalicelib.model",
+        "chalicelib.errors",
+        "chalicelib.store.documents",  # nouns as JSON
+        "pydantic",
+    },
     "chalicelib.meters": {"chalicelib.amazon", "chalicelib.cost"},
     "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
     "chalicelib.config": {"chalicelib.errors"},
@@ -178,6 +185,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.model",
         "chalicelib.errors",
         "chalicelib.lifecycle",
+        "chalicelib.backup",
         "chalicelib.cost",
         "chalicelib.telemetry",
         "chalicelib.identity",

@@ -9,6 +9,7 @@ from chalice.app import Chalice
 from chalicelib.api import access, machines, problems, triggers
 from chalicelib.api.admin_keys import admin_keys
 from chalicelib.api.audit import audit
+from chalicelib.api.backups import backups
 from chalicelib.api.boot import boot
 from chalicelib.api.costs import costs
 from chalicelib.api.edge import edge
@@ -38,6 +39,7 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(replicas(runtime))
     app.register_blueprint(leftovers(runtime))
     app.register_blueprint(costs(runtime))
+    app.register_blueprint(backups(runtime))
     app.register_blueprint(metrics(runtime))
     app.register_blueprint(keys(runtime))
     app.register_blueprint(admin_keys(runtime))

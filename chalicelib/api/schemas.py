@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     RootModel,
     SecretStr,
     StringConstraints,
@@ -244,10 +245,13 @@ def _keepable(text: SecretStr) -> SecretStr:
     return text
 
 
+_KEEPABLE: dict[str, JsonValue] = {"minLength": 1, "maxLength": MAX_SECRET_BYTES, "pattern": r"^[^\u0000]*$"}
+
+
 class SetSecret(_Body):
     """A secret's text."""
 
-    text: Annotated[SecretStr, AfterValidator(_keepable)]
+    text: Annotated[SecretStr, AfterValidator(_keepable), Field(json_schema_extra=_KEEPABLE)]
 
 
 class RemoveSecret(_Request):
@@ -792,6 +796,46 @@ class Info(_Answer):
     deployment: str
     providers: tuple[str, ...]
     edge_url: str
+
+
+RestoreOutcome = Literal["restored", "same", "kept", "missing"]
+
+
+class BackupEntry(_Request):
+    """One thing of a backup: a service with its versions, a key by its hash, a webhook, a trust, or the name of a secret."""
+
+    kind: Literal["admin_key", "key", "secret", "service", "trust", "webhook"]
+    id: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    document: dict[str, Any]
+
+
+class BackupQuery(_Request):
+    """From where on: `next` of the page before."""
+
+    cursor: Cursor | None = None
+
+
+class Backup(_Answer):
+    """A page of a backup. It has the files of services as they were written, and may hold what is confidential."""
+
+    format: int
+    sailplane: str
+    deployment: str
+    made_at: AwareDatetime
+    entries: tuple[BackupEntry, ...]
+    next: str | None
+
+
+class RestoredEntry(_Answer):
+    """What became of an entry.
+
+    `same`: it was there already. `kept`: something else of that name is there, and stays. `missing`: a secret, whose text has
+    to be set.
+    """
+
+    kind: str
+    id: str
+    outcome: RestoreOutcome
 
 
 class Text(RootModel[str]):

@@ -79,10 +79,7 @@ def next_pass_s(state: State, *, failed: bool) -> float:
 
 
 def next_round(last: Round, looked_at: Collection[str], reports: Iterable[Looked], now: float) -> Round | None:
-    """The round after one that ended at `now`; None when the tick comes before any of its services is due.
-
-    A service that was looked at and has no report is gone.
-    """
+    """The round after one that ended at `now`; None when the tick comes before any of its services is due."""
     waiting = {name: at for name, at in last.due.items() if name not in looked_at}
     told = {report.service: report.next_at for report in reports if report.service}
     wanted = {name: max(at, now + SHORTEST_S) for name, at in (waiting | told).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ PASSES: tuple[tuple[str, Pass], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How the passes over one service went. `next_at` (epoch seconds) is when it wants to be looked at again.
+    """How the passes over one service went. `next_at` (epoch seconds) is when it wants to be looked at again: never, if it is gone.
 
     `failures` is returned, not raised: Lambda turns it into its error metric, the laptop prints it, tests
     accept none. `service` is empty for what concerns the deployment as a whole. `is_held_up` says that somebody else was at
@@ -63,7 +64,7 @@ def tick(
     asked = listing.ask(runtime) if lists_for_all else {}
     on_demand = None if lists_for_all else listing.OnDemand(runtime)
     try:
-        names = runtime.store.service_names()
+        names = tuple(sorted(only)) if only is not None else runtime.store.service_names()
     except Unreachable as error:
         nothing_done = Report("", (f"store: {error}",), acted=False, next_at=started + 1.0)
         told(nothing_done)
@@ -78,8 +79,7 @@ def tick(
         told(report)
         return report
 
-    chosen = [name for name in _in_turn(names, runtime.ids) if only is None or name in only]
-    looks = [runtime.spawn("passes", partial(look_at, name)) for name in chosen]
+    looks = [runtime.spawn("passes", partial(look_at, name)) for name in _in_turn(names, runtime.ids)]
     reports = [look.result() for look in looks]
     failures = [*_as_a_whole(runtime, asked, names), leave_snapshot(runtime)] if only is None else []
     if any(failures):
@@ -128,7 +128,7 @@ def _run(runtime: Runtime, name: str, asked: Mapping[str, Asked], on_demand: lis
     """
     state = runtime.store.load(name)
     if state is None:
-        return Report(name, (), acted=False, next_at=runtime.clock.now() + 1.0)
+        return Report(name, (), acted=False, next_at=math.inf)
     observed = _observe(runtime, state, asked)
     acts = _would_act(runtime, state, observed)
     if on_demand and (acts or not cadence.is_at_rest(state)):

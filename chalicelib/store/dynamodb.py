@@ -139,7 +139,13 @@ class DynamoDBStore:
     # --- services and their specifications ---
 
     def create_service(
-        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+        self,
+        service: Service,
+        spec: SpecVersion,
+        events: Sequence[Event] = (),
+        *,
+        hook: Hook | None = None,
+        earlier: Sequence[SpecVersion] = (),
     ) -> Service:
         name = service.name
         taken = Exists(f"There is already a service named {name!r}. Choose another name or update it.")
@@ -147,7 +153,7 @@ class DynamoDBStore:
             [
                 put(_meta(replace(service, version=0)), taken, Path("pk").does_not_exist()),
                 put({"pk": "SERVICES", "sk": name}, taken),
-                _put_spec(spec),
+                *(_put_spec(version) for version in (*earlier, spec)),
                 *_put_hook(hook),
                 *self._put_events(name, events),
             ]

@@ -87,12 +87,20 @@ class MemoryStore:
     # --- services and their specifications ---
 
     def create_service(
-        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+        self,
+        service: Service,
+        spec: SpecVersion,
+        events: Sequence[Event] = (),
+        *,
+        hook: Hook | None = None,
+        earlier: Sequence[SpecVersion] = (),
     ) -> Service:
         with self._lock:
             if service.name in self._services:
                 raise Exists(f"There is already a service named {service.name!r}. Choose another name or update it.")
-            return self._write_version(replace(service, version=0), spec, events, hook)
+            written = self._write_version(replace(service, version=0), spec, events, hook)
+            self._specs[service.name].update({version.number: version for version in earlier})
+            return written
 
     def add_version(
         self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None

@@ -27,7 +27,7 @@ UNDER_WAY_PAUSES_S = (1.0,) * 75
 _UNDER_WAY = "urn:sailplane:problem:in-progress"
 
 _A = TypeVar("_A", bound=BaseModel)
-_P = TypeVar("_P", schemas.Services, schemas.Keys, schemas.AdminKeys, schemas.Audit)
+_P = TypeVar("_P", schemas.Services, schemas.Keys, schemas.AdminKeys, schemas.Audit, schemas.Backup)
 
 
 class Client:
@@ -64,6 +64,11 @@ class Client:
             headers = {"Authorization": f"Bearer {key}"}
             self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
         return self._http
+
+    @property
+    def url(self) -> str:
+        """The control plane's address."""
+        return str(self._connected().base_url).rstrip("/")
 
     def info(self) -> schemas.Info:
         return self._ask(schemas.Info, "GET", "/v1/info")
@@ -149,6 +154,36 @@ class Client:
     def audit(self) -> Iterator[schemas.AuditEntry]:
         """Entries, newest first; asked for as they are taken."""
         return (entry for page in self._pages(schemas.Audit, "/v1/audit") for entry in page.entries)
+
+    def backup(self) -> Iterator[schemas.Backup]:
+        """Page by page; asked for as they are taken."""
+        return self._pages(schemas.Backup, "/v1/backup")
+
+    def restore(self, entry: schemas.BackupEntry) -> schemas.RestoredEntry:
+        return self._ask(schemas.RestoredEntry, "POST", "/v1/backup/entries", entry.model_dump(mode="json"))
+
+    def webhooks(self) -> tuple[schemas.Webhook, ...]:
+        return self._ask(schemas.Webhooks, "GET", "/v1/webhooks").webhooks
+
+    def create_webhook(self, wanted: Mapping[str, Any]) -> schemas.NewWebhook:
+        return self._ask(schemas.NewWebhook, "POST", "/v1/webhooks", wanted)
+
+    def rotate_webhook(self, hook_id: str, overlap_s: float) -> schemas.NewWebhook:
+        return self._ask(
+            schemas.NewWebhook, "POST", f"/v1/webhooks/{quote(hook_id, safe='')}/rotate", {"overlap_s": overlap_s}
+        )
+
+    def remove_webhook(self, hook_id: str) -> schemas.Removed:
+        return self._ask(schemas.Removed, "DELETE", f"/v1/webhooks/{quote(hook_id, safe='')}")
+
+    def trusts(self) -> tuple[schemas.Trust, ...]:
+        return self._ask(schemas.Trusts, "GET", "/v1/trusts").trusts
+
+    def create_trust(self, wanted: Mapping[str, Any]) -> schemas.Trust:
+        return self._ask(schemas.Trust, "POST", "/v1/trusts", wanted)
+
+    def remove_trust(self, trust_id: str) -> schemas.Removed:
+        return self._ask(schemas.Removed, "DELETE", f"/v1/trusts/{quote(trust_id, safe='')}")
 
     def leftovers(self) -> schemas.Leftovers:
         return self._ask(schemas.Leftovers, "GET", "/v1/leftovers")

@@ -25,6 +25,14 @@ class NoMachine(errors.SailplaneError):
     """The command did its work, and no cloud gives the service a machine now."""
 
 
+class NoWebhook(errors.NotFound):
+    """There is no such webhook."""
+
+
+class NoTrust(errors.NotFound):
+    """There is no such trust."""
+
+
 class NoKey(errors.NotFound):
     """There is no such endpoint key."""
 
@@ -46,6 +54,8 @@ _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] 
     (errors.Invalid, Exit.INVALID, ()),
     (NoAdminKey, Exit.NOT_FOUND, ("sailplane admin-keys list",)),
     (NoKey, Exit.NOT_FOUND, ("sailplane keys list",)),
+    (NoWebhook, Exit.NOT_FOUND, ("sailplane webhook list",)),
+    (NoTrust, Exit.NOT_FOUND, ("sailplane trust list",)),
     (NoDeployment, Exit.NOT_FOUND, ("sailplane bootstrap aws --deployment NAME --region REGION",)),
     (errors.NotFound, Exit.NOT_FOUND, ("sailplane status",)),
     (errors.Exists, Exit.CONFLICT, ("choose another name, or change the running service: sailplane update NAME FILE",)),

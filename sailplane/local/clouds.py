@@ -128,24 +128,37 @@ class Clouds:
         """The same providers, those of boxed clouds able to break their machines when told to."""
         return Providers({name: partial(self._breakable, providers, name) for name in providers})
 
+    def tell(self, cloud: str, action: str, body: Mapping[str, Any]) -> None:
+        """Break one of a cloud's machines. Raises `NotFound` when it does not run, `Unreachable`."""
+        parts = urlsplit(self._admin)
+        url = f"http://{parts.hostname}:{parts.port}/{action}"
+        headers = {"Authorization": f"Bearer {parts.username}"}
+        try:
+            answer = httpx.post(url, json={"cloud": cloud, **body}, headers=headers, timeout=10)
+        except httpx.TransportError as error:
+            raise Unreachable(f"The boxed clouds do not answer: {error}") from error
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            raise NotFound(f"Replica {body['replica_id']} has no running machine on {cloud}.")
+        answer.raise_for_status()
+
     def _breakable(self, providers: Mapping[str, Provider], name: str) -> Provider:
         provider = providers[name]
         if name in self.endpoints and isinstance(provider, Janitor):
-            return Breakable(provider, provider, self._admin)
+            return Breakable(provider, provider, self)
         return provider
 
 
 class Breakable:
     """A boxed cloud's provider that is a `ports.FaultInjector` as well. `provider` and `janitor` are the same object."""
 
-    def __init__(self, provider: Provider, janitor: Janitor, admin: str) -> None:
+    def __init__(self, provider: Provider, janitor: Janitor, clouds: Clouds) -> None:
         self.name = provider.name
         self.listing_lag_s = (
             0.0  # a box lists what it has, so nobody waits for half a minute to be sure that it is gone
         )
         self._provider = provider
         self._janitor = janitor
-        self._admin = admin
+        self._clouds = clouds
 
     def list_instances(self) -> tuple[Instance, ...]:
         return self._provider.list_instances()
@@ -166,19 +179,7 @@ class Breakable:
         self._janitor.remove(leftover)
 
     def preempt(self, replica_id: str, notice_s: float) -> None:
-        self._tell("preempt", {"replica_id": replica_id, "notice_s": notice_s})
+        self._clouds.tell(self.name, "preempt", {"replica_id": replica_id, "notice_s": notice_s})
 
     def kill(self, replica_id: str) -> None:
-        self._tell("kill", {"replica_id": replica_id})
-
-    def _tell(self, action: str, body: Mapping[str, Any]) -> None:
-        parts = urlsplit(self._admin)
-        url = f"http://{parts.hostname}:{parts.port}/{action}"
-        headers = {"Authorization": f"Bearer {parts.username}"}
-        try:
-            answer = httpx.post(url, json={"cloud": self.name, **body}, headers=headers, timeout=10)
-        except httpx.TransportError as error:
-            raise Unreachable(f"The boxed clouds do not answer: {error}") from error
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            raise NotFound(f"Replica {body['replica_id']} has no running machine on {self.name}.")
-        answer.raise_for_status()
+        self._clouds.tell(self.name, "kill", {"replica_id": replica_id})

@@ -16,6 +16,7 @@ from chalice.app import CloudWatchEventConfig, ScheduledEventConfig
 import app
 from chalicelib import __version__
 from chalicelib.api import schemas
+from chalicelib.api.auth import Caller
 from tests.api.conftest import Api
 
 ROOT = Path(app.__file__).parent
@@ -64,6 +65,32 @@ def test_protected_routes_say_which_key_they_take(api: Api) -> None:
     assert paths["/v1/edge/exchange"]["post"]["security"] == [{"router_token": []}]
     assert paths["/v1/services"]["post"]["security"] == [{"admin_key": ["deploy"]}]
     assert "security" not in paths["/healthz"]["get"]
+
+
+def test_the_document_says_what_heads_requests_and_answers(api: Api) -> None:
+    """Idempotency-Key on every write of an owner's, If-Match where something can be changed, ETag where it is told."""
+    paths = api.client.http.get("/openapi.json").json_body["paths"]
+    for route in (entry.view_function.route for methods in api.app.routes.values() for entry in methods.values()):
+        operation = paths[route.path][route.method.lower()]
+        taken = {parameter["name"] for parameter in operation["parameters"] if parameter["in"] == "header"}
+        answered = operation["responses"][str(route.status.value)].get("headers", {}).keys()
+        is_write = route.caller is Caller.ADMIN and route.method != "GET"
+        assert ("Idempotency-Key" in taken) == ("Idempotency-Replayed" in answered) == is_write, route
+        assert not is_write or {"400", "403", "409", "422"} <= operation["responses"].keys(), route
+        assert ("If-Match" in taken) == ("412" in operation["responses"] and "ETag" in answered), route
+    assert "If-Match" in {parameter["name"] for parameter in paths["/v1/services/{name}"]["put"]["parameters"]}
+
+
+def test_what_was_made_leads_to_what_can_be_done_with_it(api: Api) -> None:
+    """By links, of which every one names an operation and what to put into its path."""
+    paths = api.client.http.get("/openapi.json").json_body["paths"]
+    operations = {one["operationId"] for methods in paths.values() for one in methods.values()}
+    links = paths["/v1/services"]["post"]["responses"]["201"]["links"]
+    assert {"show", "update", "delete", "why", "kill"} <= links.keys() <= operations
+    assert links["show"] == {"operationId": "show", "parameters": {"name": "$response.body#/name"}}
+    assert paths["/v1/keys"]["post"]["responses"]["201"]["links"]["rotate_key"]["parameters"] == {
+        "key_id": "$response.body#/id"
+    }
 
 
 def test_answers_keep_to_their_schema() -> None:

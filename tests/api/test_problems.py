@@ -20,6 +20,8 @@ PROTECTED = (
     ("GET", "/v1/cost"),
     ("GET", "/v1/services/svc/cost"),
     ("GET", "/v1/metrics"),
+    ("GET", "/v1/backup"),
+    ("POST", "/v1/backup/entries"),
     ("GET", "/v1/services/svc/metrics"),
     ("POST", "/v1/services"),
     ("GET", "/v1/services"),

@@ -12,9 +12,10 @@ from chalice.app import CloudWatchEvent
 from chalicelib import passes
 from chalicelib.api.triggers import PassesFailed, on_schedule
 from chalicelib.errors import Invalid
-from chalicelib.model import Replica, ReplicaStatus
-from tests.api.conftest import Api
+from chalicelib.model import Hook, HookKind, Replica, ReplicaStatus
+from tests.api.conftest import YAML, Api
 from tests.fakes import FakeClock, FakeCloud, FakeRelay, Interposed, World
+from tests.hooks.forge import FakeForge, Repositories
 
 SPOT = {"instance-id": "i-0123456789abcdef0", "instance-action": "terminate"}
 WARNING = "EC2 Spot Instance Interruption Warning"
@@ -139,6 +140,46 @@ def test_rounds_ask_a_cloud_only_for_those_in_transition(api: Api, relay: FakeRe
     _deliver(api, turn)
     assert lists.count("before list_instances") == 1
     assert len(relay.sent) == 2
+
+
+def _pushed(api: Api, text: str = YAML) -> FakeForge:
+    """The forge of a webhook by which `svc` follows a branch whose head has not been looked at."""
+    forge = FakeForge(Repositories())
+    forge.repositories.push("acme/app", "main", {"service.yaml": text})
+    api.world.runtime = replace(api.world.runtime, forges={HookKind.GITHUB: forge})
+    now = api.world.clock.now()
+    hook = Hook("0123456789", HookKind.GITHUB, "svc", now, "acme/app", "main", "service.yaml", look_at=now)
+    api.world.store.create_hook(hook)
+    return forge
+
+
+def test_a_push_is_deployed_when_it_is_asked_for(api: Api, relay: FakeRelay) -> None:
+    """By the message that its delivery sends: the service is made, and its machines are asked for in the same round."""
+    forge = _pushed(api)
+    _deliver(api, passes.Round.poke("svc").text)
+    assert sum(api.world.cloud.started.values()) == 2
+    asked = forge.asked
+    api.world.clock.advance(600)
+    _deliver(api, passes.Round({"svc": 0.0}, until=api.world.clock.now() + 60).text)
+    assert forge.asked == asked, "rounds between two ticks have nothing to ask a forge"
+    assert relay.sent
+
+
+def test_a_push_is_found_by_the_tick(api: Api, relay: FakeRelay) -> None:
+    """Though nobody asked for it; and a forge, or a file, that is no good fails no other service's pass."""
+    api.world.create("other")
+    forge = _pushed(api)
+    _tick(api)
+    assert api.world.store.service_names() == ("other", "svc")
+    forge.down = True
+    api.world.clock.advance(600)
+    _tick(api)
+    forge.down = False
+    forge.repositories.push("acme/app", "main", {"service.yaml": "no"})
+    api.world.clock.advance(600)
+    _tick(api)
+    assert relay.sent
+    assert [event.kind for event in api.world.store.events("svc", kind="hook")] == ["hook.refused"]
 
 
 def test_a_service_that_is_gone_has_no_more_rounds(api: Api, relay: FakeRelay) -> None:

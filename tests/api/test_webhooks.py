@@ -119,7 +119,8 @@ def test_a_webhook_shows_how_it_goes(api: Api, reachable: FakeForge) -> None:
 
 def test_a_webhook_that_is_made_twice_under_one_key_is_one(api: Api) -> None:
     """Though the first attempt died before it was answered: the same id, and the same secret."""
-    runtime, died = api.world.runtime, []
+    runtime = api.world.runtime
+    died: list[str] = []
 
     def die(what: str) -> None:
         if what == "after create_hook" and not died:
@@ -168,8 +169,8 @@ def test_what_no_webhook_can_be_is_refused(api: Api, change: dict[str, str], pat
 
 def test_a_control_plane_without_an_address_makes_none(api: Api) -> None:
     """Nobody could deliver to it; and without a key of its own nothing could be signed."""
-    for missing in ({"control_url": ""}, {"agent_key": ""}):
-        settings = replace(api.world.runtime.settings, **missing)
+    told = api.world.runtime.settings
+    for settings in (replace(told, control_url=""), replace(told, agent_key="")):
         api.world.runtime = replace(api.world.runtime, settings=settings)
         assert "SAILPLANE_" in assert_problem(api.post("/v1/webhooks", GITHUB), 422)["detail"]
 

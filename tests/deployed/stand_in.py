@@ -23,15 +23,16 @@ from tests.deployed.internet import Internet
 
 REQUIREMENTS = Path(__file__).with_name("ministack-aws-requirements.txt")
 REGION = "us-east-1"
-# What MiniStack's IAM takes for something else than AWS's does.
-_MISJUDGED = frozenset(
-    {
-        "ssm:GetParametersByPath",  # about no resource, instead of the path's parameter
-        "events:EnableRule",  # about rule/default/NAME, instead of rule/NAME
-        "events:DisableRule",
-        "lambda:UpdateEventSourceMapping",  # without the condition key lambda:FunctionArn
-    }
-)
+# What MiniStack's IAM takes for something else than AWS's does, and by what name.
+_MISJUDGED = {
+    "ssm:GetParametersByPath": "ssm:GetParametersByPath",  # about no resource, instead of the path's parameter
+    "events:EnableRule": "events:EnableRule",  # about rule/default/NAME, instead of rule/NAME
+    "events:DisableRule": "events:DisableRule",
+    # The condition key lambda:FunctionArn is not known.
+    "lambda:GetEventSourceMapping": "lambda:ListEventSourceMappings",
+    "lambda:UpdateEventSourceMapping": "lambda:ListEventSourceMappings",
+}
+_LAST_LINES = 60
 _SCRIPT = Path(__file__).with_name("ministack_aws.py")
 
 
@@ -47,6 +48,7 @@ class StandIn:
         self._python = python
         self._root = root
         self._stack = ExitStack()
+        self._clients: dict[str, Any] = {}  # 50 ms each
         self._secret = secrets.token_hex(20)
 
     def __enter__(self) -> Self:
@@ -87,7 +89,10 @@ class StandIn:
 
     def client(self, service: str) -> Any:
         """A client of one of AWS's services, for the administrator."""
-        return self.session().client(service, endpoint_url=self.endpoint)  # type: ignore[call-overload]  # any name
+        if service not in self._clients:
+            made = self.session().client(service, endpoint_url=self.endpoint)  # type: ignore[call-overload]  # any name
+            self._clients[service] = made
+        return self._clients[service]
 
     def environment(self, home: Path) -> Mapping[str, str]:
         """What a command line of this account's administrator has."""
@@ -103,9 +108,11 @@ class StandIn:
         }
 
     def http(self) -> httpx.Client:
-        """A client of the public addresses."""
+        """A client of the public addresses, and of machines."""
         told = self._internet.environment
-        return httpx.Client(proxy=told["HTTPS_PROXY"], verify=ssl.create_default_context(cafile=told["SSL_CERT_FILE"]))
+        trusted = ssl.create_default_context(cafile=told["SSL_CERT_FILE"])
+        public = httpx.HTTPTransport(proxy=told["HTTPS_PROXY"], verify=trusted)
+        return httpx.Client(mounts={"https://": public}, trust_env=False, timeout=30)
 
     def cli(self, home: Path, *args: str, code: int = 0) -> str:
         """What `sailplane …` prints on stdout, having ended with `code`."""
@@ -118,7 +125,8 @@ class StandIn:
             timeout=300,
             check=False,
         )
-        assert done.returncode == code, f"sailplane {' '.join(args)}: {done.stdout}\n{done.stderr}"
+        said = f"sailplane {' '.join(args)}: {done.stdout}\n{done.stderr}"
+        assert done.returncode == code, f"{said}\n{self.last_words()}"
         return done.stdout + done.stderr if code else done.stdout
 
     def json(self, home: Path, *args: str) -> Any:
@@ -132,6 +140,20 @@ class StandIn:
                 document = iam.get_role_policy(RoleName=role["RoleName"], PolicyName=name)["PolicyDocument"]
                 document["Statement"] = [_widened(statement) for statement in document["Statement"]]
                 iam.put_role_policy(RoleName=role["RoleName"], PolicyName=name, PolicyDocument=json.dumps(document))
+
+    def allow_plain_http(self) -> None:
+        """Drop the buckets' policies, which refuse what is not encrypted: between functions and stand-in nothing is."""
+        s3 = self.client("s3")
+        for bucket in s3.list_buckets()["Buckets"]:
+            s3.delete_bucket_policy(Bucket=bucket["Name"])
+
+    def last_words(self) -> str:
+        """What the functions logged last."""
+        logs = self.client("logs")
+        groups = [one["logGroupName"] for one in logs.describe_log_groups()["logGroups"]]
+        events = [event for group in groups for event in logs.filter_log_events(logGroupName=group)["events"]]
+        events.sort(key=lambda event: event["timestamp"])
+        return "\n".join(event["message"].rstrip() for event in events[-_LAST_LINES:])
 
     def everything(self) -> list[str]:
         """Whatever there is in the account of what a deployment makes, by the lists of each service and not by ours."""
@@ -153,7 +175,7 @@ class StandIn:
 
 def _widened(statement: dict[str, Any]) -> dict[str, Any]:
     actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-    if _MISJUDGED.isdisjoint(actions) or statement["Effect"] != "Allow":
+    if statement["Effect"] != "Allow" or not _MISJUDGED.keys() & actions:
         return statement
-    assert set(actions) <= _MISJUDGED
-    return {"Effect": "Allow", "Action": actions, "Resource": "*"}
+    assert _MISJUDGED.keys() >= set(actions)
+    return {"Effect": "Allow", "Action": sorted({*actions, *map(_MISJUDGED.__getitem__, actions)}), "Resource": "*"}

@@ -49,7 +49,7 @@ class Account:
         return [replica["id"] for replica in service["replicas"] if replica["status"] == "READY"]
 
     def rewire(self, deployment: str) -> None:
-        """Send the functions to the machines' own EC2, and the machines, which know no proxy, straight to the functions."""
+        """Lead what knows no proxy straight to the functions: machines, and the edge. And the functions to the machines' EC2."""
         ssm = self.stand_in.client("ssm")
         path = f"/sailplane/{deployment}"
         public = ssm.get_parameter(Name=f"{path}/SAILPLANE_CONTROL_URL")["Parameter"]["Value"]
@@ -57,6 +57,12 @@ class Account:
         ssm.put_parameter(Name=f"{path}/SAILPLANE_CONTROL_URL", Value=url, Type="String", Overwrite=True)
         endpoint = self.machines.endpoints["aws"]
         ssm.put_parameter(Name=f"{path}/SAILPLANE_AWS_ENDPOINT", Value=endpoint, Type="String")
+        functions = self.stand_in.client("lambda")
+        edge = {"FunctionName": f"sailplane-{deployment}-edge"}
+        variables = functions.get_function_configuration(**edge)["Environment"]["Variables"]
+        functions.update_function_configuration(
+            **edge, Environment={"Variables": variables | {"SAILPLANE_CONTROL_URL": url}}
+        )
 
     def hear(self, rule: str) -> None:
         """Have EC2's events go over the bus to the rule's function.
@@ -112,6 +118,7 @@ def test_the_whole_path(stand_in: StandIn, package: Package, machines: Clouds, t
     assert account.run("bootstrap", "aws", *options)["changed"] is False
 
     stand_in.widen_roles()
+    stand_in.allow_plain_http()
     account.rewire("acme")
     account.run("connect", "aws", "-d", "acme")
     assert account.run("status") == {"services": []}
@@ -121,6 +128,13 @@ def test_the_whole_path(stand_in: StandIn, package: Package, machines: Clouds, t
     assert endpoint.startswith(made["edge_url"])
     with stand_in.http() as http:
         until(lambda: http.get(f"{endpoint}/v1/models", follow_redirects=True).is_success, READY_TIMEOUT_S)
+
+    account.hear("sailplane-acme-interrupt")
+    (victim,) = account.replicas()
+    machines.tell("aws", "preempt", {"replica_id": victim, "notice_s": 60.0})
+    until(lambda: account.replicas() not in ([], [victim]), READY_TIMEOUT_S)
+    noticed = [event for event in account.run("events", "hello")["events"] if "nterrupt" in json.dumps(event)]
+    assert noticed
 
     stand_in.cli(tmp_path, "down", "hello", "-y")
     stand_in.cli(tmp_path, "teardown", "-y")

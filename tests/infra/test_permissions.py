@@ -25,6 +25,7 @@ ADAPTERS = {
     "schedule": ("chalicelib.schedules.aws", "AwsSchedule", ""),
     "relay": ("chalicelib.schedules.aws", "AwsRelay", ""),
     "snapshot": ("chalicelib.snapshots.s3", "S3Snapshots", "s3"),
+    "meter": ("chalicelib.meters.cloudwatch", "CloudWatchMeter", ""),
     "secret": ("chalicelib.secrets.ssm", "SsmSecrets", "ssm"),
 }
 # Requests that are signed by hand, where the address tells what they are.
@@ -32,6 +33,7 @@ BY_HAND = {
     ("lambda", "GET"): "lambda:GetEventSourceMapping",
     ("lambda", "PUT"): "lambda:UpdateEventSourceMapping",
     ("lambda", "POST"): "lambda:InvokeFunction",
+    ("monitoring", "POST"): "cloudwatch:GetMetricData",
 }
 # What a call takes where that is more, or other, than the right of its name.
 MEANS = {
@@ -45,10 +47,11 @@ MEANS = {
 # What Lambda does with a function's role: logs, takes messages for it, sends on what failed.
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 TAKES = {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
+FAILS = {"sqs:SendMessage of FailedQueue"}
 BY_LAMBDA = {
-    "tick": LOGS | {"sqs:SendMessage"},
-    "interrupt": LOGS | {"sqs:SendMessage"},
-    "relay": LOGS | {"sqs:SendMessage"} | TAKES,
+    "tick": LOGS | FAILS,
+    "interrupt": LOGS | FAILS,
+    "relay": LOGS | FAILS | TAKES,
 }
 HANDLERS = {"tick": "on_schedule", "relay": "on_relay", "interrupt": "on_ec2_event"}
 
@@ -72,7 +75,7 @@ def test_every_right_is_over_something_of_ours() -> None:
         for statement in policy(function)["Statement"]:
             text = json.dumps([statement["Resource"], statement.get("Condition")])
             ours = "Deployment" in text or "GetAtt" in text or "${Bucket.Arn}" in text
-            looks = all(re.search(":(Describe|List)", action) for action in actions(statement))
+            looks = all(re.search(":(Describe|GetMetricData)", action) for action in actions(statement))
             assert (
                 ours
                 or looks
@@ -96,10 +99,11 @@ def test_what_changes_machines_demands_our_tag() -> None:
     assert unbound == {"LaunchFrom", "MakeGroupsInNetworks"}
 
 
-def test_only_who_hands_secrets_out_can_read_them() -> None:
-    """Users' secrets are shut for every function but the machines' one, whatever path it may read."""
+def test_secrets_are_shut_for_who_does_not_read_them() -> None:
+    """Who reads none of users' secrets cannot decrypt any, whatever path it may read."""
     shut = {name for name in GRANTS if any(each["Effect"] == "Deny" for each in policy(name)["Statement"])}
-    assert shut == set(GRANTS) - {"machines", "edge"}
+    assert shut == {name for name in GRANTS if "ssm:GetParameters of secrets" not in allowed(name)} - {"edge"}
+    assert "api_handler" in shut
 
 
 def test_a_policy_fits_into_a_role() -> None:
@@ -112,8 +116,14 @@ def test_a_policy_fits_into_a_role() -> None:
 
 
 def allowed(function: str) -> set[str]:
+    """Rights by name, and what they are over where another statement has the same over something else."""
     statements = [each for each in policy(function)["Statement"] if each["Effect"] == "Allow"]
-    return {action for statement in statements for action in actions(statement)}
+    return {f"{action}{over(statement)}" for statement in statements for action in actions(statement)}
+
+
+def over(statement: Any) -> str:
+    text = json.dumps(statement["Resource"])
+    return next((f" of {thing}" for thing in ("secrets", "FailedQueue") if thing in text), "")
 
 
 def actions(statement: Any) -> list[str]:
@@ -168,7 +178,8 @@ def adapter_rights(port: str, method: str) -> frozenset[str]:
     """The rights that a method of a port's adapter takes, with whatever it reaches in its own module."""
     module, owner, service = ADAPTERS[port]
     calls = sources().calls([sources().method(module, owner, method)], owner)
-    return frozenset(right for call in calls for right in (*sdk_rights(call, service), *amazon_rights(call)))
+    rights = (right for call in calls for right in (*sdk_rights(call, service), *amazon_rights(call)))
+    return frozenset(f"{right} of secrets" if port == "secret" else right for right in rights)
 
 
 def table() -> set[str]:

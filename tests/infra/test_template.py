@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from chalicelib.api.app import create_app
+from chalicelib.cost import MEMORY
 from chalicelib.store import table
-from infra import lint, package, template
+from infra import cost, lint, package, template
 from infra.permissions import GRANTS, policy
 from tests.infra.test_permissions import no_runtime
 
@@ -24,21 +25,6 @@ NAMES = {
     "tick": "Tick",
     "relay": "Relay",
     "interrupt": "Interrupt",
-}
-# Everything that the stack may be made of, and what it costs while nothing is asked of it (us-east-1).
-COSTS_AT_REST = {
-    "AWS::DynamoDB::Table": "on demand: by the request, and 25 GB are free",
-    "AWS::IAM::Role": "nothing",
-    "AWS::Lambda::Function": "by the call",
-    "AWS::Lambda::Permission": "nothing",
-    "AWS::Lambda::Url": "nothing",
-    "AWS::Logs::LogGroup": "by the byte, gone after 14 days",
-    "AWS::S3::Bucket": "$0.023 a GB and month: 0.1 cent for two versions of the code",
-    "AWS::S3::BucketPolicy": "nothing",
-    "AWS::SQS::Queue": "by the request",
-    "AWS::SSM::Parameter": "nothing for standard ones",
-    "AWS::Serverless::Api": "by the request",
-    "AWS::Serverless::Function": "by the call; its rules and its mapping are switched off at rest",
 }
 
 
@@ -54,9 +40,9 @@ def stack(path: Path) -> Json:
 
 
 def test_nothing_in_it_costs_by_the_month(stack: Json) -> None:
-    """Every kind of resource is billed by use: no gateway to a network, no key of the account's own, no provisioned anything."""
-    assert {each["Type"] for each in stack["Resources"].values()} == COSTS_AT_REST.keys()
-    assert stack["Resources"]["Table"]["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+    """At rest it costs nothing but the zips in its bucket: a tenth of a cent for two versions."""
+    assert cost.idle_usd(stack) == 0.0
+    assert cost.idle_usd(stack, code_bytes=2 * 42_000_000) < 0.005
     text = json.dumps(stack)
     assert not re.findall("ProvisionedConcurrency|KmsKey|KMSMasterKey|VpcConfig|CacheCluster|Tier|PointInTime", text)
 
@@ -85,13 +71,14 @@ def test_a_pass_is_not_run_twice_nor_late(stack: Json, function: str) -> None:
 
 @pytest.mark.parametrize("function", GRANTS)
 def test_every_function_is_made_alike(stack: Json, function: str) -> None:
-    """Its name, its Python and processor, its own role and log, kept two weeks, and its share of what runs at once."""
+    """Its name, its Python, processor and memory, its own role and log, kept two weeks, its share of what runs at once."""
     logical = NAMES.get(function, "Edge")
     made, name = stack["Resources"][logical]["Properties"], function.removesuffix("_handler")
     role = stack["Resources"][made["Role"]["Fn::GetAtt"][0]]
     log = stack["Resources"][f"{logical}Logs"]["Properties"]
     assert made["FunctionName"] == {"Fn::Sub": f"sailplane-${{Deployment}}-{name}"}
     assert (made["Runtime"], made["Architectures"]) == ("python3.12", ["arm64"])
+    assert first(made["MemorySize"]) == MEMORY[name]
     assert made["ReservedConcurrentExecutions"]["Fn::If"][0] == "ReservesConcurrency"
     assert [each["PolicyDocument"] for each in role["Properties"]["Policies"]] == [
         json.loads(json.dumps(policy(function)))
@@ -99,6 +86,11 @@ def test_every_function_is_made_alike(stack: Json, function: str) -> None:
     assert made["LoggingConfig"]["LogGroup"] == {"Ref": f"{logical}Logs"}
     assert log["LogGroupName"] == {"Fn::Sub": f"/aws/lambda/sailplane-${{Deployment}}-{name}"}
     assert log["RetentionInDays"] == 14
+
+
+def first(value: Any) -> Any:
+    """What a condition chooses on AWS alone."""
+    return value["Fn::If"][1] if isinstance(value, dict) else value
 
 
 @pytest.mark.parametrize("function", ["Machines", "Edge"])
@@ -127,6 +119,13 @@ def test_the_gateway_answers_owners_only(stack: Json) -> None:
     }
     assert paths.keys() == owners
     assert routes.keys() - owners >= {"/v1/boot", "/v1/edge/exchange", "/v1/replicas/{replica_id}/interruption"}
+
+
+def test_the_gateway_has_one_address_and_a_limit(stack: Json) -> None:
+    """SAM makes a second stage without limits unless it is told the document's version; a stranger could run up the bill."""
+    gateway = stack["Resources"]["RestAPI"]["Properties"]
+    assert gateway["OpenApiVersion"] == gateway["DefinitionBody"]["swagger"] == "2.0"
+    assert [(each["ResourcePath"], each["ThrottlingRateLimit"]) for each in gateway["MethodSettings"]] == [("/*", 50)]
 
 
 def test_policies_name_what_the_stack_makes(stack: Json) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from chalicelib import passes
 from chalicelib.passes.cadence import SHORTEST_S, Round, delay_s, next_round
+from tests.fakes import World
 
 _NAMES = [f"s{number}" for number in range(10)]
 _INTERVALS = st.dictionaries(
@@ -59,7 +60,8 @@ def test_what_is_due_with_the_tick_is_left_to_it() -> None:
     assert _minute({"slow": 60.0, "slower": 300.0}, 0.2) == {"slow": [0.0], "slower": [0.0]}
 
 
-def test_a_service_without_a_report_is_gone() -> None:
-    """It was looked at and not found; the others keep their turns."""
+def test_who_is_gone_has_no_more_turns() -> None:
+    """It was looked at and is not there; the others keep their turns."""
     last = Round({"gone": 10.0, "later": 20.0}, 60.0)
-    assert next_round(last, last.names(10.0), [], 10.1) == Round({"later": 20.0}, 60.0)
+    (report,) = passes.tick(World().runtime, frozenset({"gone"}))
+    assert next_round(last, last.names(10.0), [report], 10.1) == Round({"later": 20.0}, 60.0)

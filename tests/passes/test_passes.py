@@ -347,14 +347,15 @@ def test_every_report_is_told_as_well_as_returned() -> None:
     assert tuple(told[-3:]) == returned
 
     def lose(call: str) -> None:
-        if call == "before service_names":
+        if call in ("before service_names", "before load"):
             raise Unreachable("no route to host")
 
     w.runtime = replace(w.runtime, store=Interposed(w.store, lose))
-    told.clear()
-    (report,) = passes.tick(w.runtime, frozenset({"a"}), told.append)
-    assert told == [report]
-    assert report.failures == ("store: no route to host",)
+    for only, failure in ((None, "store: no route to host"), (frozenset({"a"}), "Unreachable: no route to host")):
+        told.clear()
+        (report,) = passes.tick(w.runtime, only, told.append)
+        assert told == [report]
+        assert report.failures == (failure,)
 
 
 def test_a_large_service_is_recorded_in_transactions_that_fit() -> None:

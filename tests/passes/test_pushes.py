@@ -403,7 +403,8 @@ def test_of_two_passes_the_newer_head_stays(moment: str) -> None:
     ci.push(yaml(1))
     ci.work()
     ci.deliver(ci.push(yaml(2)))
-    runtime, happened = ci.world.runtime, []
+    runtime = ci.world.runtime
+    happened: list[str] = []
 
     def overtake(what: str) -> None:
         if what == moment and not happened:

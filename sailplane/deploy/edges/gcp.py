@@ -13,13 +13,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import google.auth
 import requests
 from google.api_core.client_options import ClientOptions
-from google.api_core.exceptions import Conflict, GoogleAPICallError, NotFound, ServerError, from_http_response
+from google.api_core.exceptions import (
+    Conflict,
+    GoogleAPICallError,
+    NotFound,
+    ServerError,
+    TooManyRequests,
+    from_http_response,
+)
 from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.auth.transport.requests import AuthorizedSession
@@ -41,8 +48,13 @@ from sailplane.deploy.edges.edge import (
     failed,
 )
 
+_T = TypeVar("_T")
+
 _TIMEOUT_S = 30.0
 _POLL_S = 3.0
+# A network may be away for a moment, Google too; somebody else may change a policy at the same time.
+_PASSING = (requests.ConnectionError, requests.Timeout, ServerError, TooManyRequests, Conflict)
+_TRIES = 4
 _LOOKS = 300  # at something under way. A build takes one to three minutes; Google itself gives up after ten
 # A new service account may not be known to others for 60 s or more.
 # https://docs.cloud.google.com/iam/docs/service-accounts-create
@@ -115,12 +127,12 @@ class GcpEdges:
         try:
             with _asking():
                 show("Making the service account")
-                self._make_account()
+                self._again(self._make_account)
                 show("Uploading the function")
-                source = self._upload(region, wanted.archive)
+                source = self._again(lambda: self._upload(region, wanted.archive))
                 function = self._written(region, before, self._wanted(region, wanted, source), show)
                 show("Opening it to everybody")
-                self._open(function)
+                self._again(lambda: self._open(function))
                 return self._found(function, is_open=True)
         except SailplaneError as error:
             raise failed(error, wanted, None if has_served else lambda: self.remove(region, show)) from None
@@ -132,7 +144,7 @@ class GcpEdges:
                 show("Deleting the function")
                 deleting = self._functions.delete_function(name=function.name, **_CALL)
                 self._finished(deleting.operation.name, show)
-            return self._remove_account() or function is not None
+            return self._again(self._remove_account) or function is not None
 
     def edges(self) -> tuple[Found, ...]:
         with _asking():
@@ -148,7 +160,7 @@ class GcpEdges:
 
     def _function(self, region: str) -> functions_v2.Function | None:
         try:
-            function = self._functions.get_function(name=self._name(region), **_CALL)
+            function = self._again(lambda: self._functions.get_function(name=self._name(region), **_CALL))
         except NotFound:
             return None
         if function.labels.get(DEPLOYMENT) != self._deployment:
@@ -193,7 +205,7 @@ class GcpEdges:
             place.upload_url, data=archive, headers={"Content-Type": "application/zip"}, timeout=_TIMEOUT_S
         )
         if not put.ok:
-            raise EdgeFailed(f"Google does not take the upload: HTTP {put.status_code}.")
+            raise from_http_response(put)  # type: ignore[no-untyped-call]  # Google's
         return place.storage_source
 
     def _written(
@@ -210,7 +222,7 @@ class GcpEdges:
             show("Waiting for the service account to be known everywhere")
             self._pause(_POLL_S)
             before = self._settled(region, show)
-        return self._functions.get_function(name=wanted.name, **_CALL)
+        return self._again(lambda: self._functions.get_function(name=wanted.name, **_CALL))
 
     def _is_unknown_account(self, message: str) -> bool:
         return self._account in message and bool(re.search("not (found|exist)", message))
@@ -234,7 +246,7 @@ class GcpEdges:
         that has nothing to say (`{"@type": "…/google.protobuf.Empty", "value": {}}`).
         """
         for _ in range(_LOOKS):
-            with suppress(requests.ConnectionError, ServerError):  # a network may be away for a moment
+            with suppress(*_PASSING):
                 document = self._ask("GET", "cloudfunctions", f"v2/{operation}")
                 if "error" in document:
                     raise EdgeFailed(f"Google could not do it: {document['error'].get('message')}")
@@ -316,6 +328,14 @@ class GcpEdges:
         return True
 
     # --- the way to Google --------------------------------------------------------------------------------------------
+
+    def _again(self, call: Callable[[], _T]) -> _T:
+        """What `call` answers, which may be made more than once and is, when something passing is in its way."""
+        for _ in range(_TRIES - 1):
+            with suppress(*_PASSING):
+                return call()
+            self._pause(_POLL_S)
+        return call()
 
     def _ask(self, method: str, api: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """One call of an API that google-cloud-functions does not have. Raises what that raises."""

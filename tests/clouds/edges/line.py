@@ -24,11 +24,12 @@ class Line:
     cut_before: int = 0  # this call is lost on its way, and then all are, as when the program is killed
     cut_after: int = 0  # this call is carried out, its answer is lost, and so are all calls from then on
     refused: int = 0  # this call is refused for lack of rights
+    busy: int = 0  # this call is answered by "try again later"
     is_cut: bool = False
 
     def mend(self) -> None:
         """As new."""
-        self.calls = self.cut_before = self.cut_after = self.refused = 0
+        self.calls = self.cut_before = self.cut_after = self.refused = self.busy = 0
         self.is_cut = False
 
 
@@ -54,6 +55,8 @@ def served(line: Line, serve: Serve, refusal: Answer) -> Iterator[str]:
                 return None
             if line.calls == line.refused:
                 return refusal
+            if line.calls == line.busy:
+                return 503, b"{}", "application/json", {}
             headers = {name.lower(): value for name, value in self.headers.items()}
             answer = serve(self.command, self.path, headers, content)
             line.is_cut = line.calls == line.cut_after

@@ -1,0 +1,230 @@
+"""`sailplane webhook`: which branches services follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import click
+
+from chalicelib.api.schemas import LONGEST_OVERLAP_S, NewWebhook, Webhook, valid_name
+from chalicelib.errors import Invalid
+from chalicelib.model import HookKind
+from sailplane.cli import connection, output
+from sailplane.cli.client import Client
+from sailplane.cli.failures import NoWebhook
+from sailplane.cli.keys import Duration, utc
+from sailplane.cli.output import Output
+
+_HEADING = ("ID", "SERVICE", "FOLLOWS", "LAST PUSH", "OUTCOME")
+_COMMIT_CHARACTERS = 10
+
+
+@click.group("webhook")
+def command() -> None:
+    """Have services follow branches: a push deploys, and what is wrong with it is said beside its commit.
+
+    Only the current head of the branch is deployed. A push whose delivery gets lost is found within five minutes.
+    """
+
+
+@command.command()
+@click.argument("service")
+@click.option("--github", metavar="OWNER/REPO", help="Follow a repository at GitHub.")
+@click.option("--gitlab", metavar="GROUP/PROJECT", help="Follow a repository at GitLab.")
+@click.option("--generic", is_flag=True, help="Take signed deliveries that bring the service file themselves.")
+@click.option("--branch", default="main", show_default=True, help="The branch to follow.")
+@click.option("--file", "path", default="service.yaml", show_default=True, help="The service file in the repository.")
+@click.option(
+    "--token-secret", default="", metavar="NAME", help="The secret (`sailplane secrets`) with the forge's token."
+)
+@click.option(
+    "--api-url", default="", metavar="URL", help="Of a forge of your own. [default: github.com's, gitlab.com's]"
+)
+@connection.client
+@output.options
+def create(
+    out: Output,
+    *,
+    client: Client,
+    service: str,
+    github: str | None,
+    gitlab: str | None,
+    generic: bool,
+    branch: str,
+    path: str,
+    token_secret: str,
+    api_url: str,
+) -> None:
+    """Have SERVICE follow a branch, and print what to paste where.
+
+    The service is made from the head of the branch if it does not exist. Private repositories, and the statuses of commits,
+    want a token: keep one with `sailplane secrets set NAME` and give --token-secret NAME.
+    """
+    given = {HookKind.GITHUB: github, HookKind.GITLAB: gitlab, HookKind.GENERIC: "" if generic else None}
+    chosen = [(kind, repository) for kind, repository in given.items() if repository is not None]
+    if len(chosen) != 1:
+        raise click.UsageError("Give one of --github OWNER/REPO, --gitlab GROUP/PROJECT or --generic.")
+    _require_valid(service)
+    kind, repository = chosen[0]
+    made = client.create_webhook(
+        {
+            "kind": kind,
+            "service": service,
+            "repository": repository,
+            "branch": branch,
+            "path": path,
+            "token_secret": token_secret,
+            "api_url": api_url,
+        }
+    )
+    _tell(out, made)
+
+
+@command.command("list")
+@connection.client
+@output.options
+def list_(out: Output, *, client: Client) -> None:
+    """Show all webhooks, what was pushed last and what became of it."""
+    found = client.webhooks()
+    if found:
+        out.table(_HEADING, [_row(one) for one in found])
+    else:
+        out.data("No webhooks.")
+    out.document({"webhooks": [one.model_dump(mode="json") for one in found]})
+    for one in found:
+        if one.trouble:
+            out.message(f"{one.id}: {one.trouble}")
+    out.next("sailplane webhook create SERVICE --github OWNER/REPO")
+
+
+@command.command()
+@click.argument("webhooks", nargs=-1, required=True, metavar="WEBHOOK...")
+@connection.client
+@output.options
+def remove(out: Output, *, client: Client, webhooks: tuple[str, ...]) -> None:
+    """Remove WEBHOOK..., given by id or by its service's name. The service stays as it is and follows nothing any more.
+
+    When one of them is unknown, nothing is done to the others either.
+    """
+    known = client.webhooks()
+    chosen = list(dict.fromkeys(_find(known, wanted).id for wanted in webhooks))
+    for hook_id in chosen:
+        client.remove_webhook(hook_id)
+        out.data(f"{hook_id} is removed. Remove it at its sender too.")
+    out.document({"removed": chosen})
+    out.next("sailplane webhook list")
+
+
+@command.command()
+@click.argument("webhook", metavar="WEBHOOK")
+@click.option(
+    "--overlap",
+    type=Duration(LONGEST_OVERLAP_S, may_be_0=True),
+    default="24h",
+    show_default=True,
+    help="How long the old secret goes on working.",
+)
+@connection.client
+@output.options
+def rotate(out: Output, *, client: Client, webhook: str, overlap: float) -> None:
+    """Replace the secret of WEBHOOK, given by id or by its service's name, and print what to paste where."""
+    _tell(out, client.rotate_webhook(_find(client.webhooks(), webhook).id, overlap))
+
+
+def _tell(out: Output, made: NewWebhook) -> None:
+    out.data(_PASTED[made.kind](made))
+    out.document(made.model_dump(mode="json"))
+    if out.as_json:
+        return
+    out.message(f"The secret is shown this once; `sailplane webhook rotate {made.id}` makes another.")
+    if made.kind is not HookKind.GENERIC and not made.token_secret:
+        out.message(
+            "Without --token-secret only a public repository can be read, GitHub answers 60 questions an hour, and commits"
+            " get no status."
+        )
+    out.next("sailplane webhook list", f"sailplane events {made.service}")
+
+
+def _github(made: NewWebhook) -> str:
+    return _lines(
+        f"At {made.repository}, Settings > Webhooks > Add webhook:",
+        {
+            "Payload URL": made.url,
+            "Content type": "application/json",
+            "Secret": made.secret,
+            "SSL verification": "Enable",
+            "Events": "Just the push event",
+        },
+    )
+
+
+def _gitlab(made: NewWebhook) -> str:
+    return _lines(
+        f"At {made.repository}, Settings > Webhooks > Add new webhook:",
+        {
+            "URL": made.url,
+            "Signing token": f"{made.secret} (GitLab that has none: Secret token)",
+            "Trigger": f"Push events, wildcard pattern {made.branch}",
+            "SSL verification": "Enable",
+        },
+    )
+
+
+def _generic(made: NewWebhook) -> str:
+    return _lines(
+        "Send, signed as https://www.standardwebhooks.com says:",
+        {
+            "URL": made.url,
+            "Secret": made.secret,
+            "Body": '{"type": "push", "timestamp": "2026-11-22T18:00:00Z", "data": {"commit": NAME, "yaml": FILE}}',
+        },
+    )
+
+
+_PASTED: Mapping[HookKind, Callable[[NewWebhook], str]] = {
+    HookKind.GITHUB: _github,
+    HookKind.GITLAB: _gitlab,
+    HookKind.GENERIC: _generic,
+}
+
+
+def _lines(heading: str, fields: Mapping[str, str]) -> str:
+    width = max(map(len, fields))
+    return "\n".join([heading, *(f"  {name:<{width}}  {value}" for name, value in fields.items())])
+
+
+def _require_valid(service: str) -> None:
+    try:
+        valid_name(service)
+    except ValueError as error:
+        raise Invalid(f"{error}. No webhook was made.") from error
+
+
+def _find(known: tuple[Webhook, ...], wanted: str) -> Webhook:
+    found = [one for one in known if one.id == wanted] or [one for one in known if one.service == wanted]
+    if not found:
+        raise NoWebhook(f"There is no webhook {wanted!r}.")
+    if len(found) > 1:
+        raise Invalid(f"{wanted!r} may mean {', '.join(one.id for one in found)}. Give the id.")
+    return found[0]
+
+
+def _row(one: Webhook) -> tuple[str, ...]:
+    follows = f"{one.kind} {one.repository} {one.branch} {one.path}" if one.repository else one.kind
+    return (one.id, one.service, follows, _pushed(one), _outcome(one))
+
+
+def _pushed(one: Webhook) -> str:
+    if one.pushed is None:
+        return "-"
+    waits = " (waits)" if one.pushed.pending else ""
+    return f"{one.pushed.commit[:_COMMIT_CHARACTERS]} {utc(one.pushed.at)}{waits}"
+
+
+def _outcome(one: Webhook) -> str:
+    if one.outcome is None:
+        return "-"
+    commit = one.outcome.commit[:_COMMIT_CHARACTERS]
+    if one.outcome.version is None:
+        return f"{commit} refused: {' '.join(one.outcome.message.split())}"
+    return f"{commit} is version {one.outcome.version}"

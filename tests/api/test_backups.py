@@ -1,0 +1,236 @@
+"""A backup over the API: what one control plane gives, another takes in, once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib import backup
+from chalicelib.errors import Invalid
+from chalicelib.model import AdminKey, Hook, HookKind, OidcIssuer, Push, ReplicaStatus, Scope, State, Trust
+from tests.api.conftest import YAML, Api, assert_problem
+from tests.fakes import FakeClock, FakeCloud, World
+from tests.store import nouns
+
+Entry = dict[str, Any]
+
+
+def entries(api: Api) -> list[Entry]:
+    found: list[Entry] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = json.loads(api.get(f"/v1/backup?cursor={cursor}" if cursor else "/v1/backup").body)
+        found += page["entries"]
+        cursor = page["next"]
+    return found
+
+
+def restore(api: Api, entry: Entry) -> str:
+    response = api.post("/v1/backup/entries", entry)
+    assert response.status_code == 200, response.body
+    outcome: str = json.loads(response.body)["outcome"]
+    return outcome
+
+
+def lived_in(api: Api) -> Api:
+    """A control plane with a service of two versions and two machines, one gone, an idle one, keys and a secret."""
+    world = api.world
+    api.post("/v1/services", {"name": "svc", "yaml": YAML, "envs": {}})
+    world.tick(3)
+    api.call("PUT", "/v1/services/svc", {"yaml": YAML.replace("replicas: 2", "replicas: 3"), "envs": {}})
+    world.tick(3)
+    world.cloud.machines.pop(world.replicas(ReplicaStatus.READY)[0].id)
+    world.tick(60, every_s=10)
+    api.post("/v1/services", {"name": "other", "yaml": YAML, "envs": {}})
+    api.post("/v1/keys", {"services": ["svc"], "name": "app"})
+    world.store.create_admin_key(AdminKey("0123456789", "ci", "ab" * 32, frozenset({Scope.DEPLOY}), world.clock.now()))
+    world.runtime.secrets.write("team-hf", "the text of a secret")
+    now = world.clock.now()
+    world.store.create_trust(
+        Trust("a" * 10, OidcIssuer.GITHUB, "https://issuer", "acme/app", ("svc",), now, ref="refs/heads/main")
+    )
+    push = Push("c" * 40, now)
+    world.store.create_hook(
+        Hook(
+            "b" * 10,
+            HookKind.GITHUB,
+            "svc",
+            now,
+            "acme/app",
+            "main",
+            "service.yaml",
+            push=push,
+            is_pending=True,
+            failures=3,
+        )
+    )
+    return api
+
+
+def elsewhere(api: Api) -> Api:
+    """Another account, some hours later."""
+    return Api(World(cloud=FakeCloud(FakeClock(api.world.clock.now() + 9_000))))
+
+
+def test_another_control_plane_takes_everything_in(api: Api) -> None:
+    """Versions as they were written, keys that still open, as many replicas as were wanted, and the bill so far."""
+    source = lived_in(api)
+    target = elsewhere(source)
+    taken = entries(source)
+    assert [entry["kind"] for entry in taken] == [
+        "admin_key",
+        "key",
+        "secret",
+        "service",
+        "service",
+        "trust",
+        "webhook",
+    ]
+    outcomes = [restore(target, entry) for entry in taken]
+    assert outcomes == ["restored", "restored", "missing", *["restored"] * 4]
+    assert target.poked == ["other", "svc"]
+    here, there = source.world, target.world
+    for name in ("svc", "other"):
+        assert there.store.specs(name) == here.store.specs(name)
+        assert there.state(name).service.spec == here.state(name).service.spec
+    assert [key.hash for key in there.store.endpoint_keys()] == [key.hash for key in here.store.endpoint_keys()]
+    assert there.store.admin_keys() == here.store.admin_keys()
+    assert there.store.trusts() == here.store.trusts()
+    [hook] = there.store.hooks()
+    assert (hook.service, hook.branch, hook.is_pending, hook.failures) == ("svc", "main", False, 0)
+    assert hook.look_at == there.clock.now()
+    assert there.state().service.uid != here.state().service.uid
+    assert there.state().service.spend.usd_ever == pytest.approx(
+        json.loads(source.get("/v1/services/svc/cost").body)["usd_ever"]
+    )
+    there.tick(5)
+    assert len(there.replicas(ReplicaStatus.READY)) == 3
+
+
+def test_no_secret_and_no_machine_is_in_it(api: Api) -> None:
+    """Neither texts of secrets nor the control plane's own keys; machines stay where they are."""
+    source = lived_in(api)
+    written = json.dumps(entries(source))
+    assert "the text of a secret" not in written
+    assert all(key not in written for key in (source.world.runtime.settings.admin_key, "router-token", "agent-key"))
+    assert all(replica.id not in written and replica.boot_nonce not in written for replica in source.world.replicas())
+
+
+def test_it_is_taken_in_once_however_often_it_is_sent(api: Api) -> None:
+    """Interrupted anywhere and run again from the start, it ends as if it had run once; what was changed meanwhile stays."""
+    source = lived_in(api)
+    taken = entries(source)
+    for crash in range(len(taken) + 1):
+        target = elsewhere(source)
+        for entry in taken[:crash]:
+            restore(target, entry)
+        again = [restore(target, entry) for entry in taken]
+        assert again == ["missing" if entry["kind"] == "secret" else "same" for entry in taken[:crash]] + [
+            "missing" if entry["kind"] == "secret" else "restored" for entry in taken[crash:]
+        ]
+        target.world.tick(5)
+        target.call("PUT", "/v1/services/svc", {"yaml": YAML.replace("replicas: 2", "replicas: 1"), "envs": {}})
+        assert {restore(target, entry) for entry in taken} == {"same", "missing"}
+        assert target.world.state().service.spec_version == 3
+
+
+def test_something_else_of_that_name_stays(api: Api) -> None:
+    """A service, a key and an admin key that are here already and differ are told, and kept as they are."""
+    source = lived_in(api)
+    taken = entries(source)
+    target = elsewhere(source)
+    target.post("/v1/services", {"name": "svc", "yaml": YAML, "envs": {}})
+    key = source.world.store.endpoint_keys()[0]
+    target.world.store.create_key(replace(key, hash="cd" * 32, version=0))
+    target.world.store.create_admin_key(AdminKey("0123456789", "x", "cd" * 32, frozenset({Scope.READ}), 1.0))
+    target.world.runtime.secrets.write("team-hf", "set before")
+    target.world.store.create_trust(replace(source.world.store.trusts()[0], repository="acme/other"))
+    target.world.store.create_hook(replace(source.world.store.hooks()[0], created_at=1.0, version=0))
+    before = target.world.state()
+    assert [restore(target, entry) for entry in taken] == ["kept", "kept", "same", "restored", "kept", "kept", "kept"]
+    assert target.world.state() == before
+
+
+def test_a_service_that_is_being_shut_down_is_not_taken_along(api: Api) -> None:
+    """Its owner wants it gone."""
+    api.world.create()
+    api.world.delete()
+    assert entries(api) == []
+
+
+def test_a_service_being_reckoned_from_machines_that_run_counts_them(api: Api) -> None:
+    """Their cost up to the backup is in its sum, since their records are not."""
+    api.world.create()
+    api.world.tick(3)
+    api.world.clock.advance(7200)
+    [entry] = entries(api)
+    assert entry["document"]["service"]["spend"]["usd_ever"] == pytest.approx(4.0, abs=0.01)
+
+
+def test_large_backups_come_in_pages(api: Api) -> None:
+    """No answer is larger than a function may give, and nothing is lost between two."""
+    large = YAML + "# " + "x" * 60_000
+    for number in range(40):
+        name = f"svc-{number:02}"
+        service, version = nouns.service(name), nouns.spec(name, source=large * 2)
+        api.world.store.create_service(replace(service, version=0), version)
+    first = api.get("/v1/backup")
+    assert len(first.body) < 3_000_000
+    assert json.loads(first.body)["next"]
+    assert [entry["id"] for entry in entries(api)] == [f"svc-{number:02}" for number in range(40)]
+
+
+def test_versions_beyond_what_one_write_takes_are_left_behind() -> None:
+    """The newest go along: those that were rolled out, and what can be returned to."""
+    state = State(replace(nouns.service(), spec_version=200))
+    versions = [nouns.spec(number=number, source="y" * 40_000) for number in range(1, 201)]
+    document = backup.of_service(state, versions, nouns.NOW)
+    numbers = [version["number"] for version in document["versions"]]
+    assert numbers == list(range(201 - len(numbers), 201))
+    assert len(json.dumps(document)) < 3_200_000
+    assert backup.service_of(document, "new", nouns.NOW).service.uid == "new"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"service": None, "versions": []},
+        {"service": "svc", "versions": [1]},
+    ],
+)
+def test_what_is_no_entry_is_refused_with_what_is_wrong(api: Api, broken: dict[str, Any]) -> None:
+    """422, and nothing is written."""
+    assert_problem(api.post("/v1/backup/entries", {"kind": "service", "id": "svc", "document": broken}), 422)
+    assert_problem(api.post("/v1/backup/entries", {"kind": "key", "id": "x", "document": broken}), 422)
+    assert api.world.store.service_names() == ()
+
+
+def test_versions_must_be_the_services_own(api: Api) -> None:
+    """All there, once each, and with a name that a service may have."""
+    source = lived_in(api)
+    good = next(entry for entry in entries(source) if entry["id"] == "svc")
+    target = elsewhere(source)
+    versions = good["document"]["versions"]
+    for wrong in (versions[:1], [*versions, versions[0]], [{**one, "service": "other"} for one in versions]):
+        assert_problem(
+            target.post("/v1/backup/entries", good | {"document": good["document"] | {"versions": wrong}}), 422
+        )
+    reserved = {"service": good["document"]["service"] | {"name": "v1"}}
+    reserved["versions"] = [{**one, "service": "v1"} for one in versions]
+    assert_problem(target.post("/v1/backup/entries", good | {"document": reserved}), 422)
+    assert target.world.store.service_names() == ()
+
+
+@given(
+    st.recursive(st.none() | st.text() | st.floats(), lambda inner: st.dictionaries(st.text(), inner) | st.lists(inner))
+)
+def test_no_document_breaks_the_reader(document: Any) -> None:
+    """Whatever is sent is read or refused."""
+    with pytest.raises(Invalid):
+        backup.service_of({"service": document, "versions": document}, "u", 1.0)

@@ -1,0 +1,96 @@
+"""`sailplane export` and `import` against control APIs over sockets."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chalicelib.errors import Invalid
+from chalicelib.model import Leftover, LeftoverKind
+from sailplane.cli import backup_file
+from tests.cli.conftest import Plane
+
+
+class Crowded:
+    """The plane's cloud with a machine of a service that nobody here knows."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._cloud = plane.cloud
+        plane.world.runtime = replace(plane.world.runtime, providers={"local": self})  # type: ignore[dict-item]  # all the rest is the cloud's
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._cloud, name)
+
+    def leftovers(self, live: frozenset[str]) -> tuple[Leftover, ...]:
+        del live
+        return (Leftover("local", LeftoverKind.MACHINE, "i-1", "here", "nobody knows it", "svc-ab12-0-1", 700.0),)
+
+    def remove(self, leftover: Leftover) -> None:
+        """Not asked for here."""
+
+
+def exported(plane: Plane) -> Path:
+    plane.up()
+    plane.run("keys", "create", "svc")
+    path = plane.directory / "backup"
+    result = plane.run("export", "-o", str(path))
+    assert result.exit_code == 0, result.stderr
+    assert f"sailplane import {path}" in result.stderr
+    return path
+
+
+def test_what_is_exported_can_be_imported_and_again(plane: Plane) -> None:
+    """Readable by its owner alone; the same from stdout; where everything is there already, it is said and left alone."""
+    path = exported(plane)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for text in (path.read_text(), plane.run("export").stdout):
+        assert [entry.kind for entry in backup_file.parse(text).entries] == ["key", "service"]
+    again = plane.run("import", str(path), "--yes")
+    assert (again.exit_code, again.stdout.count("there already")) == (0, 2)
+    plane.run("down", "svc", "-y")
+    back = plane.json("import", str(path), "--yes")
+    assert [one["outcome"] for one in back["entries"]] == ["same", "restored"]
+    assert plane.json("status", "svc")["target"] == 2
+
+
+def test_machines_that_would_be_lost_are_told_of_first(plane: Plane) -> None:
+    """Code 3 and nothing changed, unless it is meant."""
+    path = exported(plane)
+    plane.run("down", "svc", "-y")
+    Crowded(plane)
+    refused = plane.run("import", str(path), "--yes")
+    assert (refused.exit_code, "svc-ab12-0-1" in refused.stderr) == (3, True)
+    assert plane.json("status")["services"] == []
+    assert plane.run("import", str(path), "--yes", "--replace-machines").exit_code == 0
+
+
+def test_another_service_of_that_name_is_an_exit_code(plane: Plane) -> None:
+    """So that a script does not go on as if all had been taken in."""
+    path = exported(plane)
+    plane.run("down", "svc", "-y")
+    plane.up()
+    result = plane.run("import", str(path), "--yes")
+    assert (result.exit_code, "another one of that name is here" in result.stdout) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no backup"),
+        ("hello", "Line 1"),
+        ('{"a": 1}\n', "no backup"),
+        ('{"sailplane_backup": 2, "sailplane": "9.9"}\n{"end": 0}\n', "Sailplane 9.9"),
+        ('{"sailplane_backup": 1}\n', "cut off"),
+        ('{"sailplane_backup": 1}\n{"end": 1}\n', "cut off"),
+        ('{"sailplane_backup": 1}\n{"kind": "key", "id": "x", "docum', "Line 2"),
+        ('{"sailplane_backup": 1}\n{"kind": "table", "id": "x", "document": {}}\n{"end": 1}\n', "Line 2"),
+    ],
+    ids=["empty", "no JSON", "another file", "newer", "head only", "one missing", "cut off", "unknown kind"],
+)
+def test_a_file_that_is_no_whole_backup_is_refused(text: str, told: str) -> None:
+    """Before anything is asked of a control plane, with where it is wrong and what to do."""
+    with pytest.raises(Invalid, match=told):
+        backup_file.parse(text)
