@@ -14,7 +14,7 @@ import pytest
 import standardwebhooks
 from chalice.test import HTTPResponse
 
-from chalicelib import passes
+from chalicelib import identity, passes
 from chalicelib.errors import Unreachable
 from chalicelib.hooks.following import DELIVERIES_KEPT_S
 from chalicelib.model import Hook, HookKind
@@ -261,7 +261,8 @@ def test_a_control_plane_without_a_key_takes_nothing(api: Api) -> None:
     made = make(api)
     runtime = api.world.runtime
     api.world.runtime = replace(runtime, settings=replace(runtime.settings, agent_key=""))
-    assert_problem(Sender(api, made).push(), 401)
+    derivable = {**made, "secret": identity.webhook_secret("", made["id"], 1)}
+    assert_problem(Sender(api, derivable).push(), 401)
 
 
 def test_a_ping_is_answered(api: Api) -> None:
