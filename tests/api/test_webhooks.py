@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -9,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import standardwebhooks
 from chalice.test import HTTPResponse
 
 from chalicelib import identity, passes
+from chalicelib.api.machines import on_function_url
 from chalicelib.errors import Unreachable
 from chalicelib.hooks.following import DELIVERIES_KEPT_S
 from chalicelib.model import Hook, HookKind
@@ -296,6 +299,35 @@ def test_a_delivery_of_another_form_is_said_so(api: Api) -> None:
     assert_problem(sender.send(b"x" * (4 * 1024 * 1024 + 1), "c"), 413)
     sender.headers["Content-Type"] = "text/plain"
     assert_problem(sender.push(), 415)
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "application/x-www-form-urlencoded"])
+def test_deliveries_come_through_the_machines_address(api: Api, content_type: str) -> None:
+    """A function URL hands on what it does not know for text as base64: what was signed is what is verified."""
+    made = make(api)
+    document = json.dumps({"ref": "refs/heads/main", "after": HEAD, "repository": {"full_name": "acme/app"}})
+    body = urlencode({"payload": document}).encode() if "form" in content_type else document.encode()
+    digest = hmac.new(made["secret"].encode(), body, hashlib.sha256).hexdigest()
+    path = f"/v1/hooks/{made['id']}"
+    event = {
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {
+            "content-type": content_type,
+            "x-hub-signature-256": f"sha256={digest}",
+            "x-github-delivery": "1",
+            "x-github-event": "push",
+        },
+        "requestContext": {
+            "http": {"method": "POST", "path": path, "sourceIp": "140.82.112.1"},
+            "requestId": "r",
+            "stage": "$default",
+        },
+        "body": base64.b64encode(body).decode(),
+        "isBase64Encoded": True,
+    }
+    answer = on_function_url(api.app)(event, None)
+    assert (answer["statusCode"], json.loads(answer["body"])["result"]) == (202, "accepted")
 
 
 def test_a_store_that_is_down_loses_nothing(api: Api) -> None:
