@@ -27,7 +27,7 @@ UNDER_WAY_PAUSES_S = (1.0,) * 75
 _UNDER_WAY = "urn:sailplane:problem:in-progress"
 
 _A = TypeVar("_A", bound=BaseModel)
-_P = TypeVar("_P", schemas.Services, schemas.Keys, schemas.AdminKeys, schemas.Audit)
+_P = TypeVar("_P", schemas.Services, schemas.Keys, schemas.AdminKeys, schemas.Audit, schemas.Backup)
 
 
 class Client:

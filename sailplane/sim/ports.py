@@ -159,9 +159,15 @@ class WatchedStore(MemoryStore):
         return self._services.get(name)
 
     def create_service(
-        self, service: Service, spec: SpecVersion, events: Sequence[Event] = (), *, hook: Hook | None = None
+        self,
+        service: Service,
+        spec: SpecVersion,
+        events: Sequence[Event] = (),
+        *,
+        hook: Hook | None = None,
+        earlier: Sequence[SpecVersion] = (),
     ) -> Service:
-        created = super().create_service(service, spec, events, hook=hook)
+        created = super().create_service(service, spec, events, hook=hook, earlier=earlier)
         self._written(Commit(service=created, events=tuple(events)))
         return created
 
