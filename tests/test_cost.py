@@ -26,12 +26,9 @@ def test_nothing_is_used_without_a_service() -> None:
 
 
 def test_one_service_at_the_default_cadence_costs_less_than_a_dollar() -> None:
-        """Without any free allowance; beyond AWS's it is a quarter, with a machine that is taken every other day too."""
+    """Without any free allowance; beyond AWS's it is a quarter, with a machine that is taken every other day too."""
     assert usd(Fleet(1, 1)) < 1
     assert cost.total(cost.month(Fleet(1, 1, replacements=15))).beyond(FREE).usd < 0.25
-
-
-
 
 
 def test_ten_services_of_three_replicas_cost_less_than_twelve_dollars() -> None:
