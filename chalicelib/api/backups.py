@@ -11,6 +11,7 @@ from chalice.app import Blueprint
 
 from chalicelib import __version__, backup
 from chalicelib.api import paging, schemas
+from chalicelib.api.auth import Principal, Reach, forbidden
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.api.views import instant
 from chalicelib.errors import Exists, Invalid
@@ -44,6 +45,7 @@ def backups(runtime: Callable[[], Runtime]) -> Blueprint:
                 "Take in one entry of a backup",
                 schemas.RestoredEntry,
                 body=_Entry,
+                reach=Reach.OWN,
                 errors=(423,),
                 max_body_bytes=5 * 1024 * 1024,
             ),
@@ -103,8 +105,11 @@ def _service(runtime: Runtime, name: str) -> _Entry | None:
     return _Entry(kind="service", id=name, document=document)
 
 
-def restore_entry(runtime: Runtime, body: schemas.BackupEntry) -> schemas.RestoredEntry:
+def restore_entry(runtime: Runtime, body: schemas.BackupEntry, principal: Principal) -> schemas.RestoredEntry:
     """Write what the entry holds, unless it is there. What is there and differs is left as it is. Raises `Invalid`."""
+    principal.require_reach(("*",))
+    if body.kind == "admin_key" and principal.expires_at is not None:
+        raise forbidden("Your key ends, and an admin key that it brings in might outlive it: use the root key.")
     outcome = _RESTORE[body.kind](runtime, body)
     return schemas.RestoredEntry(kind=body.kind, id=body.id, outcome=outcome)
 

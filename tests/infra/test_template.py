@@ -129,19 +129,20 @@ def test_the_gateway_has_one_address_and_a_limit(stack: Json) -> None:
 
 
 def test_policies_name_what_the_stack_makes(stack: Json) -> None:
-    """Functions, rules and queues are called what the policies call them."""
-    made = set(named(stack["Resources"]))
-    for function in GRANTS:
-        for statement in policy(function)["Statement"]:
-            for resource in re.findall(
-                r"(?:function:|rule/)(sailplane-\$\{Deployment\}-[a-z]+)", json.dumps(statement)
-            ):
-                assert resource in made
+    """Functions and rules are called what the policies call them."""
+    meant = {
+        resource
+        for function in GRANTS
+        for resource in re.findall(
+            r"(?:function:|rule/)sailplane-\$\{Deployment\}-[a-z]+", json.dumps(policy(function))
+        )
+    }
+    assert meant == {"function:sailplane-${Deployment}-relay", *(f"rule/{name}" for name in rules(stack))}
+    assert stack["Resources"]["Relay"]["Properties"]["FunctionName"]["Fn::Sub"] == "sailplane-${Deployment}-relay"
 
 
-def named(resources: Json) -> Iterator[str]:
-    for each in resources.values():
-        yield each["Properties"].get("FunctionName", {}).get("Fn::Sub", "") if each["Type"].endswith("Function") else ""
+def rules(stack: Json) -> Iterator[str]:
+    for each in stack["Resources"].values():
         for event in each["Properties"].get("Events", {}).values():
             yield from (
                 event["Properties"][key]["Fn::Sub"] for key in ("Name", "RuleName") if key in event["Properties"]
