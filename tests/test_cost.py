@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib import cost
@@ -37,6 +37,7 @@ def test_ten_services_of_three_replicas_cost_less_than_twelve_dollars() -> None:
     assert cost.total(cost.month(Fleet(10, 30, replacements=450, routers=1))).beyond(FREE).usd < 12
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 200), st.integers(0, 600), st.floats(1, 60), st.floats(0, 1e4), st.floats(0, 10))
 def test_more_of_anything_never_costs_less(
     services: int, replicas: int, interval_s: float, replacements: float, routers: float
