@@ -128,6 +128,18 @@ def test_the_gateway_has_one_address_and_a_limit(stack: Json) -> None:
     assert [(each["ResourcePath"], each["ThrottlingRateLimit"]) for each in gateway["MethodSettings"]] == [("/*", 50)]
 
 
+def test_the_gateway_s_own_errors_have_the_form_of_all_others(stack: Json) -> None:
+    """A path that is not there, too many requests, no answer: problem+json, once the gateway has put its words in."""
+    gateway = stack["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
+    answers = gateway["x-amazon-apigateway-gateway-responses"]
+    assert answers.keys() == {"MISSING_AUTHENTICATION_TOKEN", "DEFAULT_4XX", "DEFAULT_5XX"}
+    for answer in answers.values():
+        assert answer["responseParameters"] == {"gatewayresponse.header.Content-Type": "'application/problem+json'"}
+        said = answer["responseTemplates"]["application/json"].replace("$context.error.messageString", '"why"')
+        assert {"type", "title", "detail"} <= json.loads(said).keys()
+    assert answers["MISSING_AUTHENTICATION_TOKEN"]["statusCode"] == "404"
+
+
 def test_policies_name_what_the_stack_makes(stack: Json) -> None:
     """Functions and rules are called what the policies call them."""
     meant = {
