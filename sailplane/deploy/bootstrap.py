@@ -69,10 +69,11 @@ class Bootstrap:
         stack = self._executed(show) if plan.changes else self._settled(show)
         if stack is None or stack.status not in _DONE | {"UPDATE_ROLLBACK_COMPLETE"}:
             raise DeployFailed(f"{self._why(stack)}\nRun the same command again: it goes on from there.")
+        # An update puts what wakes the functions back to how it is made: off; and so does its rollback. Said every time, for a
+        # run that broke off here.
+        self.account.wake(self.deployment)
         if plan.changes and stack.status not in _DONE:
             raise DeployFailed(f"{self._why(stack)}\nThe version before is in place again and goes on.")
-        # An update puts what wakes the functions back to how it is made: off. Said every time, for a run that broke off here.
-        self.account.wake(self.deployment)
         self._drop_old_code(stack)
         return stack
 
