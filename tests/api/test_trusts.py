@@ -148,6 +148,8 @@ def test_gitlab_s_jobs_are_known_by_their_own_claims(jobs: Jobs) -> None:
     assert_problem(jobs.exchange(jobs.token(tag), "gitlab"), 403)
     forked = {**tag, "ref_type": "branch", "pipeline_source": "merge_request_event"}
     assert_problem(jobs.exchange(jobs.token(forked), "gitlab"), 401)
+    child = {**forked, "pipeline_source": "parent_pipeline", "ref_path": "refs/merge-requests/7/head"}
+    assert_problem(jobs.exchange(jobs.token(child), "gitlab"), 401)
 
 
 @pytest.mark.parametrize(
@@ -179,6 +181,7 @@ def test_gitlab_s_jobs_are_known_by_their_own_claims(jobs: Jobs) -> None:
         {"repository": ["acme/app"]},
         {"event_name": "pull_request"},
         {"event_name": "pull_request_target"},
+        {"event_name": "pull_request_review", "ref": "refs/pull/7/merge"},
     ],
     ids=str,
 )
