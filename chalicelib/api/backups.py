@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from chalice.app import Blueprint
 
-from chalicelib import __version__, backup
+from chalicelib import __version__, backup, identity
 from chalicelib.api import paging, schemas
+from chalicelib.api.auth import Principal, Reach, forbidden
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.api.views import instant
 from chalicelib.errors import Exists, Invalid
@@ -44,6 +46,7 @@ def backups(runtime: Callable[[], Runtime]) -> Blueprint:
                 "Take in one entry of a backup",
                 schemas.RestoredEntry,
                 body=_Entry,
+                reach=Reach.OWN,
                 errors=(423,),
                 max_body_bytes=5 * 1024 * 1024,
             ),
@@ -103,14 +106,22 @@ def _service(runtime: Runtime, name: str) -> _Entry | None:
     return _Entry(kind="service", id=name, document=document)
 
 
-def restore_entry(runtime: Runtime, body: schemas.BackupEntry) -> schemas.RestoredEntry:
-    """Write what the entry holds, unless it is there. What is there and differs is left as it is. Raises `Invalid`."""
+def restore_entry(runtime: Runtime, body: schemas.BackupEntry, principal: Principal) -> schemas.RestoredEntry:
+    """Write what the entry holds, unless it is there. What is there and differs is left as it is. Raises `Invalid`.
+
+    A 403 `Refused` for a key that is limited, and for an admin key from one that ends: nobody else says when the new one does.
+    """
+    principal.require_reach(("*",))
+    if body.kind == "admin_key" and principal.expires_at is not None:
+        raise forbidden("Your own key ends, and no key outlives the one it was made with. Restore with the root key.")
     outcome = _RESTORE[body.kind](runtime, body)
     return schemas.RestoredEntry(kind=body.kind, id=body.id, outcome=outcome)
 
 
 def _restore_admin_key(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
     key = backup.noun_of(AdminKey, body.document)
+    if not re.fullmatch(identity.ADMIN_KEY_ID, key.id):  # it could neither be used nor, as `root`, be revoked
+        raise Invalid(f"{key.id!r} is no admin key's id: ten hexadecimal digits.")
     try:
         runtime.store.create_admin_key(key)
     except Exists:
