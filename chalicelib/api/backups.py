@@ -38,6 +38,7 @@ def backups(runtime: Callable[[], Runtime]) -> Blueprint:
                 "Everything that another control plane can take in",
                 schemas.Backup,
                 query=schemas.BackupQuery,
+                tells_all=True,
             ),
             Route(
                 "POST",

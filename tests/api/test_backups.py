@@ -227,6 +227,13 @@ def test_a_key_that_ends_restores_no_admin_key(api: Api) -> None:
     assert restore(target, admin_key) == "restored"
 
 
+def test_who_took_a_backup_is_in_the_audit(api: Api) -> None:
+    """It holds every service file, and the hash of every key."""
+    entries(api)
+    told = json.loads(api.get("/v1/audit").body)["entries"]
+    assert [(one["operation"], one["status"]) for one in told] == [("take_backup", 200)]
+
+
 @pytest.mark.parametrize("key_id", ["root", "0123456789#", ""])
 def test_an_admin_key_has_an_id_that_it_can_be_revoked_by(api: Api, key_id: str) -> None:
     """`root` above all, as which the audit would name whatever is done with it."""
