@@ -227,7 +227,10 @@ class AwsAccount:
                 # Not by its name, which by now may be that of somebody else's, whom nobody here has shown the plan of.
                 self._formation.execute_change_set(StackName=deployment.stack, ChangeSetName=self._proposal)
             except self._formation.exceptions.ChangeSetNotFoundException as error:
-                raise DeployFailed(f"Somebody else changes {deployment.stack} at the same time.") from error
+                # Not a failure of ours, after which a first deployment would be taken away again: it is theirs.
+                raise CloudUnreachable(
+                    f"Somebody else changes {deployment.stack} at the same time. Run the same command again."
+                ) from error
 
     def resume_rollback(self, deployment: Deployment) -> None:
         with told():

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from sailplane.deploy.account import DeployFailed
+from sailplane.deploy.account import CloudUnreachable
 from sailplane.deploy.deployment import Deployment
 
 ACME = Deployment("acme")
@@ -39,6 +39,6 @@ def test_what_is_executed_is_what_was_proposed() -> None:
         gone = {"StackName": ACME.stack, "ChangeSetName": OURS}
         formation.add_client_error("execute_change_set", "ChangeSetNotFound", "it is gone", expected_params=gone)
         account.propose(ACME, "{}", {}, is_new=True)
-        with pytest.raises(DeployFailed, match="Somebody else changes"):
+        with pytest.raises(CloudUnreachable, match="Somebody else changes"):
             account.execute(ACME)
         formation.assert_no_pending_responses()
