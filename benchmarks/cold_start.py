@@ -3,9 +3,10 @@
     python -m benchmarks.cold_start [--starts 9] [--package dist]
 
 The process has what Lambda would unpack and nothing else: the zips that `infra.package` builds for this machine's Python.
-Its first event is answered for real: configuration, state and clouds are local stand-ins (MiniStack, EC2 in a box) that do
-not count. CPU and not time passed, as other work on the machine shows less in it; Lambda's own start of the process comes on top
-(benchmarks/edge/cold_start.py). Ends with 1 if the median is above the function's limit.
+Its first event is answered for real: configuration, state and clouds are local stand-ins that do not count (MiniStack, EC2 in
+a box with all of an account's regions). They speak plain HTTP, so TLS is not in it. CPU and not time passed, as other work on
+the machine shows less in it; Lambda's own start of the process comes on top (benchmarks/edge/cold_start.py). Ends with 1 if
+the median is above the function's limit.
 """
 
 from __future__ import annotations
@@ -218,7 +219,6 @@ def _deployed(stack: MiniStack, box: AwsBox) -> dict[str, str]:
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ENDPOINT_URL": f"http://{address}",
         "SAILPLANE_AWS_ENDPOINT": box.endpoint_url,
-        "SAILPLANE_AWS_REGIONS": REGION,
         "SAILPLANE_CONTROL_URL": "https://control.example",
         "SAILPLANE_DEPLOYMENT": "cold",
         "SAILPLANE_EDGE_URL": "http://127.0.0.1:9",

@@ -1,7 +1,7 @@
 """Amazon's APIs by signed request, for the few calls that functions make about themselves.
 
 boto3 would read each service's description first: 130 ms of CPU for SSM, 11 ms for Lambda, in every cold start
-(docs/cold-starts.md). Signing is botocore's, which is loaded for DynamoDB anyhow.
+(docs/functions.md). Signing is botocore's, which is loaded for DynamoDB anyhow.
 """
 
 from __future__ import annotations

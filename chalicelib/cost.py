@@ -82,9 +82,9 @@ class Usage:
 # What every account has free each month, for ever (not the first year's): https://aws.amazon.com/free
 FREE = Usage(requests=1e6, gb_s=400_000, queue_requests=1e6, log_bytes=5 * _GB, egress_bytes=100 * _GB)
 
-# Seen with `python -m benchmarks.capacity` on 2026-11-22, in ms of one CPU and DynamoDB's units.
-_INVOCATION_CPU_MS = 5.0  # the event, the queue's next message
-_PASS_CPU_MS, _PROBE_CPU_MS, _LIST_CPU_MS = 4.0, 1.7, 32.0  # of a service; a replica; a cloud's (AWS: 17 regions)
+# Seen with `python -m benchmarks.capacity` and `benchmarks.cadence` on 2026-11-22, in ms of one CPU and DynamoDB's units.
+_INVOCATION_CPU_MS = 2.0  # the event, the queue's next message
+_PASS_CPU_MS, _PROBE_CPU_MS, _LIST_CPU_MS = 3.0, 1.7, 32.0  # of a service; a replica; a cloud's (AWS: 17 regions)
 _EXCHANGE_CPU_MS, _REPORT_CPU_MS, _ROUTER_CPU_MS = 6.0, 2.5, 2.0
 _PASS_READ_UNITS, _REPLICA_READ_UNITS, _ROUTER_READ_UNITS = 2.0, 1 / 3, 0.25
 _REPORT_READ_UNITS, _REPORT_WRITE_UNITS = 2.0, 1.0
@@ -152,8 +152,8 @@ def break_even_requests_per_s(gateway_usd: float = 0.0) -> float:
 
 def _tick(fleet: Fleet) -> Usage:
     """The minute's: routers are asked for their counts, clouds for their machines; webhooks and the routers' snapshot are looked at."""
-    looked_at_units = 3 + fleet.services * 0.2
-    extra_s = _EDGE_S + 2 * _TABLE_S + 0.03
+    looked_at_units = 4 + fleet.services * 0.2  # names, keys, webhooks, route tables
+    extra_s = _EDGE_S + 3 * _TABLE_S + 0.03
     extra = Usage(gb_s=extra_s * fleet.memory["tick"] / 1024, read_units=looked_at_units, object_reads=1)
     return _pass(fleet, "tick", fleet.services, fleet.replicas, listed=True) + extra
 
@@ -161,9 +161,9 @@ def _tick(fleet: Fleet) -> Usage:
 def _pass(fleet: Fleet, function: str, services: float, replicas: float, *, listed: bool) -> Usage:
     """One invocation that looks at all of them. They wait side by side, and take turns at the CPU."""
     cpu_ms = _INVOCATION_CPU_MS + services * _PASS_CPU_MS + replicas * _PROBE_CPU_MS + listed * _LIST_CPU_MS
-    waits_s = 3 * _TABLE_S + (_LIST_S if listed else _AGENT_S)
+    waits_s = 2 * _TABLE_S + (_LIST_S if listed else _AGENT_S)
     of_service = _PASS_READ_UNITS + fleet.routers * _ROUTER_READ_UNITS
-    reads = Usage(read_units=1 + services * of_service + replicas * _REPLICA_READ_UNITS)
+    reads = Usage(read_units=services * of_service + replicas * _REPLICA_READ_UNITS)
     probes = Usage(egress_bytes=_PROBE_BYTES) * replicas
     return _billed(function, cpu_ms, waits_s, fleet.memory) + reads + probes
 

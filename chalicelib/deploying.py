@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
-from chalicelib import catalog, lifecycle, optimizer, spec
+from chalicelib import catalog, lifecycle, optimizer
 from chalicelib.errors import Invalid, NoFeasibleOffer
 from chalicelib.model import Event, Hook, Service, SpecVersion, State
 from chalicelib.ports import Runtime
 from chalicelib.schedule import kept_on
 from chalicelib.writes import made_once
+
+if TYPE_CHECKING:
+    from chalicelib import spec
 
 
 def understood(runtime: Runtime, yaml: str, envs: Mapping[str, str]) -> spec.Parsed:
@@ -22,6 +26,8 @@ def understood(runtime: Runtime, yaml: str, envs: Mapping[str, str]) -> spec.Par
         NoFeasibleOffer: no enabled provider has such a machine.
         Invalid: one such machine is above the service's hourly budget.
     """
+    from chalicelib import spec  # noqa: PLC0415 50 ms of a cold start, for who is given a file only
+
     enabled = tuple(sorted(runtime.providers))
     market = runtime.market.offers(enabled)
     known = sorted({*catalog.accelerators(), *(offer.accelerator for offer in market if offer.accelerator)})

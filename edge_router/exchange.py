@@ -25,7 +25,7 @@ class ControlPlane:
         token: the router token, or several, separated by commas; the first is shown. Raises `ValueError` when it cannot
             stand in a header.
         router_id: unique among running routers; counts are kept apart by it.
-        timeout_s: of each step (connect, send, receive).
+        timeout_s: of each step (connect, send, receive), unless an exchange is given another.
         on_demand: this router exchanges when it is asked for something, and its silence means that nobody asks.
     """
 
@@ -49,7 +49,7 @@ class ControlPlane:
         self._timeout_s = timeout_s
         self._on_demand = on_demand
 
-    def exchange(self, router: Router) -> None:
+    def exchange(self, router: Router, timeout_s: float | None = None) -> None:
         """Hand over the router's counts and give it the new table, if there is one.
 
         The batch is acknowledged only by an answer that could come from nobody but the control plane; after anything
@@ -67,7 +67,7 @@ class ControlPlane:
             "used": batch.used,
             "on_demand": self._on_demand,
         }
-        answer = self._post(json.dumps(question).encode())
+        answer = self._post(json.dumps(question).encode(), self._timeout_s if timeout_s is None else timeout_s)
         if not isinstance(answer, dict) or "table" not in answer:
             raise ExchangeFailed("the control plane's answer is not an object with a table")
         router.acknowledge(batch)
@@ -81,11 +81,11 @@ class ControlPlane:
         except TableRefused as refusal:
             raise ExchangeFailed(f"the control plane's table was refused: {refusal}") from refusal
 
-    def _post(self, body: bytes) -> object:
+    def _post(self, body: bytes, timeout_s: float) -> object:
         """The decoded answer."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         try:
-            status, answer = ask("POST", self._url, self._timeout_s, body, headers)
+            status, answer = ask("POST", self._url, timeout_s, body, headers)
         except NoAnswer as error:
             raise ExchangeFailed(f"no answer from the control plane at {error}") from error
         if status != 200:

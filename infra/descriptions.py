@@ -29,13 +29,14 @@ def trim(service: Path, sources: Iterable[Path]) -> None:
 def trimmed(description: dict[str, Any], words: Collection[str]) -> dict[str, Any]:
     """A description with the operations whose Python name is among `words`, and the shapes that these reach."""
     operations = {name: told for name, told in description["operations"].items() if xform_name(name) in words}
-    waiting = set(_shapes(operations))
-    reached: dict[str, Any] = {}
+    waiting, reached = set(_shapes(operations)), set[str]()
     while waiting:
         name = waiting.pop()
-        reached[name] = description["shapes"][name]
-        waiting |= set(_shapes(reached[name])) - reached.keys()
-    return {**description, "operations": operations, "shapes": reached}
+        reached.add(name)
+        waiting |= set(_shapes(description["shapes"][name])) - reached
+    # In the description's order: a set's is another one in every process, and the package would be.
+    shapes = {name: shape for name, shape in description["shapes"].items() if name in reached}
+    return {**description, "operations": operations, "shapes": shapes}
 
 
 def _shapes(told: Any) -> Iterator[str]:

@@ -7,6 +7,7 @@ so that whoever looks for something finds it, and a policy can name what it allo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -196,12 +197,36 @@ def _api() -> Json:
                 "Name": _named(),
                 # Or SAM makes a second stage, `Stage`, which is as public and has no limit.
                 "OpenApiVersion": "2.0",
+                "DefinitionBody": {"x-amazon-apigateway-gateway-responses": _own_answers()},
                 "MethodSettings": [
                     # An owner's commands and CI; without a limit a stranger could run up the bill of the gateway.
                     {"HttpMethod": "*", "ResourcePath": "/*", "ThrottlingRateLimit": 50, "ThrottlingBurstLimit": 100}
                 ],
             }
         },
+    }
+
+
+def _own_answers() -> Json:
+    """What the gateway answers by itself, in the form of all other errors. It says 403 to a path that it does not know."""
+    unknown = {"status": 404, "detail": "There is nothing at this path for this method; see /openapi.json."}
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-gateway-response-definition.html: a quoted text.
+    said = '"detail":$context.error.messageString'
+    of_the_gateway = '{"type":"urn:sailplane:problem:gateway","title":"The gateway answers, not the control plane",%s}'
+    return {
+        "MISSING_AUTHENTICATION_TOKEN": {
+            **_own_answer(json.dumps({"type": "about:blank", "title": "Not Found", **unknown})),
+            "statusCode": "404",
+        },
+        "DEFAULT_4XX": _own_answer(of_the_gateway % said),
+        "DEFAULT_5XX": _own_answer(of_the_gateway % said),
+    }
+
+
+def _own_answer(document: str) -> Json:
+    return {
+        "responseParameters": {"gatewayresponse.header.Content-Type": "'application/problem+json'"},
+        "responseTemplates": {"application/json": document},
     }
 
 

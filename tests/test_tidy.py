@@ -222,6 +222,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "infra",  # a checkout builds what it deploys
     },
     # The clouds' SDKs, each in the module of its cloud only.
+    "sailplane.deploy.checks.finding": {"httpx"},
+    "sailplane.deploy.checks.gcp": {"sailplane.deploy.checks", "google", "httpx"},
+    "sailplane.deploy.checks.azure": {"sailplane.deploy.checks", "azure", "httpx"},
     "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors", "infra"},
     "sailplane.deploy.edges.gcp": {"sailplane.deploy", "chalicelib.errors", "google", "requests"},
     "sailplane.deploy.edges.azure": {"sailplane.deploy", "chalicelib.errors", "azure", "requests"},

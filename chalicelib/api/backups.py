@@ -108,13 +108,10 @@ def _service(runtime: Runtime, name: str) -> _Entry | None:
 
 
 def restore_entry(runtime: Runtime, body: schemas.BackupEntry, principal: Principal) -> schemas.RestoredEntry:
-    """Write what the entry holds, unless it is there. What is there and differs is left as it is. Raises `Invalid`.
-
-    A 403 `Refused` for a key that is limited, and for an admin key from one that ends: nobody else says when the new one does.
-    """
+    """Write what the entry holds, unless it is there. What is there and differs is left as it is. Raises `Invalid`."""
     principal.require_reach(("*",))
     if body.kind == "admin_key" and principal.expires_at is not None:
-        raise forbidden("Your own key ends, and no key outlives the one it was made with. Restore with the root key.")
+        raise forbidden("Your key ends, and an admin key that it brings in might outlive it: use the root key.")
     outcome = _RESTORE[body.kind](runtime, body)
     return schemas.RestoredEntry(kind=body.kind, id=body.id, outcome=outcome)
 

@@ -10,6 +10,16 @@ from chalicelib.model import Replica, State
 from chalicelib.ports import Runtime
 
 
+class NoService(NotFound):
+    """There is no service of this name. `nearest` are those that may have been meant."""
+
+    def __init__(self, name: str, nearest: Sequence[str]) -> None:
+        self.name = name
+        self.nearest = nearest
+        hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+        super().__init__(f"There is no service {name!r}.{hint}")
+
+
 def load(runtime: Runtime, name: str) -> State:
     """The service's state. Raises `NotFound` with the names nearest to `name`."""
     state = runtime.store.load(name)
@@ -18,11 +28,9 @@ def load(runtime: Runtime, name: str) -> State:
     return state
 
 
-def no_service(runtime: Runtime, name: str) -> NotFound:
+def no_service(runtime: Runtime, name: str) -> NoService:
     """The error for a service that is not there."""
-    nearest = difflib.get_close_matches(name, runtime.store.service_names(), n=3)
-    hint = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
-    return NotFound(f"There is no service {name!r}.{hint}")
+    return NoService(name, difflib.get_close_matches(name, runtime.store.service_names(), n=3))
 
 
 def find(service: str, replicas: Sequence[Replica], wanted: str) -> Replica:

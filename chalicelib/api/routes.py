@@ -21,6 +21,7 @@ from chalicelib import identity
 from chalicelib.api import once, problems
 from chalicelib.api.auditing import audited
 from chalicelib.api.auth import Caller, Principal, Reach, authenticate, bearer
+from chalicelib.api.lookup import NoService
 from chalicelib.api.preconditions import if_match
 from chalicelib.api.schemas import Text
 from chalicelib.errors import SailplaneError
@@ -116,7 +117,7 @@ class _View:
         if self.route.caller is Caller.ADMIN:
             principal.require(self.route.scope)
         arguments = self._arguments(request, path, principal)
-        do = partial(self._done, arguments=arguments)
+        do = partial(self._done, principal=principal, arguments=arguments)
         key = request.headers.get("idempotency-key")
         if key is None or not self.route.is_owners_write:
             return do(runtime)
@@ -141,8 +142,12 @@ class _View:
             arguments["if_match"] = if_match(request.headers.get("if-match"))
         return arguments
 
-    def _done(self, runtime: Runtime, arguments: dict[str, Any]) -> Response:
-        answer = self.route.handler(runtime, **arguments)
+    def _done(self, runtime: Runtime, principal: Principal, arguments: dict[str, Any]) -> Response:
+        try:
+            answer = self.route.handler(runtime, **arguments)
+        except NoService as error:
+            visible = [name for name in error.nearest if principal.reaches((name,))]
+            raise NoService(error.name, visible) from error
         # Some hold keys, none is good for long.
         headers = {"Content-Type": self.route.media_type, "Cache-Control": "no-store"}
         if self.route.tagged:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -40,6 +39,18 @@ from chalicelib.model import (
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 _LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"  # no control characters, nor any that turn the direction
+# Parts with a slash between them, none of which is all dots. Empty = none given.
+_REPOSITORY = r"^([\w.-]*[\w-][\w.-]*(/[\w.-]*[\w-][\w.-]*)+)?$".replace(r"\w", "A-Za-z0-9_")
+_PATH = r"^Q*[^/.\u0000-\u001f\u007f-\u009f]Q*(/Q*[^/.\u0000-\u001f\u007f-\u009f]Q*)*$".replace(
+    "Q", r"[^/\u0000-\u001f\u007f-\u009f]"
+)
+# https://git-scm.com/docs/git-check-ref-format, and no dash first, which would look like an option.
+_BRANCH = r"^[^-S](\.?[^S])*(/[^S](\.?[^S])*)*$".replace("S", r"./\u0000-\u0020\u007f~^:?*\[\\")
+# Tokens are sent there: not in the clear, except to this very machine.
+_FORGE_URL = (
+    r"^((https://[A-Za-z0-9][A-Za-z0-9.-]*|http://(127\.0\.0\.1|localhost))"
+    r"(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}))?(/[A-Za-z0-9._~/-]*)?)?$"
+)
 # The record that every pass reads holds the file's `setup` and `run`; DynamoDB stops at 400 KB.
 MAX_YAML_CHARACTERS = 64 * 1024
 MAX_ENVS_CHARACTERS = 32 * 1024
@@ -91,38 +102,34 @@ def _one_line(text: str) -> str:
 
 
 def _repository(name: str) -> str:
-    parts = name.split("/")
-    if name and not (len(parts) > 1 and len(name) <= 256 and all(map(_is_segment, parts))):
+    if not re.fullmatch(_REPOSITORY, name):
         raise ValueError("expected owner/name, as in the repository's address")
     return name
 
 
-def _is_segment(part: str) -> bool:
-    return bool(re.fullmatch(r"[A-Za-z0-9_.-]+", part)) and part.strip(".") != ""
-
-
 def _branch(name: str) -> str:
-    if not re.fullmatch(r"(?![-/.])[^\x00-\x20\x7f~^:?*\[\\]{1,200}(?<![/.])", name) or ".." in name or "//" in name:
+    if not re.fullmatch(_BRANCH, name):
         raise ValueError("expected a branch's name, such as main, without refs/heads/")
     return name
 
 
 def _path_in_repository(path: str) -> str:
-    if not (path.isprintable() and 0 < len(path) <= 256) or any(not part.strip(".") for part in path.split("/")):
+    if not re.fullmatch(_PATH, path):
         raise ValueError("expected a file's path from the top of the repository, such as deploy/service.yaml")
     return path
 
 
 def _forge_url(url: str) -> str:
-    """Tokens are sent there: not in the clear, except to this very machine."""
-    parts = urlsplit(url)
-    is_private = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost"))
-    if url and not (is_private and parts.hostname and not (parts.query or parts.fragment or parts.username)):
+    if not re.fullmatch(_FORGE_URL, url):
         raise ValueError("expected https://HOST[:PORT][/PATH]")
     return url.rstrip("/")
 
 
 DeliveryResult = Literal["accepted", "duplicate", "overtaken", "ignored"]
+RepositoryName = Annotated[
+    str, Field(json_schema_extra={"pattern": _REPOSITORY}, max_length=256), AfterValidator(_repository)
+]
+ForgeUrl = Annotated[str, Field(json_schema_extra={"pattern": _FORGE_URL}, max_length=256), AfterValidator(_forge_url)]
 Line = Annotated[str, Field(json_schema_extra={"pattern": _LINE}), AfterValidator(_one_line)]
 ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterValidator(valid_name)]
 _INTEGRAL = BeforeValidator(_whole)  # after the bounds, or pydantic leaves them out of the schema
@@ -278,6 +285,28 @@ class CreateAdminKey(_Body):
     expires_in_s: Annotated[float, Field(gt=0, le=LONGEST_KEY_S)] | None = None
 
 
+# What the models' own validators demand, in the words of JSON Schema.
+_FOLLOWED: dict[str, JsonValue] = {
+    "anyOf": [
+        {
+            "properties": {
+                "kind": {"const": "generic"},
+                "repository": {"const": ""},
+                "api_url": {"const": ""},
+                "token_secret": {"const": ""},
+            },
+        },
+        {
+            "properties": {"kind": {"enum": ["github", "gitlab"]}, "repository": {"minLength": 3}},
+            "required": ["repository"],
+        },
+    ]
+}
+_NARROWED: dict[str, JsonValue] = {
+    "anyOf": [{"properties": {name: {"minLength": 1}}, "required": [name]} for name in ("ref", "environment")]
+}
+
+
 class CreateWebhook(_Body):
     """A branch of a repository whose head a service is to follow.
 
@@ -285,12 +314,18 @@ class CreateWebhook(_Body):
     themselves: it has no repository. An empty `api_url` is github.com's or gitlab.com's.
     """
 
+    model_config = ConfigDict(json_schema_extra=_FOLLOWED)
+
     kind: HookKind
     service: ServiceName
-    repository: Annotated[str, AfterValidator(_repository)] = ""
-    branch: Annotated[str, AfterValidator(_branch)] = "main"
-    path: Annotated[str, AfterValidator(_path_in_repository)] = "service.yaml"
-    api_url: Annotated[str, AfterValidator(_forge_url)] = ""
+    repository: RepositoryName = ""
+    branch: Annotated[str, Field(json_schema_extra={"pattern": _BRANCH}, max_length=200), AfterValidator(_branch)] = (
+        "main"
+    )
+    path: Annotated[
+        str, Field(json_schema_extra={"pattern": _PATH}, max_length=256), AfterValidator(_path_in_repository)
+    ] = "service.yaml"
+    api_url: ForgeUrl = ""
     token_secret: Annotated[str, StringConstraints(pattern=rf"^$|{SECRET_NAME}")] = ""
 
     @model_validator(mode="after")
@@ -316,13 +351,15 @@ class CreateTrust(_Body):
     that takes its name later has not. An empty `issuer` is github.com's or gitlab.com's.
     """
 
+    model_config = ConfigDict(json_schema_extra=_NARROWED)
+
     kind: OidcIssuer
-    repository: Annotated[str, AfterValidator(_repository), StringConstraints(min_length=3)]
+    repository: Annotated[RepositoryName, StringConstraints(min_length=3)]
     services: Annotated[tuple[ServiceName | Literal["*"], ...], Field(min_length=1, max_length=100)]
     ref: Annotated[str, StringConstraints(pattern=r"^$|^refs/(heads|tags)/[^\x00-\x20~^:?*\[\\]{0,200}\*?$")] = ""
     environment: Annotated[Line, StringConstraints(max_length=255)] = ""
     repository_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{0,20}$")] = ""
-    issuer: Annotated[str, AfterValidator(_forge_url)] = ""
+    issuer: ForgeUrl = ""
 
     @model_validator(mode="after")
     def _is_narrow(self) -> Self:

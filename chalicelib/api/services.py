@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from chalice.app import Blueprint
 
-from chalicelib import deploying, passes, spec
+from chalicelib import deploying, passes
 from chalicelib.api import paging, schemas, views
 from chalicelib.api.auth import Principal, Reach
 from chalicelib.api.lookup import load, no_service
@@ -20,6 +21,9 @@ from chalicelib.errors import NotFound
 from chalicelib.model import Event, Scope, State
 from chalicelib.ports import Commit, Runtime
 from chalicelib.writes import until_unchallenged
+
+if TYPE_CHECKING:
+    from chalicelib import spec
 
 # How many events `why` looks back on; each is a decision carried out, with its reason.
 DECISIONS_SHOWN = 20

@@ -44,13 +44,15 @@ class Http:
         """
         _require_sendable(headers, url)
         asked = {"Accept-Encoding": "identity", **headers}  # or a small answer could become a large one
-        request = self._client.build_request(method, url, headers=asked, params=query, json=body)
         try:
+            request = self._client.build_request(method, url, headers=asked, params=query, json=body)
             answer = self._client.send(request, stream=True)
             try:
                 content = _bounded(answer, url)
             finally:
                 answer.close()
+        except httpx.InvalidURL as error:
+            raise Invalid(f"{url} is no address: {error}.") from error
         except httpx.HTTPError as error:
             raise Unreachable(f"{_host(url)} does not answer: {str(error) or type(error).__name__}") from error
         if answer.is_success:

@@ -44,7 +44,9 @@ def repository_of(headers: Mapping[str, str], body: bytes) -> str:
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(
+        extra="ignore", frozen=True, defer_build=True
+    )  # no function but one ever reads a delivery
 
 
 class _GithubRepository(_Model):

@@ -84,7 +84,8 @@ def decide_reconcile(
     actions += _orphans(state, observed, limits, now)
     actions += _backoff(state, actions, limits, now)
     if state.service.deleting and not state.replicas:
-        actions.append(DeleteService(state.service, "shut down: every machine has been seen gone"))
+        bill = f"${state.service.spend.usd_ever:,.2f} in all"
+        actions.append(DeleteService(state.service, f"shut down: every machine has been seen gone; they cost {bill}"))
     return Decision(tuple(actions), tuple(action.why for action in actions))
 
 

@@ -27,6 +27,9 @@ _log = logging.getLogger("edge_router")
 REFRESH_S = 3.0
 # Of each step of an exchange. It stands between a client and its answer, and the last table is as good an answer.
 TIMEOUT_S = 1.0
+# The same for a router that has no table and nowhere else to get one from: without it, it has no answer at all, and the
+# control plane's function may be as cold as this one. That starts within 1 to 2 s.
+FIRST_TIMEOUT_S = 5.0
 # While the control plane is gone, on each instance one request pays the timeout after 6, 12, 24, 24 … s.
 MAX_DOUBLINGS = 3
 # From one look for a replica to the next while a client is held; each is an exchange.
@@ -38,7 +41,8 @@ class Function:
 
     Args:
         router: whose table is refreshed.
-        exchange: one exchange of this router with the control plane; raises `ExchangeFailed`.
+        exchange: one exchange of this router with the control plane, each step of which may take so many seconds; raises
+            `ExchangeFailed`.
         read_snapshot: gives a router without table the one that was stored last; raises `ExchangeFailed`.
         refresh_s: how old the table may get before a request refreshes it.
         clock: seconds, steady.
@@ -49,7 +53,7 @@ class Function:
     def __init__(
         self,
         router: Router,
-        exchange: Callable[[], None],
+        exchange: Callable[[float], None],
         read_snapshot: Callable[[], None] | None,
         *,
         refresh_s: float,
@@ -113,7 +117,7 @@ class Function:
         self._began_at = self._clock()
         self._due_at = self._began_at + self._refresh_s
         try:
-            self._exchange()
+            self._exchange(TIMEOUT_S if self._router.etag or self._read_snapshot else FIRST_TIMEOUT_S)
         except ExchangeFailed as failure:
             self._failures += 1
             pause_s = self._refresh_s * 2 ** min(self._failures, MAX_DOUBLINGS)
@@ -154,7 +158,7 @@ def from_env(platform: str, *, max_body_bytes: int) -> Function:
     read_snapshot = (lambda: snapshot.read(env.snapshot_url, router)) if env.snapshot_url else None
     return Function(
         router,
-        lambda: control.exchange(router),
+        lambda timeout_s: control.exchange(router, timeout_s),
         read_snapshot,
         refresh_s=env.refresh_s,
         clock=time.monotonic,

@@ -4,31 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.util import find_spec
 
 import click
 
+from chalicelib.errors import Invalid
 from sailplane.cli import output
 from sailplane.cli import target as targets
 from sailplane.cli.exits import Exit
 from sailplane.cli.output import Output
 from sailplane.deploy.checks.finding import Finding, Verdict
 
-CLOUDS = ("aws",)
+CLOUDS = ("aws", "gcp", "azure")
 
 
 @click.command("check")
 @click.argument("clouds", nargs=-1, type=click.Choice(CLOUDS), metavar="[CLOUD]...")
+@click.option("--gcp-project", metavar="ID", envvar="SAILPLANE_GCP_PROJECT", show_envvar=True, help="For gcp.")
+@click.option("--gcp-region", default="us-central1", show_default=True, help="Whose quotas to show.")
+@click.option(
+    "--azure-subscription", metavar="ID", envvar="SAILPLANE_AZURE_SUBSCRIPTION", show_envvar=True, help="For azure."
+)
+@click.option(
+    "--azure-resource-group",
+    metavar="NAME",
+    envvar="SAILPLANE_AZURE_RESOURCE_GROUP",
+    show_envvar=True,
+    help="For azure.",
+)
 @targets.region
 @output.options
-def command(out: Output, *, clouds: tuple[str, ...], region: str | None, endpoint_url: str | None) -> None:
-    """Show which credentials, permissions and quotas are there in the CLOUDs, all by default, and how to get what is missing.
+def command(
+    out: Output,
+    *,
+    clouds: tuple[str, ...],
+    region: str | None,
+    endpoint_url: str | None,
+    gcp_project: str | None,
+    gcp_region: str,
+    azure_subscription: str | None,
+    azure_resource_group: str | None,
+) -> None:
+    """Show which credentials, permissions and quotas are there in the CLOUDs, aws by default, and how to get what is missing.
 
     Changes nothing. Exit code 1 when something is missing.
     """
+    ask = {
+        "aws": lambda: _aws(region, endpoint_url),
+        "gcp": lambda: _gcp(gcp_project, gcp_region),
+        "azure": lambda: _azure(azure_subscription, azure_resource_group),
+    }
     found: list[Finding] = []
-    for cloud in dict.fromkeys(clouds or CLOUDS):
+    for cloud in dict.fromkeys(clouds or ("aws",)):
         with out.progress(f"Asking {cloud}"):
-            found += _findings(cloud, region, endpoint_url)
+            found += ask[cloud]()
     out.table(("CLOUD", "WHAT", "", "FOUND"), [(one.cloud, one.what, one.verdict, one.found) for one in found])
     for one in found:
         if one.verdict is not Verdict.FINE:
@@ -38,9 +67,43 @@ def command(out: Output, *, clouds: tuple[str, ...], region: str | None, endpoin
         raise click.exceptions.Exit(Exit.FAILURE)
 
 
-def _findings(cloud: str, region: str | None, endpoint_url: str | None) -> Iterator[Finding]:
-    del cloud  # there is one so far
-    from sailplane.deploy import aws  # noqa: PLC0415 - costs 200 ms, which other commands need not pay
-    from sailplane.deploy.checks import aws as checks  # noqa: PLC0415 - as above
+# An SDK is imported when its cloud is asked about: it may not be installed, and takes up to a second.
+def _aws(region: str | None, endpoint_url: str | None) -> Iterator[Finding]:
+    from sailplane.deploy import aws  # noqa: PLC0415
+    from sailplane.deploy.checks import aws as checks  # noqa: PLC0415
 
     return checks.findings(aws.session(region or ""), endpoint_url)
+
+
+def _gcp(project: str | None, region: str) -> Iterator[Finding]:
+    if not project:
+        raise click.UsageError("Name the project with --gcp-project.")
+    _require_sdk("gcp", "google.auth")
+    from sailplane.deploy.checks import gcp  # noqa: PLC0415
+
+    http = gcp.signed_in()
+    if isinstance(http, Finding):
+        yield http
+        return
+    yield Finding("gcp", "credentials", Verdict.FINE, "application default credentials")
+    yield from gcp.findings(http, project, region)
+
+
+def _azure(subscription: str | None, group: str | None) -> Iterator[Finding]:
+    if not (subscription and group):
+        raise click.UsageError("Say where with --azure-subscription and --azure-resource-group.")
+    _require_sdk("azure", "azure.identity")
+    from sailplane.deploy.checks import azure  # noqa: PLC0415
+
+    http = azure.signed_in()
+    if isinstance(http, Finding):
+        yield http
+        return
+    yield Finding("azure", "credentials", Verdict.FINE, "DefaultAzureCredential")
+    yield from azure.findings(http, subscription, group)
+
+
+def _require_sdk(cloud: str, module: str) -> None:
+    top = module.partition(".")[0]
+    if find_spec(top) is None or find_spec(module) is None:
+        raise Invalid(f"To look at {cloud} it needs its SDK: pip install 'sailplane[{cloud}]'.")

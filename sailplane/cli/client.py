@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from chalicelib.api import schemas
 from chalicelib.errors import Unreachable
-from sailplane.cli.failures import from_problem
+from sailplane.cli.failures import Away, from_problem
 
 # Longer than the slowest handler: `why` asks every replica's agent, each of which may use its probe's whole timeout.
 TIMEOUT_S = 30.0
@@ -220,7 +220,8 @@ class Client:
             response = self._send(http, http.build_request(method, path, json=body, params=query, headers=headers))
         except httpx.TransportError as error:
             why = str(error) or type(error).__name__
-            raise Unreachable(f"The control plane at {http.base_url} does not answer: {why}.") from error
+            kind = Unreachable if http.base_url.host in ("127.0.0.1", "localhost") else Away
+            raise kind(f"The control plane at {http.base_url} does not answer: {why}.") from error
         if response.is_error:
             raise from_problem(response.status_code, _document(response))
         return answer.model_validate_json(response.content)

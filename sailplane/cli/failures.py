@@ -45,6 +45,10 @@ class NoAdminKey(errors.NotFound):
     """There is no such admin key."""
 
 
+class Away(errors.Unreachable):
+    """A control plane that is not on this machine does not answer."""
+
+
 class Refused(errors.SailplaneError):
     """The control plane does not accept our key, or not for this."""
 
@@ -62,6 +66,7 @@ _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] 
     (errors.Conflict, Exit.CONFLICT, ("run the same command again",)),
     (errors.LeaseHeld, Exit.CONFLICT, ("run the same command again in a few seconds",)),
     (CloudUnreachable, Exit.UNREACHABLE, ("run the same command again: it goes on from there",)),
+    (Away, Exit.UNREACHABLE, ("run the same command again", "sailplane check aws", "sailplane connect local")),
     (errors.Unreachable, Exit.UNREACHABLE, ("sailplane local status", "sailplane local start --detach")),
     (ServiceFailed, Exit.SERVICE_FAILED, ()),
     (NoMachine, Exit.NO_MACHINE, ()),

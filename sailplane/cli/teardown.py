@@ -31,11 +31,14 @@ def command(out: Output, *, target: Target, home: Home, services: bool, force: b
     with out.progress(f"Looking at {target}") as show:
         stack = stacks.settled(target.account, target.deployment, show, stacks.pause)
     left = teardown.leftovers(target.account, target.deployment)
+    serving = stack if stack is not None and stack.has_code and not stack.is_dead and not force else None
+    if serving and not services:
+        _end_services(out, target, serving, wanted=False)
     if not left:
         out.message(f"{target}: nothing to do.")
     elif yes or out.confirm(f"Remove {target} for good: {', '.join(left)}?"):
-        if stack is not None and stack.has_code and not stack.is_dead and not force:
-            _end_services(out, target, stack, wanted=services)
+        if serving and services:
+            _end_services(out, target, serving, wanted=True)
         _remove(out, target)
     else:
         out.message("Nothing was changed.")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from replica_agent.secrets import Refused, with_secrets
 from tests.agent.running import ENGINE, TOKEN, Agent
 from tests.agent.test_container import IMAGE, Docker, docker
 from tests.waiting import until
@@ -101,7 +104,7 @@ def test_docker_takes_them_from_its_own_environment(new_agent: NewAgent, plane: 
 def test_an_answer_is_waited_for(new_agent: NewAgent, plane: Plane) -> None:
     """Nobody there, trouble, nonsense, a gateway's own word: none of it is the control plane's last."""
     plane.answers = [
-        (503, "application/problem+json", {"detail": "canary"}),
+        (503, "application/problem+json", {"detail": "AWS refused ssm:GetParameters"}),
         (403, "application/json", {"detail": "canary"}),
         (200, "application/json", b"canary"),
         *plane.answers,
@@ -109,8 +112,20 @@ def test_an_answer_is_waited_for(new_agent: NewAgent, plane: Plane) -> None:
     agent = new_agent(secrets_url=plane.url, setup='printf %s "$TOKEN" > seen', run=ENGINE)
     assert len(plane.asked) == 4
     agent.until_phase("RUNNING")
-    assert "does not tell the secrets: ClientResponseError; again in 0.2 s" in agent.log
+    said = [line.partition("secrets: ")[2].partition(";")[0] for line in agent.log.splitlines()[:3]]
+    assert said == ["AWS refused ssm:GetParameters", "HTTP 403", "JSONDecodeError"]
     assert "canary" not in _traces(agent)
+
+
+def test_it_is_not_waited_for_without_end(plane: Plane) -> None:
+    """Who cannot be told in time says why: a machine that merely does not come up would explain nothing."""
+    plane.answers = [(503, "application/problem+json", {"detail": "AWS refused ssm:GetParameters: AccessDenied."})]
+    told: Any = SimpleNamespace(secrets_url=plane.url, boot_nonce="n", agent_token=TOKEN)
+    said: list[str] = []
+    with pytest.raises(Refused, match="AccessDenied"):
+        asyncio.run(with_secrets(told, said.append, patience_s=0.3))
+    assert len(plane.asked) == 2
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,16 @@ def test_a_key_of_one_service_sees_and_touches_that_one(api: Api) -> None:
     assert sorted(api.world.store.service_names()) == ["later", "mine", "other"]
 
 
+def test_a_key_of_one_service_is_told_no_other_s_name(api: Api) -> None:
+    """Not even as what may have been meant."""
+    for name in ("chat-1", "chat-2"):
+        api.post("/v1/services", {"name": name, "yaml": YAML})
+    key = make(api, (Scope.READ,), services=["chat", "chat-2"])
+    assert "'chat-1'" in assert_problem(api.get("/v1/services/chat"), 404)["detail"]
+    told = assert_problem(api.call("GET", "/v1/services/chat", key=key), 404)["detail"]
+    assert told == "There is no service 'chat'. Did you mean 'chat-2'?"
+
+
 def test_a_key_of_one_service_makes_endpoint_keys_for_that_one(api: Api) -> None:
     """It sees no others, and can neither revoke nor replace them."""
     foreign = api.post("/v1/keys", {"services": ["mine", "other"]}).json_body["id"]
@@ -123,6 +133,18 @@ def test_no_key_makes_one_with_more_rights(api: Api) -> None:
     seen = api.call("GET", "/v1/admin-keys", key=made).json_body["keys"]
     assert [one["id"] for one in seen] == [child.id]
     assert_problem(api.call("DELETE", f"/v1/admin-keys/{identity.admin_key_id(limited)}", key=made), 404)
+
+
+def test_no_key_brings_in_one_that_outlives_it(api: Api) -> None:
+    """A backup holds keys' hashes: whoever may restore one could write a key of their own into it."""
+    make(api, (Scope.ADMIN,))
+    (entry,) = [one for one in api.get("/v1/backup").json_body["entries"] if one["kind"] == "admin_key"]
+    api.call("DELETE", f"/v1/admin-keys/{entry['id']}")
+    short, limited = make(api, (Scope.ADMIN,), expires_in_s=60), make(api, (Scope.ADMIN,), services=["svc"])
+    assert_problem(api.call("POST", "/v1/backup/entries", entry, key=short), 403)
+    assert_problem(api.call("POST", "/v1/backup/entries", entry, key=limited), 403)
+    assert api.world.store.admin_key(entry["id"]) is None
+    assert api.post("/v1/backup/entries", entry).json_body["outcome"] == "restored"
 
 
 def test_a_key_that_is_over_or_revoked_is_nobody_s(api: Api) -> None:

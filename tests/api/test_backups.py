@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib import backup
@@ -258,6 +258,7 @@ def test_versions_must_be_the_services_own(api: Api) -> None:
     assert target.world.store.service_names() == ()
 
 
+@settings(max_examples=25)
 @given(
     st.recursive(st.none() | st.text() | st.floats(), lambda inner: st.dictionaries(st.text(), inner) | st.lists(inner))
 )

@@ -34,7 +34,7 @@ class FakeMeter:
 
 
 def test_a_services_bill_is_that_of_its_machines(api: Api) -> None:
-    """Two machines at $1 for an hour, with their lives; then one ends, and what it has cost stays in the sum."""
+    """Two machines at $1 for an hour, with their lives; what they cost is the last that is said of the service."""
     api.world.create()
     api.world.tick(3)
     api.world.clock.advance(3600)
@@ -46,6 +46,8 @@ def test_a_services_bill_is_that_of_its_machines(api: Api) -> None:
     api.world.delete()
     api.world.tick(40)
     assert api.get("/v1/services/svc/cost").status_code == 404
+    last = api.world.store.events("svc")[-1]
+    assert (last.kind, last.message.endswith("they cost $2.01 in all")) == ("service.deleted", True), last
 
 
 def test_a_service_that_is_not_there_has_no_bill(api: Api) -> None:

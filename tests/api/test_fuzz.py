@@ -95,7 +95,8 @@ def _comparable(said: list[MutableMapping[str, Any]]) -> tuple[int, bytes]:
 def control_plane(listener: socket.socket) -> Iterator[Repeating]:
     """A control plane whose time runs while the body does."""
     world = World(cloud=Cloud(FakeClock()))
-    world.runtime = replace(world.runtime, settings=SETTINGS)
+    settings = replace(SETTINGS, control_url="https://control.example")
+    world.runtime = replace(world.runtime, settings=settings)
     gateway = Gateway(partial(create_app, lambda: world.runtime), threads=2)
     repeating = Repeating(gateway)
     server = uvicorn.Server(uvicorn.Config(repeating, lifespan="off", log_config=None, access_log=False))

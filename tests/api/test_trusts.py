@@ -50,6 +50,75 @@ GITLAB_CLAIMS: dict[str, Any] = {
 TRUST = {"kind": "github", "repository": "acme/app", "ref": "refs/heads/main", "services": ["svc"]}
 
 
+FALSE_CLAIMS: tuple[dict[str, Any], ...] = (
+    {"aud": "https://github.com/acme"},
+    {"aud": "https://control.example.evil"},
+    {"aud": []},
+    {"aud": None},
+    {"iss": "https://evil.example"},
+    {"iss": f"{GITHUB}/"},
+    {"iss": None},
+    {"iss": 1},
+    {"exp": START},
+    {"exp": START - 1},
+    {"exp": None},
+    {"exp": "never"},
+    {"exp": True},
+    {"iat": START + 61, "nbf": 0},
+    {"nbf": START + 61},
+    {"jti": None},
+    {"jti": ""},
+    {"sub": None},
+    {"sub": "repo:evil/app:ref:refs/heads/main"},
+    {"sub": "repo:acme/app2:ref:refs/heads/main"},
+    {"sub": "repo:acme/app@x:ref:refs/heads/main"},
+    {"repository": "evil/app"},
+    {"repository": None},
+    {"repository": ["acme/app"]},
+    {"event_name": "pull_request"},
+    {"event_name": "pull_request_target"},
+    {"event_name": "pull_request_review", "ref": "refs/pull/7/merge"},
+)
+# What a trust says, what a token says, and what comes of it.
+COVERED: tuple[tuple[dict[str, Any], dict[str, Any], int], ...] = (
+    ({}, {}, 201),
+    ({}, {"repository": "Acme/App", "sub": "repo:Acme/App:ref:refs/heads/main"}, 201),
+    ({}, {"sub": "repo:acme@12/app@74:ref:refs/heads/main"}, 201),
+    ({}, {"aud": ["other", CONTROL_URL]}, 201),
+    ({}, {"ref": "refs/heads/main2"}, 403),
+    ({}, {"ref": "refs/tags/main"}, 403),
+    ({}, {"ref": None}, 403),
+    ({"repository": "acme/other"}, {}, 403),
+    ({"ref": "refs/heads/release/*"}, {}, 403),
+    ({"ref": "refs/heads/release/*"}, {"ref": "refs/heads/release/1"}, 201),
+    ({"ref": "refs/heads/m*"}, {}, 201),
+    ({"ref": "", "environment": "prod"}, {}, 403),
+    ({"ref": "", "environment": "prod"}, {"environment": "prod", "ref": "refs/heads/x"}, 201),
+    ({"environment": "prod"}, {}, 403),
+    ({"environment": "prod"}, {"environment": "prod"}, 201),
+    ({"environment": "prod"}, {"environment": "prod", "ref": "refs/heads/x"}, 403),
+    ({"repository_id": "74"}, {}, 201),
+    ({"repository_id": "75"}, {}, 403),
+    ({"issuer": "https://ghes.example/_services/token"}, {}, 401),
+    ({"issuer": "https://ghes.example/_services/token"}, {"iss": "https://ghes.example/_services/token"}, 201),
+)
+TOO_WIDE: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"ref": ""}, ""),
+    ({"ref": "main"}, "ref"),
+    ({"ref": "refs/pull/1/merge"}, "ref"),
+    ({"ref": "*"}, "ref"),
+    ({"ref": "refs/*/main"}, "ref"),
+    ({"repository": "*"}, "repository"),
+    ({"repository": "acme/*"}, "repository"),
+    ({"repository": ""}, "repository"),
+    ({"services": []}, "services"),
+    ({"services": ["Not A Name"]}, "services.0"),
+    ({"issuer": "http://issuer.example"}, "issuer"),
+    ({"repository_id": "x"}, "repository_id"),
+    ({"kind": "other"}, "kind"),
+)
+
+
 @pytest.fixture(scope="module")
 def private_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -152,46 +221,15 @@ def test_gitlab_s_jobs_are_known_by_their_own_claims(jobs: Jobs) -> None:
     assert_problem(jobs.exchange(jobs.token(child), "gitlab"), 401)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"aud": "https://github.com/acme"},
-        {"aud": "https://control.example.evil"},
-        {"aud": []},
-        {"aud": None},
-        {"iss": "https://evil.example"},
-        {"iss": f"{GITHUB}/"},
-        {"iss": None},
-        {"iss": 1},
-        {"exp": START},
-        {"exp": START - 1},
-        {"exp": None},
-        {"exp": "never"},
-        {"exp": True},
-        {"iat": START + 61, "nbf": 0},
-        {"nbf": START + 61},
-        {"jti": None},
-        {"jti": ""},
-        {"sub": None},
-        {"sub": "repo:evil/app:ref:refs/heads/main"},
-        {"sub": "repo:acme/app2:ref:refs/heads/main"},
-        {"sub": "repo:acme/app@x:ref:refs/heads/main"},
-        {"repository": "evil/app"},
-        {"repository": None},
-        {"repository": ["acme/app"]},
-        {"event_name": "pull_request"},
-        {"event_name": "pull_request_target"},
-        {"event_name": "pull_request_review", "ref": "refs/pull/7/merge"},
-    ],
-    ids=str,
-)
-def test_a_token_with_a_false_claim_proves_nothing(jobs: Jobs, changes: dict[str, Any]) -> None:
+def test_a_token_with_a_false_claim_proves_nothing(jobs: Jobs) -> None:
     """Though the issuer signed it: one answer for all, and no key."""
     jobs.trust()
     jobs.trust(repository="evil/other")
-    token = jobs.token(changes) if changes != {"iss": 1} else _with_payload(jobs, {**CLAIMS, **changes})
-    problem = assert_problem(jobs.exchange(token), 401)
-    assert CONTROL_URL in problem["detail"]
+    for changes in FALSE_CLAIMS:
+        token = jobs.token(changes) if changes != {"iss": 1} else _with_payload(jobs, {**CLAIMS, **changes})
+        answer = jobs.exchange(token)
+        assert answer.status_code == 401, changes
+        assert CONTROL_URL in assert_problem(answer, 401)["detail"]
     assert jobs.api.world.store.admin_keys() == ()
 
 
@@ -199,39 +237,15 @@ def _with_payload(jobs: Jobs, claims: Mapping[str, Any]) -> str:
     return jwt.PyJWS().encode(json.dumps(claims).encode(), jobs.key, algorithm="RS256", headers={"kid": "k1"})
 
 
-@pytest.mark.parametrize(
-    ("fields", "changes", "status"),
-    [
-        ({}, {}, 201),
-        ({}, {"repository": "Acme/App", "sub": "repo:Acme/App:ref:refs/heads/main"}, 201),
-        ({}, {"sub": "repo:acme@12/app@74:ref:refs/heads/main"}, 201),
-        ({}, {"aud": ["other", CONTROL_URL]}, 201),
-        ({}, {"ref": "refs/heads/main2"}, 403),
-        ({}, {"ref": "refs/tags/main"}, 403),
-        ({}, {"ref": None}, 403),
-        ({"repository": "acme/other"}, {}, 403),
-        ({"ref": "refs/heads/release/*"}, {}, 403),
-        ({"ref": "refs/heads/release/*"}, {"ref": "refs/heads/release/1"}, 201),
-        ({"ref": "refs/heads/m*"}, {}, 201),
-        ({"ref": "", "environment": "prod"}, {}, 403),
-        ({"ref": "", "environment": "prod"}, {"environment": "prod", "ref": "refs/heads/x"}, 201),
-        ({"environment": "prod"}, {}, 403),
-        ({"environment": "prod"}, {"environment": "prod"}, 201),
-        ({"environment": "prod"}, {"environment": "prod", "ref": "refs/heads/x"}, 403),
-        ({"repository_id": "74"}, {}, 201),
-        ({"repository_id": "75"}, {}, 403),
-        ({"issuer": "https://ghes.example/_services/token"}, {}, 401),
-        ({"issuer": "https://ghes.example/_services/token"}, {"iss": "https://ghes.example/_services/token"}, 201),
-    ],
-    ids=str,
-)
-def test_a_trust_covers_what_it_says(jobs: Jobs, fields: dict[str, Any], changes: dict[str, Any], status: int) -> None:
+def test_a_trust_covers_what_it_says(jobs: Jobs) -> None:
     """Repository, ref, environment and number as they are; a 403 says what the job is, which its log may show."""
-    jobs.trust(**fields)
-    answer = jobs.exchange(jobs.token(changes))
-    assert answer.status_code == status, answer.body
-    if status == 403:
-        assert "No trust covers acme/app at" in json.loads(answer.body)["detail"]
+    for number, (fields, changes, status) in enumerate(COVERED):
+        trust = jobs.trust(**fields)
+        answer = jobs.exchange(jobs.token({"jti": f"{number}", **changes}))
+        assert answer.status_code == status, (fields, changes, answer.body)
+        if status == 403:
+            assert "No trust covers acme/app at" in json.loads(answer.body)["detail"]
+        jobs.api.call("DELETE", f"/v1/trusts/{trust['id']}")
 
 
 def test_several_trusts_add_up(jobs: Jobs) -> None:
@@ -295,18 +309,18 @@ def test_nobody_else_s_issuer_is_asked(jobs: Jobs) -> None:
     assert jobs.issuers.asked == []
 
 
-@pytest.mark.parametrize("token", ["a", "a.b", "a.b.c", "....", "\0", "é.é.é", "e30.e30.e30", "e30.W10.", "x" * 16_000])
-def test_what_is_no_token_is_refused(jobs: Jobs, token: str) -> None:
+def test_what_is_no_token_is_refused(jobs: Jobs) -> None:
     """Like one that proves nothing."""
     jobs.trust()
-    assert_problem(jobs.exchange(token), 401)
+    for token in ("a", "a.b", "a.b.c", "....", "\0", "é.é.é", "e30.e30.e30", "e30.W10.", "x" * 16_000):
+        assert_problem(jobs.exchange(token), 401)
 
 
 def test_mutants_of_a_token_prove_nothing(jobs: Jobs) -> None:
-    """Every fifth character changed: 0 accepted."""
+    """Every twentieth character changed: 0 accepted."""
     jobs.trust()
     token = jobs.token()
-    for place in range(0, len(token) - 1, 5):
+    for place in range(0, len(token) - 1, 20):
         other = "A" if token[place] != "A" else "B"
         assert jobs.exchange(token[:place] + other + token[place + 1 :]).status_code == 401
     assert jobs.exchange(token).status_code == 201
@@ -329,28 +343,11 @@ def test_an_issuer_that_is_down_is_a_503(jobs: Jobs) -> None:
 # --- the owner ---
 
 
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
-        ({"ref": ""}, ""),
-        ({"ref": "main"}, "ref"),
-        ({"ref": "refs/pull/1/merge"}, "ref"),
-        ({"ref": "*"}, "ref"),
-        ({"ref": "refs/*/main"}, "ref"),
-        ({"repository": "*"}, "repository"),
-        ({"repository": "acme/*"}, "repository"),
-        ({"repository": ""}, "repository"),
-        ({"services": []}, "services"),
-        ({"services": ["Not A Name"]}, "services.0"),
-        ({"issuer": "http://issuer.example"}, "issuer"),
-        ({"repository_id": "x"}, "repository_id"),
-        ({"kind": "other"}, "kind"),
-    ],
-)
-def test_a_trust_that_is_too_wide_is_refused(jobs: Jobs, change: dict[str, Any], path: str) -> None:
+def test_a_trust_that_is_too_wide_is_refused(jobs: Jobs) -> None:
     """By the name of what is wrong; a pull request's ref is nobody's to trust."""
-    problem = assert_problem(jobs.api.post("/v1/trusts", {**TRUST, **change}), 422)
-    assert problem["problems"][0]["path"].startswith(path)
+    for change, path in TOO_WIDE:
+        problem = assert_problem(jobs.api.post("/v1/trusts", {**TRUST, **change}), 422)
+        assert problem["problems"][0]["path"].startswith(path), change
     assert jobs.api.world.store.trusts() == ()
 
 

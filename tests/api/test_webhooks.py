@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -9,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import standardwebhooks
 from chalice.test import HTTPResponse
 
-from chalicelib import passes
+from chalicelib import identity, passes
+from chalicelib.api.machines import on_function_url
 from chalicelib.errors import Unreachable
 from chalicelib.hooks.following import DELIVERIES_KEPT_S
 from chalicelib.model import Hook, HookKind
@@ -25,6 +28,28 @@ from tests.hooks.forge import FakeForge, Repositories
 CONTROL_URL = "https://control.example"
 HEAD, NEXT = "a" * 40, "b" * 40
 GITHUB = {"kind": "github", "service": "svc", "repository": "acme/app"}
+
+IMPOSSIBLE: tuple[tuple[dict[str, str], str], ...] = (
+    ({"kind": "bitbucket"}, "kind"),
+    ({"service": "Not A Name"}, "service"),
+    ({"repository": ""}, ""),
+    ({"repository": "acme"}, "repository"),
+    ({"repository": "acme/.."}, "repository"),
+    ({"repository": "acme/app?x=1"}, "repository"),
+    ({"branch": "refs/../x"}, "branch"),
+    ({"branch": "-x"}, "branch"),
+    ({"branch": "a b"}, "branch"),
+    ({"branch": ""}, "branch"),
+    ({"path": "../service.yaml"}, "path"),
+    ({"path": "/service.yaml"}, "path"),
+    ({"path": ""}, "path"),
+    ({"api_url": "http://github.example/api"}, "api_url"),
+    ({"api_url": "https://user:pw@github.example"}, "api_url"),
+    ({"api_url": "file:///etc/passwd"}, "api_url"),
+    ({"token_secret": "not a name"}, "token_secret"),
+    ({"kind": "generic"}, ""),
+    ({"secret": "mine"}, "secret"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -136,34 +161,11 @@ def test_a_webhook_that_is_made_twice_under_one_key_is_one(api: Api) -> None:
     assert api.call("POST", "/v1/webhooks", GITHUB, **key).json_body == made
 
 
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
-        ({"kind": "bitbucket"}, "kind"),
-        ({"service": "Not A Name"}, "service"),
-        ({"repository": ""}, ""),
-        ({"repository": "acme"}, "repository"),
-        ({"repository": "acme/.."}, "repository"),
-        ({"repository": "acme/app?x=1"}, "repository"),
-        ({"branch": "refs/../x"}, "branch"),
-        ({"branch": "-x"}, "branch"),
-        ({"branch": "a b"}, "branch"),
-        ({"branch": ""}, "branch"),
-        ({"path": "../service.yaml"}, "path"),
-        ({"path": "/service.yaml"}, "path"),
-        ({"path": ""}, "path"),
-        ({"api_url": "http://github.example/api"}, "api_url"),
-        ({"api_url": "https://user:pw@github.example"}, "api_url"),
-        ({"api_url": "file:///etc/passwd"}, "api_url"),
-        ({"token_secret": "not a name"}, "token_secret"),
-        ({"kind": "generic"}, ""),
-        ({"secret": "mine"}, "secret"),
-    ],
-)
-def test_what_no_webhook_can_be_is_refused(api: Api, change: dict[str, str], path: str) -> None:
+def test_what_no_webhook_can_be_is_refused(api: Api) -> None:
     """By the name of what is wrong; nothing is made."""
-    problem = assert_problem(api.post("/v1/webhooks", {**GITHUB, **change}), 422)
-    assert [one["path"] for one in problem["problems"]] == [path]
+    for change, path in IMPOSSIBLE:
+        problem = assert_problem(api.post("/v1/webhooks", {**GITHUB, **change}), 422)
+        assert [one["path"] for one in problem["problems"]] == [path], change
     assert api.world.runtime.store.hooks() == ()
 
 
@@ -261,7 +263,8 @@ def test_a_control_plane_without_a_key_takes_nothing(api: Api) -> None:
     made = make(api)
     runtime = api.world.runtime
     api.world.runtime = replace(runtime, settings=replace(runtime.settings, agent_key=""))
-    assert_problem(Sender(api, made).push(), 401)
+    derivable = {**made, "secret": identity.webhook_secret("", made["id"], 1)}
+    assert_problem(Sender(api, derivable).push(), 401)
 
 
 def test_a_ping_is_answered(api: Api) -> None:
@@ -296,6 +299,35 @@ def test_a_delivery_of_another_form_is_said_so(api: Api) -> None:
     assert_problem(sender.send(b"x" * (4 * 1024 * 1024 + 1), "c"), 413)
     sender.headers["Content-Type"] = "text/plain"
     assert_problem(sender.push(), 415)
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "application/x-www-form-urlencoded"])
+def test_deliveries_come_through_the_machines_address(api: Api, content_type: str) -> None:
+    """A function URL hands on what it does not know for text as base64: what was signed is what is verified."""
+    made = make(api)
+    document = json.dumps({"ref": "refs/heads/main", "after": HEAD, "repository": {"full_name": "acme/app"}})
+    body = urlencode({"payload": document}).encode() if "form" in content_type else document.encode()
+    digest = hmac.new(made["secret"].encode(), body, hashlib.sha256).hexdigest()
+    path = f"/v1/hooks/{made['id']}"
+    event = {
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {
+            "content-type": content_type,
+            "x-hub-signature-256": f"sha256={digest}",
+            "x-github-delivery": "1",
+            "x-github-event": "push",
+        },
+        "requestContext": {
+            "http": {"method": "POST", "path": path, "sourceIp": "140.82.112.1"},
+            "requestId": "r",
+            "stage": "$default",
+        },
+        "body": base64.b64encode(body).decode(),
+        "isBase64Encoded": True,
+    }
+    answer = on_function_url(api.app)(event, None)
+    assert (answer["statusCode"], json.loads(answer["body"])["result"]) == (202, "accepted")
 
 
 def test_a_store_that_is_down_loses_nothing(api: Api) -> None:

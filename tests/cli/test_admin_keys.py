@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 from click.testing import CliRunner, Result
 
 from chalicelib import identity
 from chalicelib.model import AuditEntry, Scope
 from sailplane.cli import cli
-from tests.cli.conftest import Plane
+from tests.cli.conftest import YAML, Plane
+from tests.fakes import Interposed
 
 
 def run_with(plane: Plane, key: str, *args: str) -> Result:
@@ -67,6 +70,24 @@ def test_who_makes_endpoint_keys_need_not_see_services(plane: Plane) -> None:
     assert made.exit_code == 0
     assert made.stdout.startswith("sp_")
     assert "Next: sailplane keys list" in made.stderr
+
+
+def test_an_update_of_what_somebody_else_has_changed_is_refused(plane: Plane) -> None:
+    """Whoever was shown the difference to one version does not replace another: nothing is changed, exit code 5."""
+    plane.up()
+    theirs = plane.file(YAML.replace("replicas: 2", "replicas: 3"), "theirs.yaml")
+    whole, meanwhile = plane.world.runtime.store, [True]
+
+    def happens(call: str) -> None:
+        if call == "after spec" and meanwhile.pop():
+            meanwhile.append(False)
+            assert plane.run("update", "svc", theirs, "-y", "--detach").exit_code == 0
+
+    store: Any = Interposed(whole, happens)
+    plane.world.runtime = replace(plane.world.runtime, store=store)
+    ours = plane.run("update", "svc", plane.file(YAML.replace("replicas: 2", "replicas: 1")), "-y", "--detach")
+    assert (ours.exit_code, "It has changed" in ours.stderr) == (5, True)
+    assert [version.source.count("replicas: 3") for version in plane.world.store.specs("svc")] == [0, 1]
 
 
 def test_the_audit_says_who_did_what(plane: Plane) -> None:

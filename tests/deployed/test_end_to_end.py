@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from standardwebhooks import Webhook
 
 from sailplane.deploy.package import Package
 from sailplane.local.clouds import Clouds
@@ -22,6 +25,8 @@ SERVER = Path(__file__).parents[2] / "examples" / "hello" / "server.py"
 READY_TIMEOUT_S = 90.0
 # What nobody but AWS may put on the bus. See `Account.hear`.
 FORGED = "tests.ec2"
+SECRET = "the-secret-of-the-tests"
+_KNOWS_THE_SECRET = f'[ "$(printf %s "$HF_TOKEN" | sha256sum)" = "{hashlib.sha256(SECRET.encode()).hexdigest()}  -" ]'
 
 
 @pytest.fixture
@@ -88,12 +93,12 @@ class Account:
         assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0
 
 
-def service(directory: Path, replicas: int = 1) -> str:
-    """A file for a service of the smallest kind, probed every second."""
-    path = directory / "service.yaml"
+def service(directory: Path, greeting: str = "one") -> str:
+    """A file for a service of one spot replica, probed every second."""
+    path = directory / f"{greeting}.yaml"
     document = {
         "service": {
-            "replicas": replicas,
+            "replicas": 1,
             "access": {"keys": "open"},
             "readiness_probe": {
                 "path": "/v1/models",
@@ -102,40 +107,91 @@ def service(directory: Path, replicas: int = 1) -> str:
             },
         },
         "resources": {"infra": "aws", "use_spot": True, "accelerators": "A10G:1", "ports": 8080},
-        "run": f"exec python3 {SERVER} --port $SAILPLANE_PORT",
+        "envs": {"GREETING": greeting},
+        "secrets": {"HF_TOKEN": None},
+        "run": f"{_KNOWS_THE_SECRET} && exec python3 {SERVER} --port $SAILPLANE_PORT",
     }
     path.write_text(yaml.safe_dump(document))
     return str(path)
 
 
 def test_the_whole_path(stand_in: StandIn, package: Package, machines: Clouds, tmp_path: Path) -> None:
-    """Bootstrap twice, a service, a spot warning, a new version, teardown: at the end nothing of ours is left."""
+    """Bootstrap twice, a service, a spot warning, pushes, teardown: at the end nothing of ours is left."""
     before = stand_in.everything()
     account = Account(stand_in, machines, tmp_path)
-    options = ("-d", "acme", "--package", str(package.directory), "--regions", "us-east-1,us-west-2", "-y")
-    made = account.run("bootstrap", "aws", *options)
-    assert made["changed"] is True
-    assert account.run("bootstrap", "aws", *options)["changed"] is False
-
+    _bootstrap_twice(account, package)
     stand_in.widen_roles()
     stand_in.allow_plain_http()
     account.rewire("acme")
     account.run("connect", "aws", "-d", "acme")
     assert account.run("status") == {"services": []}
 
-    account.run("up", service(tmp_path), "-n", "hello", "-y")
-    endpoint = account.run("status", "hello", "--endpoint")["endpoint"]
-    assert endpoint.startswith(made["edge_url"])
-    with stand_in.http() as http:
-        until(lambda: http.get(f"{endpoint}/v1/models", follow_redirects=True).is_success, READY_TIMEOUT_S)
+    _serve(account)
+    _lose_a_spot_machine(account)
+    _push_two_versions(account)
 
-    account.hear("sailplane-acme-interrupt")
-    (victim,) = account.replicas()
-    machines.tell("aws", "preempt", {"replica_id": victim, "notice_s": 60.0})
-    until(lambda: account.replicas() not in ([], [victim]), READY_TIMEOUT_S)
-    noticed = [event for event in account.run("events", "hello")["events"] if "nterrupt" in json.dumps(event)]
-    assert noticed
-
-    stand_in.cli(tmp_path, "down", "hello", "-y")
+    # The control plane's own words on what would be left behind.
+    assert "hello" in stand_in.cli(tmp_path, "teardown", "-y", code=3)
+    assert SECRET not in stand_in.logged()
+    account.run("down", "hello", "-y")
     stand_in.cli(tmp_path, "teardown", "-y")
     assert stand_in.everything() == before
+
+
+def _bootstrap_twice(account: Account, package: Package) -> None:
+    options = ("-d", "acme", "--package", str(package.directory), "--regions", "us-east-1,us-west-2", "-y")
+    assert account.run("bootstrap", "aws", *options)["changed"] is True
+    assert account.run("bootstrap", "aws", *options)["changed"] is False
+
+
+def _serve(account: Account) -> None:
+    """A service is made ready, and answers at the address that the stack gives its edge."""
+    refused = account.stand_in.cli(account.home, "up", service(account.home), "-n", "hello", "-y", code=3)
+    assert "sailplane secrets set HF_TOKEN" in refused
+    account.stand_in.cli(account.home, "secrets", "set", "HF_TOKEN", stdin=SECRET)
+    account.run("up", service(account.home), "-n", "hello", "-y")
+    endpoint = account.run("status", "hello", "--endpoint")["endpoint"]
+    assert httpx.URL(endpoint).host.endswith(".lambda-url.us-east-1.on.aws")
+    with account.stand_in.http() as http:
+        until(lambda: http.get(f"{endpoint}/v1/models", follow_redirects=True).is_success, READY_TIMEOUT_S)
+
+
+def _lose_a_spot_machine(account: Account) -> None:
+    """Its warning comes over the bus to the function, which asks for another one."""
+    account.hear("sailplane-acme-interrupt")
+    (victim,) = account.replicas()
+    account.machines.tell("aws", "preempt", {"replica_id": victim, "notice_s": 60.0})
+    until(lambda: account.replicas() not in ([], [victim]), READY_TIMEOUT_S)
+    kinds = [event["kind"] for event in account.run("events", "hello")["events"]]
+    assert "replica.notice" in kinds
+    assert kinds.index("replica.notice") < len(kinds) - 1 - kinds[::-1].index("replica.pending")
+
+
+def _push_two_versions(account: Account) -> None:
+    """A signed delivery with a new version is rolled out; one with a file that is no good changes nothing, and is told."""
+    hook = account.run("webhook", "create", "hello", "--generic")
+    _deliver(hook, "a" * 40, Path(service(account.home, "two")).read_text())
+    until(lambda: _version(account) == 2 and account.replicas(), READY_TIMEOUT_S)
+    _deliver(hook, "b" * 40, "service: {replicas: many}")
+    until(lambda: _outcome(account)["commit"] == "b" * 40, READY_TIMEOUT_S)
+    assert _outcome(account)["version"] is None
+    assert _version(account) == 2
+
+
+def _deliver(hook: Mapping[str, Any], commit: str, text: str) -> None:
+    now = datetime.now(UTC)
+    body = json.dumps({"type": "push", "timestamp": now.isoformat(), "data": {"commit": commit, "yaml": text}})
+    name = f"msg_{commit[:8]}"
+    signed = {"webhook-id": name, "webhook-timestamp": str(int(now.timestamp()))}
+    signed["webhook-signature"] = Webhook(hook["secret"]).sign(name, now, body)
+    answer = httpx.post(hook["url"], content=body, headers={"content-type": "application/json", **signed}, timeout=30)
+    assert answer.status_code == 202, answer.text
+
+
+def _version(account: Account) -> int:
+    return int(account.run("status", "hello")["version"])
+
+
+def _outcome(account: Account) -> Mapping[str, Any]:
+    (hook,) = account.run("webhook", "list")["webhooks"]
+    return hook["outcome"] or {"commit": ""}

@@ -40,9 +40,15 @@ def kind(request: pytest.FixtureRequest) -> HookKind:
     return found
 
 
+@pytest.fixture(scope="module")
+def http() -> Http:
+    """One for all: it reads the certificates once."""
+    return Http()
+
+
 @pytest.fixture
-def forge(kind: HookKind) -> Forge:
-    return GitHub(Http()) if kind is HookKind.GITHUB else GitLab(Http())
+def forge(kind: HookKind, http: Http) -> Forge:
+    return GitHub(http) if kind is HookKind.GITHUB else GitLab(http)
 
 
 @pytest.fixture
@@ -155,10 +161,10 @@ def test_a_file_is_text(server: Server, forge: Forge, repository: Repository) ->
 # --- issuers' keys ---
 
 
-def test_keys_are_kept_and_fetched_again(server: Server) -> None:
+def test_keys_are_kept_and_fetched_again(server: Server, http: Http) -> None:
     """For an hour; a key id that is not known has the issuer asked once a minute, no more often."""
     clock = FakeClock()
-    keys, url = JwksKeys(Http(), clock), f"{server.url}/.well-known/jwks"
+    keys, url = JwksKeys(http, clock), f"{server.url}/.well-known/jwks"
     first = {"kid": "a", "kty": "RSA", "n": "…", "e": "AQAB"}
     server.keys[:] = [first, {"kid": "hmac", "kty": "oct", "k": "c2VjcmV0"}, {**first, "kid": "enc", "use": "enc"}]
     assert keys.find(url, "a") == first
@@ -176,8 +182,8 @@ def test_keys_are_kept_and_fetched_again(server: Server) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"keys": 1}', b'{"keys": [1]}', b'{"keys": null}', b"{}"])
-def test_keys_that_are_none_are_unreachable(server: Server, body: bytes) -> None:
+def test_keys_that_are_none_are_unreachable(server: Server, http: Http, body: bytes) -> None:
     """An issuer that answers something else proves nothing, and breaks nothing."""
     server.instead = Answer(200, body)
     with pytest.raises(Unreachable, match="keys"):
-        JwksKeys(Http(), FakeClock()).find(f"{server.url}/.well-known/jwks", "a")
+        JwksKeys(http, FakeClock()).find(f"{server.url}/.well-known/jwks", "a")

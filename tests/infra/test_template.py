@@ -128,20 +128,33 @@ def test_the_gateway_has_one_address_and_a_limit(stack: Json) -> None:
     assert [(each["ResourcePath"], each["ThrottlingRateLimit"]) for each in gateway["MethodSettings"]] == [("/*", 50)]
 
 
+def test_the_gateway_s_own_errors_have_the_form_of_all_others(stack: Json) -> None:
+    """A path that is not there, too many requests, no answer: problem+json, once the gateway has put its words in."""
+    gateway = stack["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
+    answers = gateway["x-amazon-apigateway-gateway-responses"]
+    assert answers.keys() == {"MISSING_AUTHENTICATION_TOKEN", "DEFAULT_4XX", "DEFAULT_5XX"}
+    for answer in answers.values():
+        assert answer["responseParameters"] == {"gatewayresponse.header.Content-Type": "'application/problem+json'"}
+        said = answer["responseTemplates"]["application/json"].replace("$context.error.messageString", '"why"')
+        assert {"type", "title", "detail"} <= json.loads(said).keys()
+    assert answers["MISSING_AUTHENTICATION_TOKEN"]["statusCode"] == "404"
+
+
 def test_policies_name_what_the_stack_makes(stack: Json) -> None:
-    """Functions, rules and queues are called what the policies call them."""
-    made = set(named(stack["Resources"]))
-    for function in GRANTS:
-        for statement in policy(function)["Statement"]:
-            for resource in re.findall(
-                r"(?:function:|rule/)(sailplane-\$\{Deployment\}-[a-z]+)", json.dumps(statement)
-            ):
-                assert resource in made
+    """Functions and rules are called what the policies call them."""
+    meant = {
+        resource
+        for function in GRANTS
+        for resource in re.findall(
+            r"(?:function:|rule/)sailplane-\$\{Deployment\}-[a-z]+", json.dumps(policy(function))
+        )
+    }
+    assert meant == {"function:sailplane-${Deployment}-relay", *(f"rule/{name}" for name in rules(stack))}
+    assert stack["Resources"]["Relay"]["Properties"]["FunctionName"]["Fn::Sub"] == "sailplane-${Deployment}-relay"
 
 
-def named(resources: Json) -> Iterator[str]:
-    for each in resources.values():
-        yield each["Properties"].get("FunctionName", {}).get("Fn::Sub", "") if each["Type"].endswith("Function") else ""
+def rules(stack: Json) -> Iterator[str]:
+    for each in stack["Resources"].values():
         for event in each["Properties"].get("Events", {}).values():
             yield from (
                 event["Properties"][key]["Fn::Sub"] for key in ("Name", "RuleName") if key in event["Properties"]

@@ -98,11 +98,12 @@ def test_what_never_came_costs_nothing() -> None:
 def test_what_was_decided_earlier_takes_nothing_back() -> None:
     """A service decided on before a replica of the same pass ended is written with the money that this one has cost."""
     spent = state()
-    spent = replace(spent, service=replace(spent.service, spend=Spend(NOVEMBER, 7.0)))
-    stale = replace(spent.service, spend=Spend(), deleting=True)
+    ended = ((Reason.LOST, 1),)
+    spent = replace(spent, service=replace(spent.service, spend=Spend(NOVEMBER, 7.0), ended=ended))
+    stale = replace(spent.service, spend=Spend(), ended=(), deleting=True)
     written = budget.settled(spent, stale, [], NOON)
     assert written is not None
-    assert (written.spend.usd, written.deleting) == (7.0, True)
+    assert (written.spend.usd, written.ended, written.deleting) == (7.0, ended, True)
 
 
 def test_no_launch_takes_the_hour_above_its_limit() -> None:

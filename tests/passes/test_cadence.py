@@ -55,6 +55,12 @@ def test_services_go_together() -> None:
     assert len(looked["s0"]) == 1 + 5
 
 
+def test_who_is_nearly_due_is_taken_along() -> None:
+    """Two that are due within a second share a round, and from then on every one: a message costs the same for both."""
+    together = Round({"now": 10.0, "soon": 10.9, "later": 11.5}, 60.0)
+    assert together.names(10.0) == {"now", "soon"}
+
+
 def test_what_is_due_with_the_tick_is_left_to_it() -> None:
     """A service that is probed once a minute, or less often, costs no message at all."""
     assert _minute({"slow": 60.0, "slower": 300.0}, 0.2) == {"slow": [0.0], "slower": [0.0]}

@@ -8,13 +8,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chalicelib import parameters
+from chalicelib import bootstrap, parameters
 from chalicelib.amazon import Amazon, Refused
+from chalicelib.config import from_env
 from chalicelib.errors import Unreachable
+from chalicelib.passes import Round
 from chalicelib.schedules.aws import AwsRelay, AwsSchedule
 
 QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/sailplane-acme-relay"
@@ -229,6 +232,32 @@ def test_nobody_there_is_unreachable() -> None:
     """No address answers there; the service is named."""
     with pytest.raises(Unreachable, match="events of AWS"):
         Amazon("us-east-1", "http://127.0.0.1:1", pause=lambda _attempt: None).act("events", "AWSEvents.EnableRule", {})
+
+
+def test_a_poke_goes_to_the_relay_and_may_get_lost(stand: Stand, tmp_path: Path) -> None:
+    """The function is called past its queue; when it cannot be, the owner's request succeeds all the same: a tick will look."""
+    config = from_env(
+        {
+            "SAILPLANE_TABLE": "t",
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": stand.url,
+            "SAILPLANE_PROVIDERS": "local",
+            "SAILPLANE_LOCAL_ROOT": str(tmp_path),
+            "SAILPLANE_DEPLOYMENT": "acme",
+            "SAILPLANE_EDGE_URL": "http://127.0.0.1:9",
+            "SAILPLANE_RELAY_QUEUE": QUEUE,
+            "SAILPLANE_RELAY_MAPPING": UUID,
+            **dict.fromkeys(("SAILPLANE_ADMIN_KEY", "SAILPLANE_ROUTER_TOKEN", "SAILPLANE_AGENT_KEY"), "k" * 32),
+        }
+    )
+    runtime = bootstrap.build(config)
+    stand.answers.extend([(202, {}), (403, {"__type": "AccessDeniedException"})])
+    for _ in range(2):
+        runtime.poke("hello")
+    asked = stand.asked[0]
+    assert (asked.path, asked.invocation) == ("/2015-03-31/functions/sailplane-acme-relay/invocations", "Event")
+    assert Round.parse(asked.body["Records"][0]["body"]) == Round.poke("hello")
+    assert len(stand.asked) == 2
 
 
 def test_parameters_come_in_pages(stand: Stand) -> None:

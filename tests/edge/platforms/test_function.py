@@ -40,6 +40,7 @@ class Bench:
         self.clock_reads = 0
         self.table: dict[str, Any] | None = READY
         self.exchanges: list[float] = []
+        self.timeouts_s: list[float] = []
         self.counted: Counter[str] = Counter()
         self.slept: list[float] = []
         self.on_exchange: Callable[[], None] = lambda: None
@@ -63,8 +64,9 @@ class Bench:
         """Of one request more."""
         return self.function.answer(HELLO).status
 
-    def _exchange(self) -> None:
+    def _exchange(self, timeout_s: float) -> None:
         self.exchanges.append(self.now)
+        self.timeouts_s.append(timeout_s)
         batch = self.router.batch()
         self.on_exchange()
         for service, seconds in batch.requests.items():
@@ -89,6 +91,15 @@ def test_a_first_request_brings_the_table_and_is_handed_over() -> None:
     assert bench.status() == 307
     assert len(bench.exchanges) == 2
     assert bench.counted["hello"] == 1
+
+
+def test_a_router_without_table_waits_for_a_control_plane_that_is_as_cold() -> None:
+    """5 s for the first table, where there is no stored one; with one to route on, or to read, a second is enough."""
+    bench, restored = Bench(), Bench(snapshot=seal(READY))
+    bench.status()
+    restored.status()
+    assert bench.timeouts_s == [5.0, 1.0]
+    assert restored.timeouts_s == [1.0, 1.0]
 
 
 def test_a_table_is_refreshed_when_it_is_old() -> None:
