@@ -118,7 +118,7 @@ class Account(Protocol):
         ...
 
     def execute(self, deployment: Deployment) -> None:
-        """Begin what was proposed. `Stack.is_busy` until it is done."""
+        """Begin what was proposed. `Stack.is_busy` until it is done. Raises `CloudUnreachable` if somebody else was faster."""
         ...
 
     def resume_rollback(self, deployment: Deployment) -> None:

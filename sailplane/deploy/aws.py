@@ -98,6 +98,7 @@ class AwsAccount:
         self.region = str(session.region_name)
         self._options: dict[str, Any] = {"config": _CONFIG, "endpoint_url": endpoint_url or None}
         self._session = session
+        self._proposal = ""
 
     # Each is made when it is first used, for 20 to 200 ms.
     @cached_property
@@ -161,7 +162,7 @@ class AwsAccount:
         self.withdraw(deployment)
         try:
             with told():
-                self._formation.create_change_set(
+                made = self._formation.create_change_set(
                     StackName=deployment.stack,
                     ChangeSetName=_CHANGE_SET,
                     ChangeSetType="CREATE" if is_new else "UPDATE",
@@ -172,6 +173,7 @@ class AwsAccount:
                 )
         except ClientError as error:
             raise DeployFailed(f"CloudFormation refuses the template: {error.response['Error']['Message']}") from error
+        self._proposal = made["Id"]
         return self._proposed(deployment)
 
     def _proposed(self, deployment: Deployment) -> tuple[Change, ...]:
@@ -222,9 +224,13 @@ class AwsAccount:
     def execute(self, deployment: Deployment) -> None:
         with told():
             try:
-                self._formation.execute_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
+                # Not by its name, which by now may be that of somebody else's, whom nobody here has shown the plan of.
+                self._formation.execute_change_set(StackName=deployment.stack, ChangeSetName=self._proposal)
             except self._formation.exceptions.ChangeSetNotFoundException as error:
-                raise DeployFailed(f"Somebody else changes {deployment.stack} at the same time.") from error
+                # Not a failure of ours, after which a first deployment would be taken away again: it is theirs.
+                raise CloudUnreachable(
+                    f"Somebody else changes {deployment.stack} at the same time. Run the same command again."
+                ) from error
 
     def resume_rollback(self, deployment: Deployment) -> None:
         with told():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sailplane.deploy.account import Change, DeployFailed, Event, Stack
+from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, Stack
 from sailplane.deploy.deployment import Deployment
 
 LOOKS_PER_OPERATION = 2
@@ -101,7 +101,7 @@ class FakeAccount:
     def execute(self, deployment: Deployment) -> None:
         stack = self.stacks[deployment.stack]
         if deployment.stack not in self.proposed:
-            raise DeployFailed("Somebody else was faster.")
+            raise CloudUnreachable("Somebody else was faster.")
         stack.wanted = self.proposed.pop(deployment.stack)
         if not stack.resources:
             stack.parameters = stack.wanted[2]  # shown of a creation that fails, too

@@ -11,7 +11,7 @@ import pytest
 
 from chalicelib.errors import Invalid
 from sailplane.deploy import teardown
-from sailplane.deploy.account import Account, DeployFailed, Stack
+from sailplane.deploy.account import Account, CloudUnreachable, DeployFailed, Stack
 from sailplane.deploy.bootstrap import Bootstrap
 from sailplane.deploy.deployment import KEYS, Deployment
 from sailplane.deploy.package import Package
@@ -147,6 +147,20 @@ def test_a_first_deployment_that_fails_leaves_nothing(package: Package, broken: 
     assert account.is_empty()
     account.broken.clear()
     assert deploy(account, package).has_code
+
+
+def test_a_first_deployment_that_is_overtaken_takes_nothing_away(package: Package) -> None:
+    """Two that run at once: the slower one says so, and what the faster one makes stays, with its keys."""
+
+    class Overtaken(FakeAccount):
+        def execute(self, deployment: Deployment) -> None:
+            super().execute(deployment)  # the other's
+            raise CloudUnreachable("Somebody else was faster.")
+
+    account = Overtaken()
+    with pytest.raises(CloudUnreachable, match="faster"):
+        deploy(account, package)
+    assert account.stacks[ACME.stack].status == "CREATE_IN_PROGRESS"
 
 
 def test_an_upgrade_that_fails_leaves_the_version_before(package: Package, tmp_path: Path) -> None:
