@@ -586,7 +586,8 @@ class TestRefusals:
         shown = credentials.find(gcp_credentials(json.dumps(FEDERATED)))
         assert isinstance(shown, aws.Credentials)
         assert (shown.service_account_email, shown.scopes) == (KEY["client_email"], credentials.ALL)
-        token = unquote(shown.retrieve_subject_token(request=lambda *_a, **_k: pytest.fail("asks for something")))
+        signed: Any = shown.retrieve_subject_token
+        token = unquote(signed(request=lambda *_a, **_k: pytest.fail("asks for something")))
         assert "https://sts.eu-west-1.amazonaws.com?Action=GetCallerIdentity" in token
         assert "Credential=of-AWS_ACCESS_KEY_ID/" in token
         assert "of-AWS_SECRET_ACCESS_KEY" not in token

@@ -26,11 +26,23 @@ def find(given: Mapping[str, Any]) -> Credentials:
     if not given:
         return google.auth.default(scopes=_COMPUTE)[0]
     if given["type"] == "external_account":
-        return aws.Credentials.from_info(dict(given), scopes=ALL)
+        return _federated(given)
     try:
-        return service_account.Credentials.from_service_account_info(given, scopes=ALL)
+        return _key(given)
     except ValueError:
-        raise DefaultCredentialsError("SAILPLANE_GCP_CREDENTIALS: its private_key is none.") from None
+        message = "SAILPLANE_GCP_CREDENTIALS: its private_key is none."
+        raise DefaultCredentialsError(message) from None  # type: ignore[no-untyped-call]  # Google's
+
+
+def _federated(given: Mapping[str, Any]) -> Credentials:
+    found: Credentials = aws.Credentials.from_info(dict(given), scopes=ALL)  # type: ignore[no-untyped-call]  # Google's
+    return found
+
+
+def _key(given: Mapping[str, Any]) -> Credentials:
+    make: Any = service_account.Credentials.from_service_account_info
+    found: Credentials = make(given, scopes=ALL)
+    return found
 
 
 def token(text: str | None) -> Credentials:
