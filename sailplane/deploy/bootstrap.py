@@ -6,7 +6,7 @@ deployment that fails leaves nothing; a later one that fails leaves the version 
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import json
 import secrets
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from sailplane.deploy import package, stacks, teardown
 from sailplane.deploy.account import Account, Change, DeployFailed, Show, Stack
-from sailplane.deploy.deployment import CREDENTIALS, KEYS, ROUTER_TOKEN, Deployment
+from sailplane.deploy.deployment import AGENT_KEY, CREDENTIALS, KEYS, ROUTER_TOKEN, Deployment
 from sailplane.deploy.package import Package
 
 KEY_BYTES = 32
@@ -171,6 +171,7 @@ class Bootstrap:
 
 
 def _digest(keys: Mapping[str, str]) -> str:
-    """Tells one set of credentials from another and nothing else of them: what is secret there has more than 128 random bits."""
+    """Tells one set of credentials from another, and nothing of them to who has not the agents' key."""
     found = {name: keys[name] for name in CREDENTIALS.values() if name in keys}
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest() if found else ""
+    text = json.dumps(found, sort_keys=True).encode()
+    return hmac.digest(keys[AGENT_KEY].encode(), text, "sha256").hex() if found else ""
