@@ -141,6 +141,10 @@ class Account(Protocol):
         """Write a SecureString unless there is one."""
         ...
 
+    def change_key(self, deployment: Deployment, name: str, value: str) -> None:
+        """Write over a SecureString that `make_key` has made."""
+        ...
+
     def parameter_names(self, deployment: Deployment) -> tuple[str, ...]:
         """The full names of all parameters under the deployment's path, the users' secrets included."""
         ...

@@ -280,6 +280,12 @@ class AwsAccount:
                 Tags=[{"Key": TAG, "Value": deployment.name}],
             )
 
+    def change_key(self, deployment: Deployment, name: str, value: str) -> None:
+        with told():  # AWS takes no tags along with this; those that it has stay
+            self._ssm.put_parameter(
+                Name=f"{deployment.parameters}/{name}", Type="SecureString", Value=value, Overwrite=True
+            )
+
     def parameter_names(self, deployment: Deployment) -> tuple[str, ...]:
         pages = self._ssm.get_paginator("get_parameters_by_path")
         with told():

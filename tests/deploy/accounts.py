@@ -177,6 +177,10 @@ class FakeAccount:
     def make_key(self, deployment: Deployment, name: str, value: str) -> None:
         self.parameters.setdefault(f"{deployment.parameters}/{name}", value)
 
+    def change_key(self, deployment: Deployment, name: str, value: str) -> None:
+        assert f"{deployment.parameters}/{name}" in self.parameters
+        self.parameters[f"{deployment.parameters}/{name}"] = value
+
     def parameter_names(self, deployment: Deployment) -> tuple[str, ...]:
         return tuple(name for name in self.parameters if name.startswith(f"{deployment.parameters}/"))
 

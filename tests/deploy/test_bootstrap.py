@@ -24,10 +24,15 @@ FOUNDATION: Mapping[str, Any] = {
     "Outputs": {"Bucket": {}, "Table": {}},
 }
 TEMPLATE: Mapping[str, Any] = {
-    "Parameters": {"Deployment": {}, "CodeKey": {}, "EdgeKey": {}, "RouterToken": {}, "Providers": {"Default": "aws"}},
+    "Parameters": {"Deployment": {}, "CodeKey": {}, "EdgeKey": {}, "RouterToken": {}, "Providers": {"Default": "aws"}}
+    | {"Credentials": {"Default": ""}},
     "Resources": {
         **FOUNDATION["Resources"],
-        "Api": {"Type": "AWS::Lambda::Function", "Code": {"Ref": "CodeKey"}, "Env": {"Ref": "Providers"}},
+        "Api": {
+            "Type": "AWS::Lambda::Function",
+            "Code": {"Ref": "CodeKey"},
+            "Env": [{"Ref": "Providers"}, {"Ref": "Credentials"}],
+        },
         "Edge": {"Type": "AWS::Lambda::Function", "Code": {"Ref": "EdgeKey"}, "Env": {"Ref": "RouterToken"}},
         "Log": {"Type": "AWS::Logs::LogGroup"},
     },
