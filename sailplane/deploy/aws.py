@@ -62,7 +62,7 @@ def told() -> Iterator[None]:
     except ClientError as error:
         code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
         if code in _BAD_CREDENTIALS:
-            raise NoAccess(f"AWS does not accept the credentials: {message} {_SIGN_IN}") from error
+            raise NoAccess(f"AWS does not accept the credentials: {message.rstrip('.')}. {_SIGN_IN}") from error
         if code in _DENIED:
             operation = error.operation_name
             advice = "Have it allowed (docs/deploy.md lists what is needed), or use other credentials with AWS_PROFILE."
@@ -74,7 +74,7 @@ def told() -> Iterator[None]:
         raise CloudUnreachable(f"AWS does not answer: {error}") from error
     except BotoCoreError as error:
         # No credentials at all, half of them, an unknown profile, an SSO session that has ended: each says which.
-        raise NoAccess(f"There are no usable AWS credentials: {error} {_SIGN_IN}") from error
+        raise NoAccess(f"There are no usable AWS credentials: {str(error).rstrip('.')}. {_SIGN_IN}") from error
 
 
 def session(region: str) -> boto3.Session:
