@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from chalicelib import config
+from chalicelib import config, credentials
 from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
 from chalicelib.cost import MEMORY
@@ -108,6 +108,10 @@ def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
         agent_key=config.agent_key,
         router_tokens=config.router_tokens,
         admin_key=config.admin_key,
+        cloud_secrets=(
+            *credentials.secrets_of(config.gcp_credentials),
+            *credentials.secrets_of(config.azure_credentials),
+        ),
     )
     http = Http()
     prober = HttpProber(settings.agent_key, clock, settings.pass_budget_s)
@@ -215,6 +219,7 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
             clock=clock,
             project=config.gcp_project,
             endpoint_url=config.gcp_endpoint,
+            credentials=config.gcp_credentials,
         )
     if name == "azure":
         from chalicelib.providers.azure.compute import AzureProvider  # noqa: PLC0415 same
@@ -226,6 +231,7 @@ def _provider(name: str, config: Config, clock: Clock) -> Provider:
             subscription=config.azure_subscription,
             resource_group=config.azure_resource_group,
             endpoint_url=config.azure_endpoint,
+            credentials=config.azure_credentials,
         )
     from chalicelib.providers.local.compute import LocalProvider  # noqa: PLC0415 same
 

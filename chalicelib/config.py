@@ -8,9 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 from urllib.parse import urlsplit
 
-from chalicelib.errors import SailplaneError
+from chalicelib import credentials
+from chalicelib.errors import Invalid, SailplaneError
 
 # 128 random bits in hexadecimal. Shorter keys can be guessed at the rate at which a function answers.
 MIN_KEY_CHARACTERS = 32
@@ -54,6 +56,9 @@ class Config:
     relay_mapping: str = ""  # UUID of the event source mapping between the two
     amazon_endpoint: str | None = None  # a stand-in for all of AWS, as its own SDKs are told of it
     metrics: str = ""  # emf: a line a service a minute for CloudWatch, which bills each metric; empty = none
+    # Empty = those that the cloud's SDK finds by itself. A function in AWS has none to find.
+    gcp_credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)  # see `credentials.gcp`
+    azure_credentials: Mapping[str, str] = field(default_factory=dict, repr=False)  # see `credentials.azure`
 
 
 # Variables by name, given where they are stored: a path, a region, and a stand-in's URL instead of AWS.
@@ -106,6 +111,8 @@ def from_env(env: Mapping[str, str]) -> Config:
         relay_mapping=env.get("SAILPLANE_RELAY_MAPPING", ""),
         amazon_endpoint=_optional_url(env, "AWS_ENDPOINT_URL"),
         metrics=_metrics(env),
+        gcp_credentials=_credentials(env, "SAILPLANE_GCP_CREDENTIALS", credentials.gcp),
+        azure_credentials=_credentials(env, "SAILPLANE_AZURE_CREDENTIALS", credentials.azure),
     )
 
 
@@ -140,6 +147,15 @@ def _metrics(env: Mapping[str, str]) -> str:
     if value not in ("", "emf"):
         raise ConfigError("SAILPLANE_METRICS: expected `emf`, or nothing.")
     return value
+
+
+def _credentials(env: Mapping[str, str], name: str, read: Callable[[str], Mapping[str, Any]]) -> Mapping[str, Any]:
+    if not env.get(name):
+        return {}
+    try:
+        return read(env[name])
+    except Invalid as error:
+        raise ConfigError(f"{name}: {error}") from None
 
 
 def _snapshot(env: Mapping[str, str]) -> str:

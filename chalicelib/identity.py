@@ -16,7 +16,8 @@ from collections.abc import Sequence
 ENDPOINT_KEY_BYTES = 32
 ADMIN_KEY_BYTES = 32
 KEY_ID_BYTES = 5  # 40 random bits name a key; a store refuses an id that it has
-_ADMIN_KEY = re.compile(r"sa_([0-9a-f]{10})_[A-Za-z0-9_-]{43}")
+ADMIN_KEY_ID = r"[0-9a-f]{10}"
+_ADMIN_KEY = re.compile(rf"sa_({ADMIN_KEY_ID})_[A-Za-z0-9_-]{{43}}")
 _ANY_KEY = re.compile(r"(s[ap]_[0-9a-z]{10}_)[A-Za-z0-9_-]+")
 
 

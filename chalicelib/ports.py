@@ -471,6 +471,7 @@ class Settings:
     agent_key: str = field(default="", repr=False)  # agents' tokens are derived from it
     router_tokens: tuple[str, ...] = field(default=(), repr=False)  # all are accepted, the first one seals
     admin_key: str = field(default="", repr=False)
+    cloud_secrets: tuple[str, ...] = field(default=(), repr=False)  # what a log must hide of the clouds' credentials
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,9 @@ def _parameters() -> Json:
         "GcpProject": text("The Google Cloud project that machines are made in"),
         "AzureSubscription": text("The Azure subscription that machines are made in"),
         "AzureResourceGroup": text("The Azure resource group that machines are made in"),
+        "Credentials": text(
+            "A digest of the credentials for other clouds: functions that have read older ones are made anew"
+        ),
     }
 
 
@@ -311,6 +314,7 @@ def _environment() -> Json:
         "SAILPLANE_GCP_PROJECT": {"Ref": "GcpProject"},
         "SAILPLANE_AZURE_SUBSCRIPTION": {"Ref": "AzureSubscription"},
         "SAILPLANE_AZURE_RESOURCE_GROUP": {"Ref": "AzureResourceGroup"},
+        "CREDENTIALS_DIGEST": {"Ref": "Credentials"},  # read by nobody: a change of it ends what is running
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib import cost
@@ -26,10 +26,9 @@ def test_nothing_is_used_without_a_service() -> None:
 
 
 def test_one_service_at_the_default_cadence_costs_less_than_a_dollar() -> None:
-    """Of what is beyond AWS's free allowance; without that it is a little more, most of it the queue's polls."""
-    usage = cost.total(cost.month(Fleet(1, 1, replacements=15)))
-    assert usage.beyond(FREE).usd < 0.5
-    assert usage.usd < 1.1
+    """Without any free allowance; beyond AWS's it is a quarter, with a machine that is taken every other day too."""
+    assert usd(Fleet(1, 1)) < 1
+    assert cost.total(cost.month(Fleet(1, 1, replacements=15))).beyond(FREE).usd < 0.25
 
 
 def test_ten_services_of_three_replicas_cost_less_than_twelve_dollars() -> None:
@@ -38,6 +37,7 @@ def test_ten_services_of_three_replicas_cost_less_than_twelve_dollars() -> None:
     assert cost.total(cost.month(Fleet(10, 30, replacements=450, routers=1))).beyond(FREE).usd < 12
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 200), st.integers(0, 600), st.floats(1, 60), st.floats(0, 1e4), st.floats(0, 10))
 def test_more_of_anything_never_costs_less(
     services: int, replicas: int, interval_s: float, replacements: float, routers: float

@@ -87,7 +87,7 @@ def bearer(authorization: str) -> str:
 
 def unauthorized() -> Refused:
     """The answer to a missing, wrong, expired or revoked key; it does not tell which."""
-    detail = "The key is missing, wrong or over: send `Authorization: Bearer <key>`."
+    detail = "The key is missing, wrong, revoked or expired: send `Authorization: Bearer <key>`."
     return Refused(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": 'Bearer realm="sailplane"'})
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from chalice.app import Blueprint
 
-from chalicelib import __version__, backup
+from chalicelib import __version__, backup, identity
 from chalicelib.api import paging, schemas
 from chalicelib.api.auth import Principal, Reach, forbidden
 from chalicelib.api.routes import Route, blueprint
@@ -37,6 +38,7 @@ def backups(runtime: Callable[[], Runtime]) -> Blueprint:
                 "Everything that another control plane can take in",
                 schemas.Backup,
                 query=schemas.BackupQuery,
+                tells_all=True,
             ),
             Route(
                 "POST",
@@ -116,6 +118,8 @@ def restore_entry(runtime: Runtime, body: schemas.BackupEntry, principal: Princi
 
 def _restore_admin_key(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
     key = backup.noun_of(AdminKey, body.document)
+    if not re.fullmatch(identity.ADMIN_KEY_ID, key.id):  # it could neither be used nor, as `root`, be revoked
+        raise Invalid(f"{key.id!r} is no admin key's id: ten hexadecimal digits.")
     try:
         runtime.store.create_admin_key(key)
     except Exists:

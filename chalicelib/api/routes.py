@@ -54,10 +54,11 @@ class Route:
     reach: Reach = Reach.DEPLOYMENT
     tagged: bool = False  # the answer has an `etag`
     media_type: str = "application/json"  # of the answer; anything else is a `Text`
+    tells_all: bool = False  # a GET that is written into the audit as writes are
 
     @property
     def is_owners_write(self) -> bool:
-        """What is written into the audit, and done once under an idempotency key. Machines' writes have ways of their own."""
+        """What is done once under an idempotency key, and written into the audit. Machines' writes have ways of their own."""
         return self.caller is Caller.ADMIN and self.method != "GET"
 
     @property
@@ -108,7 +109,7 @@ class _View:
         runtime = self._runtime()
         principal = authenticate(self.route.caller, request.headers.get("authorization", ""), runtime)
         act = partial(self._act, runtime, request, path, principal)
-        if not self.route.is_owners_write:
+        if not (self.route.is_owners_write or self.route.tells_all):
             return act()
         return audited(runtime, principal, self.route.handler.__name__, request, act)
 

@@ -91,10 +91,14 @@ def remove_secret(runtime: Runtime, name: str, query: schemas.RemoveSecret) -> s
     if not query.force:
         if used_by:
             services = ", ".join(used_by)
-            raise Invalid(f"Secret {name!r} is used by {services}: no new replica of theirs could start. Or force it.")
+            raise Invalid(
+                f"Secret {name!r} is used by {services}: no new replica of theirs could start. `--force` removes it all the same."
+            )
         if webhooks := _webhooks(runtime).get(name, ()):
             which = f"{'webhooks' if len(webhooks) > 1 else 'webhook'} {', '.join(webhooks)}"
-            raise Invalid(f"Secret {name!r} is used by {which}: the forge would refuse us. Or force it.")
+            raise Invalid(
+                f"Secret {name!r} is used by {which}: the forge would refuse us. `--force` removes it all the same."
+            )
     runtime.secrets.delete(name)
     return schemas.SecretUse(name=name, used_by=used_by)
 

@@ -83,11 +83,17 @@ def on_relay(runtime: Callable[[], Runtime]) -> Callable[[SQSEvent], None]:
         reports: list[passes.Report] = []
         for record in event:
             this = passes.Round.parse(record.body)
-            names = this.names(running.clock.now())
+            now = running.clock.now()
+            if 0.0 < this.until < now:  # it waited too long, and a tick has come
+                continue
+            names = this.names(now)
             if not this.until:  # asked for: by a push, perhaps, which may make the service that there is to look at
                 pushes += passes.deploy_pushes(_until_killed(running, event.context), names)
-            reports += passes.tick(_until_killed(running, event.context), names, lists_for_all=False)
-            _go_on(running, this if this.until else _young(running, names), names, reports)
+            seen = passes.tick(_until_killed(running, event.context), names, lists_for_all=False)
+            reports += seen
+            # Whoever asks again while nothing has to be done, such as routers every 3 s, has rounds under way already.
+            if this.until or any(report.acted or report.failures or report.is_held_up for report in seen):
+                _go_on(running, this if this.until else _young(running, names), names, seen)
         _report(running, (*pushes, *reports), event.context)
 
     return relay

@@ -40,8 +40,9 @@ class Http:
         Raises:
             Unreachable: no answer, a broken one, a throttled one, or the forge is at fault.
             NotFound: 404, which forges answer too where a token does not reach.
-            Invalid: any other refusal, a redirect, an answer above `MAX_BYTES`.
+            Invalid: any other refusal, a redirect, an answer above `MAX_BYTES`, a header that cannot be sent.
         """
+        _require_sendable(headers, url)
         asked = {"Accept-Encoding": "identity", **headers}  # or a small answer could become a large one
         try:
             request = self._client.build_request(method, url, headers=asked, params=query, json=body)
@@ -57,6 +58,16 @@ class Http:
         if answer.is_success:
             return content
         raise _refusal(answer, content, url)
+
+
+def _require_sendable(headers: Mapping[str, str], url: str) -> None:
+    """Or httpx would refuse a token with a line break in it, and say the token."""
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable() and value == value.strip()):
+            raise Invalid(
+                f"The token for {_host(url)} cannot be sent as {name}: it begins or ends with a space, or holds a line break or"
+                " another character that no header can carry. `sailplane secrets set` it again."
+            )
 
 
 def _bounded(answer: httpx.Response, url: str) -> bytes:

@@ -24,6 +24,8 @@ _REQUIRED = ["iss", "aud", "sub", "exp", "iat", "jti"]
 _CLOCKS_DIFFER_S = 60.0
 # A stranger's pull request runs a workflow too, and `pull_request_target` even runs it as if on the base branch.
 _STRANGERS_EVENTS = frozenset({"pull_request", "pull_request_target", "merge_request_event"})
+# Reviews of a pull request, and pipelines that one for a merge request has started, are events of other names.
+_STRANGERS_REFS = ("refs/pull/", "refs/merge-requests/")
 # A key id is looked up among the issuer's keys, and said in a log.
 _KEY_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
 
@@ -77,12 +79,13 @@ def _github(claims: Mapping[str, Any]) -> Job:
 
 
 def _gitlab(claims: Mapping[str, Any]) -> Job:
+    """`ref` is a merge request's branch too, which in a fork may be called `main`; `ref_path`, of GitLab 16, tells them apart."""
     name = _text(claims, "project_path")
     kind = {"branch": "refs/heads", "tag": "refs/tags"}.get(_text(claims, "ref_type"), "")
     return Job(
         repository=name,
         repository_id=_text(claims, "project_id"),
-        ref=f"{kind}/{_text(claims, 'ref')}" if kind else "",
+        ref=_text(claims, "ref_path") or (f"{kind}/{_text(claims, 'ref')}" if kind else ""),
         environment=_text(claims, "environment"),
         event=_text(claims, "pipeline_source"),
         subject=rf"project_path:{re.escape(name)}:",
@@ -138,7 +141,7 @@ def proven(kind: OidcIssuer, token: str, key: Mapping[str, str], *, issuer: str,
     name = _text(claims, "jti")
     if not name:
         raise NotProven("it has no name, by which to know it again")
-    if job.event in _STRANGERS_EVENTS:
+    if job.event in _STRANGERS_EVENTS or job.ref.startswith(_STRANGERS_REFS):
         raise NotProven("made for a pull request, whose code may be a stranger's")
     return Proof(issuer, hashlib.sha256(name.encode()).hexdigest(), expires_at, job)
 

@@ -65,4 +65,6 @@ def configure(known: Collection[str], root: logging.Logger) -> None:
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:
     """What a process with these settings must never write."""
-    return tuple(filter(None, (settings.admin_key, settings.agent_key, *settings.router_tokens)))
+    return tuple(
+        filter(None, (settings.admin_key, settings.agent_key, *settings.router_tokens, *settings.cloud_secrets))
+    )

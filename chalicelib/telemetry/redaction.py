@@ -26,9 +26,10 @@ _SECRETS = re.compile(
   | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b                        # AWS's access key ids
   | \b(?:hf|ghp|gho|ghs|glpat|xox[abp])[_-][A-Za-z0-9_-]{16,}  # Hugging Face's, GitHub's, GitLab's, Slack's
   | \beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}                 # JSON web tokens
+  | -----BEGIN[ ](?:[A-Z]+[ ])?PRIVATE[ ]KEY-----.{1,16384}?-----END  # whatever key it is, on one line or many
   | \b[0-9a-f]{64}\b                                     # the tokens of agents and of booting machines
     """,
-    re.VERBOSE | re.IGNORECASE,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 
 

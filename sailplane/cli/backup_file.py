@@ -41,7 +41,8 @@ def lines(pages: Iterable[Backup]) -> Iterator[str]:
 
 def parse(text: str) -> BackupFile:
     """The file's content. Raises `Invalid` with what is wrong and where."""
-    written = text.splitlines()
+    # Not `splitlines`, which takes the separators of Unicode for ends too: JSON holds them as they are.
+    written = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
     head, last = _object(written[0], 1) if written else {}, _object(written[-1], len(written)) if written else {}
     if "sailplane_backup" not in head:
         raise Invalid("This is no backup: its first line is not that of one. Make one with `sailplane export -o FILE`.")

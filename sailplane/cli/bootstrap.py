@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from sailplane.cli import deploying, output
 from sailplane.cli import target as targets
+from sailplane.cli.deploying import Chosen
 from sailplane.cli.output import Output
 from sailplane.cli.target import Target
 from sailplane.local.home import Home
@@ -25,7 +25,7 @@ def command(
     cloud: str,
     target: Target,
     home: Home,
-    settings: Mapping[str, str],
+    settings: Chosen,
     directory: Path | None,
     yes: bool,
 ) -> None:

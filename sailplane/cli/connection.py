@@ -43,7 +43,13 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
         if key and not (key.isascii() and key.isprintable()):
             # Refused here: the HTTP client's own refusal repeats it.
             raise click.UsageError("--key (SAILPLANE_KEY) has a character that no key has, such as the end of a line.")
-        place = (lambda: (url, key)) if url and key else functools.partial(locate, _home_at(root))
+
+        def place() -> tuple[str, str]:
+            if url and key:
+                return url, key
+            address, kept = locate(_home_at(root))
+            return address, key or kept
+
         with Client(place, output.current().message) as found:
             return command(*args, client=found, **others)
 

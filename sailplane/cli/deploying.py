@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ import click
 from chalicelib.errors import Invalid
 from sailplane.cli.output import Output
 from sailplane.cli.target import Target
-from sailplane.deploy import package, stacks
+from sailplane.deploy import credentials, package, stacks
 from sailplane.deploy.account import Change, Stack
 from sailplane.deploy.bootstrap import Bootstrap, Plan
 from sailplane.deploy.package import Package
@@ -28,7 +29,17 @@ _NEEDS = {
     "azure": {"AzureSubscription": "--azure-subscription", "AzureResourceGroup": "--azure-resource-group"},
 }
 
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+
 _R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the user wants to be different: parameters of the template, and credentials for other clouds by their variables."""
+
+    parameters: Mapping[str, str]
+    credentials: Mapping[str, str] = field(repr=False)
 
 
 def _names(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
@@ -41,13 +52,19 @@ def _names(_ctx: click.Context, _parameter: click.Parameter, value: str | None) 
 
 
 def settings(command: Callable[..., _R]) -> Callable[..., _R]:
-    """Give a command the arguments `settings` (the template's parameters that were chosen), `directory` and `yes`."""
+    """Give a command the arguments `settings` (what was chosen), `directory` and `yes`."""
 
     @click.option("--providers", metavar="CLOUDS", callback=_names, help="Where machines are made: of aws, gcp, azure.")
     @click.option("--regions", metavar="REGIONS", help="Only these AWS regions, comma-separated.")
     @click.option("--gcp-project", metavar="ID", help="The Google Cloud project for machines.")
     @click.option("--azure-subscription", metavar="ID", help="The Azure subscription for machines.")
     @click.option("--azure-resource-group", metavar="NAME", help="The Azure resource group for machines.")
+    @click.option(
+        "--gcp-credentials", type=_FILE, help="A file for functions to show to Google; docs/deploy.md makes one."
+    )
+    @click.option(
+        "--azure-credentials", type=_FILE, help="A file for functions to show to Azure; docs/deploy.md makes one."
+    )
     @click.option(
         "--reserve-concurrency/--no-reserve-concurrency",
         default=None,
@@ -68,6 +85,8 @@ def settings(command: Callable[..., _R]) -> Callable[..., _R]:
         gcp_project: str | None,
         azure_subscription: str | None,
         azure_resource_group: str | None,
+        gcp_credentials: Path | None,
+        azure_credentials: Path | None,
         reserve_concurrency: bool | None,
         **others: Any,
     ) -> _R:
@@ -80,26 +99,33 @@ def settings(command: Callable[..., _R]) -> Callable[..., _R]:
             "ReserveConcurrency": {None: None, True: "yes", False: "no"}[reserve_concurrency],
         }
         given = {name: value for name, value in chosen.items() if value is not None}
-        return command(*args, settings=given, **others)
+        files = {cloud: path for cloud, path in (("gcp", gcp_credentials), ("azure", azure_credentials)) if path}
+        return command(*args, settings=Chosen(given, credentials.read(files)), **others)
 
     return with_settings
 
 
 def deploy(
-    out: Output, target: Target, stack: Stack | None, chosen: Mapping[str, str], directory: Path | None, *, yes: bool
+    out: Output, target: Target, stack: Stack | None, chosen: Chosen, directory: Path | None, *, yes: bool
 ) -> Stack | None:
     """Show the plan, ask, do it; the stack then, or None when the user did not want it.
 
     Raises `Invalid` when a cloud lacks what it needs to be told, and what `Bootstrap` raises.
     """
-    known = {**(stack.parameters if stack else {}), **chosen}
+    known = {**(stack.parameters if stack else {}), **chosen.parameters}
     clouds = known.get("Providers", "aws").split(",")
     _require_told(clouds, known)
+    # What a dead stack has left is removed with it.
+    kept = {} if stack and stack.is_dead else target.account.keys(target.deployment)
+    credentials.require(clouds, chosen.credentials, kept, known)
     with _packed(out, directory, clouds) as packed:
-        run = Bootstrap(target.account, target.deployment, packed, chosen, pause=stacks.pause)
+        run = Bootstrap(target.account, target.deployment, packed, chosen.parameters, stacks.pause, chosen.credentials)
         with out.progress(f"Looking at {target}") as show:
             plan = run.plan(show)
         _show(out, target, plan)
+        if chosen.credentials and plan.changes:
+            names = ", ".join(f"{target.deployment.parameters}/{name}" for name in chosen.credentials)
+            out.message(f"Credentials are kept as SecureString: {names}")
         if plan.changes and not yes and not out.confirm(_question(target, plan)):
             if not plan.is_new:
                 run.withdraw()

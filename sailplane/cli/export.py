@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from chalicelib.errors import Invalid
 from sailplane.cli import backup_file, connection, output
 from sailplane.cli.client import Client
 from sailplane.cli.output import Output
@@ -35,7 +36,10 @@ def command(out: Output, *, client: Client, path: Path | None) -> None:
         for line in lines:
             click.echo(line)
     else:
-        _write(path, lines)
+        try:
+            _write(path, lines)
+        except OSError as error:
+            raise Invalid(f"Cannot write {path}: {error.strerror}.") from error
         out.data(f"{len(lines) - 2} entries are in {path}.")
         out.document({"file": str(path), "entries": len(lines) - 2})
         out.next(f"SAILPLANE_URL=URL SAILPLANE_KEY=KEY sailplane import {path}")

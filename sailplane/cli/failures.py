@@ -37,6 +37,10 @@ class NoKey(errors.NotFound):
     """There is no such endpoint key."""
 
 
+class NoSecret(errors.NotFound):
+    """There is no such secret."""
+
+
 class NoDeployment(errors.NotFound):
     """There is no such control plane in the account."""
 
@@ -60,6 +64,7 @@ _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] 
     (NoKey, Exit.NOT_FOUND, ("sailplane keys list",)),
     (NoWebhook, Exit.NOT_FOUND, ("sailplane webhook list",)),
     (NoTrust, Exit.NOT_FOUND, ("sailplane trust list",)),
+    (NoSecret, Exit.NOT_FOUND, ("sailplane secrets list",)),
     (NoDeployment, Exit.NOT_FOUND, ("sailplane bootstrap aws --deployment NAME --region REGION",)),
     (errors.NotFound, Exit.NOT_FOUND, ("sailplane status",)),
     (errors.Exists, Exit.CONFLICT, ("choose another name, or change the running service: sailplane update NAME FILE",)),

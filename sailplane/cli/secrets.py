@@ -9,11 +9,12 @@ import click
 
 from chalicelib import spec
 from chalicelib.api.schemas import Secret
-from chalicelib.errors import Invalid
+from chalicelib.errors import Invalid, NotFound
 from chalicelib.model import MAX_SECRET_BYTES, SECRET_NAME, ServiceSpec
 from chalicelib.model import Secret as Known
 from sailplane.cli import connection, output
 from sailplane.cli.client import Client
+from sailplane.cli.failures import NoSecret
 from sailplane.cli.output import Output
 from sailplane.cli.services import local_time
 
@@ -81,7 +82,10 @@ def list_(out: Output, *, client: Client) -> None:
 def remove(out: Output, *, client: Client, names: tuple[str, ...], force: bool) -> None:
     """Forget the secrets NAME... Refused while a service's file names them, unless forced."""
     for name in dict.fromkeys(names):
-        client.remove_secret(name, force=force)
+        try:
+            client.remove_secret(name, force=force)
+        except NotFound as error:
+            raise NoSecret(str(error)) from error
         out.data(f"Secret {name} is removed.")
     out.document({"removed": list(dict.fromkeys(names))})
     out.next("sailplane secrets list")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from sailplane.cli import deploying, output
 from sailplane.cli import target as targets
+from sailplane.cli.deploying import Chosen
 from sailplane.cli.failures import NoDeployment
 from sailplane.cli.output import Output
 from sailplane.cli.target import Target
@@ -19,9 +19,7 @@ from sailplane.local.home import Home
 @deploying.settings
 @targets.aws
 @output.options
-def command(
-    out: Output, *, target: Target, home: Home, settings: Mapping[str, str], directory: Path | None, yes: bool
-) -> None:
+def command(out: Output, *, target: Target, home: Home, settings: Chosen, directory: Path | None, yes: bool) -> None:
     """Move the control plane to this version of Sailplane: show what changes, ask, then show progress.
 
     Settings that are not given stay as they are. One that fails is rolled back to the version before. Services, their

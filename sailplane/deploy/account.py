@@ -47,6 +47,14 @@ class Stack:
         """Whether it must be deleted before there can be another."""
         return self.status in _DEAD
 
+    def is_of(self, deployment: Deployment) -> bool:
+        """Whether it is the deployment's own and not just called so. One in review has nothing in it, and no parameters yet.
+
+        One that is being deleted may have been in review, and nothing is done but to wait for its end.
+        """
+        is_nobodys = self.status in ("REVIEW_IN_PROGRESS", "DELETE_IN_PROGRESS")
+        return is_nobodys or self.parameters.get("Deployment") == deployment.name
+
     @property
     def has_code(self) -> bool:
         """Whether it is more than the bucket and the table that come before the functions."""
@@ -110,7 +118,7 @@ class Account(Protocol):
         ...
 
     def execute(self, deployment: Deployment) -> None:
-        """Begin what was proposed. `Stack.is_busy` until it is done."""
+        """Begin what was proposed. `Stack.is_busy` until it is done. Raises `CloudUnreachable` if somebody else was faster."""
         ...
 
     def resume_rollback(self, deployment: Deployment) -> None:
@@ -131,6 +139,10 @@ class Account(Protocol):
 
     def make_key(self, deployment: Deployment, name: str, value: str) -> None:
         """Write a SecureString unless there is one."""
+        ...
+
+    def change_key(self, deployment: Deployment, name: str, value: str) -> None:
+        """Write over a SecureString that `make_key` has made."""
         ...
 
     def parameter_names(self, deployment: Deployment) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def told() -> Iterator[None]:
     except ClientError as error:
         code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
         if code in _BAD_CREDENTIALS:
-            raise NoAccess(f"AWS does not accept the credentials: {message} {_SIGN_IN}") from error
+            raise NoAccess(f"AWS does not accept the credentials: {message.rstrip('.')}. {_SIGN_IN}") from error
         if code in _DENIED:
             operation = error.operation_name
             advice = "Have it allowed (docs/deploy.md lists what is needed), or use other credentials with AWS_PROFILE."
@@ -74,7 +74,7 @@ def told() -> Iterator[None]:
         raise CloudUnreachable(f"AWS does not answer: {error}") from error
     except BotoCoreError as error:
         # No credentials at all, half of them, an unknown profile, an SSO session that has ended: each says which.
-        raise NoAccess(f"There are no usable AWS credentials: {error} {_SIGN_IN}") from error
+        raise NoAccess(f"There are no usable AWS credentials: {str(error).rstrip('.')}. {_SIGN_IN}") from error
 
 
 def session(region: str) -> boto3.Session:
@@ -98,6 +98,7 @@ class AwsAccount:
         self.region = str(session.region_name)
         self._options: dict[str, Any] = {"config": _CONFIG, "endpoint_url": endpoint_url or None}
         self._session = session
+        self._proposal = ""
 
     # Each is made when it is first used, for 20 to 200 ms.
     @cached_property
@@ -161,7 +162,7 @@ class AwsAccount:
         self.withdraw(deployment)
         try:
             with told():
-                self._formation.create_change_set(
+                made = self._formation.create_change_set(
                     StackName=deployment.stack,
                     ChangeSetName=_CHANGE_SET,
                     ChangeSetType="CREATE" if is_new else "UPDATE",
@@ -172,6 +173,7 @@ class AwsAccount:
                 )
         except ClientError as error:
             raise DeployFailed(f"CloudFormation refuses the template: {error.response['Error']['Message']}") from error
+        self._proposal = made["Id"]
         return self._proposed(deployment)
 
     def _proposed(self, deployment: Deployment) -> tuple[Change, ...]:
@@ -222,9 +224,13 @@ class AwsAccount:
     def execute(self, deployment: Deployment) -> None:
         with told():
             try:
-                self._formation.execute_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
+                # Not by its name, which by now may be that of somebody else's, whom nobody here has shown the plan of.
+                self._formation.execute_change_set(StackName=deployment.stack, ChangeSetName=self._proposal)
             except self._formation.exceptions.ChangeSetNotFoundException as error:
-                raise DeployFailed(f"Somebody else changes {deployment.stack} at the same time.") from error
+                # Not a failure of ours, after which a first deployment would be taken away again: it is theirs.
+                raise CloudUnreachable(
+                    f"Somebody else changes {deployment.stack} at the same time. Run the same command again."
+                ) from error
 
     def resume_rollback(self, deployment: Deployment) -> None:
         with told():
@@ -272,6 +278,12 @@ class AwsAccount:
                 Type="SecureString",
                 Value=value,
                 Tags=[{"Key": TAG, "Value": deployment.name}],
+            )
+
+    def change_key(self, deployment: Deployment, name: str, value: str) -> None:
+        with told():  # AWS takes no tags along with this; those that it has stay
+            self._ssm.put_parameter(
+                Name=f"{deployment.parameters}/{name}", Type="SecureString", Value=value, Overwrite=True
             )
 
     def parameter_names(self, deployment: Deployment) -> tuple[str, ...]:

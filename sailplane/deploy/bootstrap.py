@@ -6,13 +6,15 @@ deployment that fails leaves nothing; a later one that fails leaves the version 
 
 from __future__ import annotations
 
+import hmac
+import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sailplane.deploy import package, stacks, teardown
 from sailplane.deploy.account import Account, Change, DeployFailed, Show, Stack
-from sailplane.deploy.deployment import KEYS, ROUTER_TOKEN, Deployment
+from sailplane.deploy.deployment import AGENT_KEY, CREDENTIALS, KEYS, ROUTER_TOKEN, Deployment
 from sailplane.deploy.package import Package
 
 KEY_BYTES = 32
@@ -34,6 +36,7 @@ class Bootstrap:
     Args:
         settings: the template's parameters that the user has chosen; the others stay as they are.
         pause: waits between two looks at what CloudFormation does.
+        credentials: those for other clouds that the user has given, by the names of `CREDENTIALS`; others stay as they are.
     """
 
     account: Account
@@ -41,6 +44,7 @@ class Bootstrap:
     package: Package
     settings: Mapping[str, str]
     pause: Callable[[], None]
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def plan(self, show: Show) -> Plan:
         """What `carry_out` would do. Changes nothing that anybody uses: of an update, code and change set are put ready.
@@ -66,13 +70,15 @@ class Bootstrap:
         """Do it; the stack then. Raises `DeployFailed` with the reason, and with what was left, when it cannot be done."""
         if plan.is_new:
             return self._create(show)
+        self._keep_credentials()
         stack = self._executed(show) if plan.changes else self._settled(show)
         if stack is None or stack.status not in _DONE | {"UPDATE_ROLLBACK_COMPLETE"}:
             raise DeployFailed(f"{self._why(stack)}\nRun the same command again: it goes on from there.")
+        # An update puts what wakes the functions back to how it is made: off; and so does its rollback. Said every time, for a
+        # run that broke off here.
+        self.account.wake(self.deployment)
         if plan.changes and stack.status not in _DONE:
             raise DeployFailed(f"{self._why(stack)}\nThe version before is in place again and goes on.")
-        # An update puts what wakes the functions back to how it is made: off. Said every time, for a run that broke off here.
-        self.account.wake(self.deployment)
         self._drop_old_code(stack)
         return stack
 
@@ -83,6 +89,7 @@ class Bootstrap:
     def _create(self, show: Show) -> Stack:
         try:
             stack = self._found(show)
+            self._keep_credentials()
             return self._done(self._executed(show)) if self._propose(stack, show) else stack
         except DeployFailed as failure:
             teardown.remove(self.account, self.deployment, show, self.pause)
@@ -113,6 +120,7 @@ class Bootstrap:
             "EdgeKey": self.package.edge_key,
             # Routers that are being changed from one token to the next are known by several; a router shows the first.
             "RouterToken": keys[ROUTER_TOKEN].split(",")[0],
+            "Credentials": _digest({**keys, **self.credentials}),
         }
         template = self.account.template_url(bucket, self.package.template_key)
         return self.account.propose(self.deployment, template, parameters, is_new=False)
@@ -130,6 +138,15 @@ class Bootstrap:
         for name in missing:
             self.account.make_key(self.deployment, name, secrets.token_hex(KEY_BYTES))
         return self.account.keys(self.deployment) if missing else there
+
+    def _keep_credentials(self) -> None:
+        """Before the functions that read them are made anew."""
+        there = self.account.keys(self.deployment)
+        for name, text in self.credentials.items():
+            if name not in there:
+                self.account.make_key(self.deployment, name, text)
+            elif there[name] != text:
+                self.account.change_key(self.deployment, name, text)
 
     def _executed(self, show: Show) -> Stack | None:
         self.account.execute(self.deployment)
@@ -152,3 +169,10 @@ class Bootstrap:
         bucket = stack.outputs["Bucket"]
         old = self.account.objects(bucket, package.CODE) - self.package.uploads.keys()
         self.account.delete_objects(bucket, old)
+
+
+def _digest(keys: Mapping[str, str]) -> str:
+    """Tells one set of credentials from another, and nothing of them to who has not the agents' key."""
+    found = {name: keys[name] for name in CREDENTIALS.values() if name in keys}
+    text = json.dumps(found, sort_keys=True).encode()
+    return hmac.digest(keys[AGENT_KEY].encode(), text, "sha256").hex() if found else ""

@@ -12,7 +12,10 @@ TAG = "sailplane-deployment"
 # What the functions read under `parameters`: the name of each is that of the variable which it stands for.
 ADMIN_KEY = "SAILPLANE_ADMIN_KEY"
 ROUTER_TOKEN = "SAILPLANE_ROUTER_TOKEN"  # noqa: S105 a name
-KEYS = (ADMIN_KEY, ROUTER_TOKEN, "SAILPLANE_AGENT_KEY")
+AGENT_KEY = "SAILPLANE_AGENT_KEY"
+# Of a provider that is not where the functions run.
+CREDENTIALS = {"gcp": "SAILPLANE_GCP_CREDENTIALS", "azure": "SAILPLANE_AZURE_CREDENTIALS"}
+KEYS = (ADMIN_KEY, ROUTER_TOKEN, AGENT_KEY)
 FUNCTIONS = ("api", "machines", "tick", "relay", "interrupt", "edge")
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice, takewhile
 
+from chalicelib.errors import Invalid
 from sailplane.deploy.account import Account, Event, Show, Stack
 from sailplane.deploy.deployment import Deployment
 
@@ -20,8 +21,18 @@ _CANCELLED = ("Resource creation cancelled", "Resource update cancelled", "Resou
 
 
 def settled(account: Account, deployment: Deployment, show: Show, pause: Callable[[], None]) -> Stack | None:
-    """The deployment's stack once no operation goes on in it; None when there is none."""
-    while (stack := account.stack(deployment)) is not None and stack.is_busy:
+    """The deployment's stack once no operation goes on in it; None when there is none.
+
+    Raises `Invalid` when the stack of its name is somebody else's, which nobody may change, empty or delete.
+    """
+    while (stack := account.stack(deployment)) is not None:
+        if not stack.is_of(deployment):
+            raise Invalid(
+                f"There is a stack {deployment.stack} in {account.region} that is not Sailplane's. Take another name with "
+                "--deployment. Nothing was changed."
+            )
+        if not stack.is_busy:
+            break
         show("\n".join(progress(account.events(stack.id))))
         pause()
     return stack

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib import backup
@@ -211,6 +211,37 @@ def test_what_is_no_entry_is_refused_with_what_is_wrong(api: Api, broken: dict[s
     assert api.world.store.service_names() == ()
 
 
+def test_a_key_that_ends_restores_no_admin_key(api: Api) -> None:
+    """Or it would outlive itself in one that has no end. Everything else it may; one for some services may nothing."""
+    taken = entries(lived_in(api))
+    admin_key = next(entry for entry in taken if entry["kind"] == "admin_key")
+    target = elsewhere(api)
+    wanted = {"name": "x", "scopes": ["admin"]}
+    short = json.loads(target.post("/v1/admin-keys", {**wanted, "expires_in_s": 60}).body)["key"]
+    limited = json.loads(target.post("/v1/admin-keys", {**wanted, "services": ["svc"]}).body)["key"]
+    assert_problem(target.call("POST", "/v1/backup/entries", admin_key, key=short), 403)
+    for entry in taken:
+        assert_problem(target.call("POST", "/v1/backup/entries", entry, key=limited), 403)
+    others = [target.call("POST", "/v1/backup/entries", one, key=short) for one in taken if one["kind"] != "admin_key"]
+    assert {response.status_code for response in others} == {200}
+    assert restore(target, admin_key) == "restored"
+
+
+def test_who_took_a_backup_is_in_the_audit(api: Api) -> None:
+    """It holds every service file, and the hash of every key."""
+    entries(api)
+    told = json.loads(api.get("/v1/audit").body)["entries"]
+    assert [(one["operation"], one["status"]) for one in told] == [("take_backup", 200)]
+
+
+@pytest.mark.parametrize("key_id", ["root", "0123456789#", ""])
+def test_an_admin_key_has_an_id_that_it_can_be_revoked_by(api: Api, key_id: str) -> None:
+    """`root` above all, as which the audit would name whatever is done with it."""
+    entry = next(entry for entry in entries(lived_in(api)) if entry["kind"] == "admin_key")
+    document = entry["document"] | {"id": key_id}
+    assert_problem(elsewhere(api).post("/v1/backup/entries", entry | {"document": document}), 422)
+
+
 def test_versions_must_be_the_services_own(api: Api) -> None:
     """All there, once each, and with a name that a service may have."""
     source = lived_in(api)
@@ -227,6 +258,7 @@ def test_versions_must_be_the_services_own(api: Api) -> None:
     assert target.world.store.service_names() == ()
 
 
+@settings(max_examples=25)
 @given(
     st.recursive(st.none() | st.text() | st.floats(), lambda inner: st.dictionaries(st.text(), inner) | st.lists(inner))
 )

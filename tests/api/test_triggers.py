@@ -125,6 +125,22 @@ def test_a_poked_service_that_is_new_has_rounds_of_its_own(api: Api, relay: Fake
     assert relay.sent == []
 
 
+def test_knocking_at_a_service_that_starts_adds_no_rounds(api: Api, relay: FakeRelay) -> None:
+    """Every router asks for a pass every 3 s as long as nobody answers; rounds for each would keep the queue busy for hours."""
+    api.world.create()
+    for _ in range(30):
+        _deliver(api, passes.Round.poke("svc").text)
+    assert len(relay.sent) == 2  # one each for what was launched, and for what was then seen
+
+
+def test_a_round_whose_minute_is_over_does_nothing(api: Api, relay: FakeRelay) -> None:
+    """What waited in the queue for too long, or for the schedule to be on again, is the next tick's."""
+    api.world.create()
+    _deliver(api, passes.Round({"svc": 0.0}, api.world.clock.now() - 1.0).text)
+    assert sum(api.world.cloud.started.values()) == 0
+    assert relay.sent == []
+
+
 def test_rounds_ask_a_cloud_only_for_those_in_transition(api: Api, relay: FakeRelay) -> None:
     """At rest a round is a probe: a list takes half a second in 17 regions. A machine that is lost is looked for at once."""
     api.world.create()

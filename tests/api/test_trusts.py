@@ -77,6 +77,7 @@ FALSE_CLAIMS: tuple[dict[str, Any], ...] = (
     {"repository": ["acme/app"]},
     {"event_name": "pull_request"},
     {"event_name": "pull_request_target"},
+    {"event_name": "pull_request_review", "ref": "refs/pull/7/merge"},
 )
 # What a trust says, what a token says, and what comes of it.
 COVERED: tuple[tuple[dict[str, Any], dict[str, Any], int], ...] = (
@@ -216,6 +217,8 @@ def test_gitlab_s_jobs_are_known_by_their_own_claims(jobs: Jobs) -> None:
     assert_problem(jobs.exchange(jobs.token(tag), "gitlab"), 403)
     forked = {**tag, "ref_type": "branch", "pipeline_source": "merge_request_event"}
     assert_problem(jobs.exchange(jobs.token(forked), "gitlab"), 401)
+    child = {**forked, "pipeline_source": "parent_pipeline", "ref_path": "refs/merge-requests/7/head"}
+    assert_problem(jobs.exchange(jobs.token(child), "gitlab"), 401)
 
 
 def test_a_token_with_a_false_claim_proves_nothing(jobs: Jobs) -> None:

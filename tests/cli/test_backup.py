@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import stat
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from chalicelib.api.schemas import Backup, BackupEntry
 from chalicelib.errors import Invalid
 from chalicelib.model import Leftover, LeftoverKind
 from sailplane.cli import backup_file
@@ -54,6 +56,16 @@ def test_what_is_exported_can_be_imported_and_again(plane: Plane) -> None:
     back = plane.json("import", str(path), "--yes")
     assert [one["outcome"] for one in back["entries"]] == ["same", "restored"]
     assert plane.json("status", "svc")["target"] == 2
+
+
+def test_a_file_may_hold_any_character() -> None:
+    """A service's file may have been pasted from anywhere; what else ends a line somewhere is no end of one here."""
+    entry = BackupEntry(kind="service", id="svc", document={"yaml": "a\u2028b\u0085c\u000cd\u2029e"})
+    made_at = datetime(2026, 1, 1, tzinfo=UTC)
+    page = Backup(format=1, sailplane="1", deployment="d", made_at=made_at, entries=(entry,), next=None)
+    text = "".join(f"{line}\n" for line in backup_file.lines([page]))
+    assert backup_file.parse(text).entries == (entry,)
+    assert backup_file.parse(text.replace("\n", "\r\n")).entries == (entry,)
 
 
 def test_machines_that_would_be_lost_are_told_of_first(plane: Plane) -> None:

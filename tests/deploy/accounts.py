@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sailplane.deploy.account import Change, DeployFailed, Event, Stack
+from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, Stack
 from sailplane.deploy.deployment import Deployment
 
 LOOKS_PER_OPERATION = 2
@@ -101,8 +101,10 @@ class FakeAccount:
     def execute(self, deployment: Deployment) -> None:
         stack = self.stacks[deployment.stack]
         if deployment.stack not in self.proposed:
-            raise DeployFailed("Somebody else was faster.")
+            raise CloudUnreachable("Somebody else was faster.")
         stack.wanted = self.proposed.pop(deployment.stack)
+        if not stack.resources:
+            stack.parameters = stack.wanted[2]  # shown of a creation that fails, too
         self._begin(deployment, "UPDATE" if stack.resources else "CREATE")
 
     def resume_rollback(self, deployment: Deployment) -> None:
@@ -137,6 +139,7 @@ class FakeAccount:
         assert stack.wanted is not None
         resources, outputs, parameters = stack.wanted
         events = self.happened[stack.id]
+        self.awake.discard(deployment.stack)  # as the template has it, and the one before
         for name in resources:
             if name in self.broken:
                 events.append(Event(name, "AWS::Kind", f"{operation}_FAILED", self.broken[name]))
@@ -145,7 +148,6 @@ class FakeAccount:
                 self._tell(stack, deployment, rolled_back, "something failed")
                 return
             events.append(Event(name, "AWS::Kind", f"{operation}_COMPLETE"))
-        self.awake.discard(deployment.stack)  # as the template has it
         stack.resources, stack.outputs, stack.parameters = resources, outputs, parameters
         if "Bucket" in resources:
             self.buckets.setdefault(outputs["Bucket"], {})
@@ -174,6 +176,10 @@ class FakeAccount:
 
     def make_key(self, deployment: Deployment, name: str, value: str) -> None:
         self.parameters.setdefault(f"{deployment.parameters}/{name}", value)
+
+    def change_key(self, deployment: Deployment, name: str, value: str) -> None:
+        assert f"{deployment.parameters}/{name}" in self.parameters
+        self.parameters[f"{deployment.parameters}/{name}"] = value
 
     def parameter_names(self, deployment: Deployment) -> tuple[str, ...]:
         return tuple(name for name in self.parameters if name.startswith(f"{deployment.parameters}/"))

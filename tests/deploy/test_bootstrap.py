@@ -11,11 +11,11 @@ import pytest
 
 from chalicelib.errors import Invalid
 from sailplane.deploy import teardown
-from sailplane.deploy.account import Account, DeployFailed, Stack
+from sailplane.deploy.account import Account, CloudUnreachable, DeployFailed, Stack
 from sailplane.deploy.bootstrap import Bootstrap
 from sailplane.deploy.deployment import KEYS, Deployment
 from sailplane.deploy.package import Package
-from tests.deploy.accounts import BreaksOff, BrokenOffError, FakeAccount
+from tests.deploy.accounts import BreaksOff, BrokenOffError, FakeAccount, Formation
 
 ACME = Deployment("acme")
 FOUNDATION: Mapping[str, Any] = {
@@ -24,10 +24,15 @@ FOUNDATION: Mapping[str, Any] = {
     "Outputs": {"Bucket": {}, "Table": {}},
 }
 TEMPLATE: Mapping[str, Any] = {
-    "Parameters": {"Deployment": {}, "CodeKey": {}, "EdgeKey": {}, "RouterToken": {}, "Providers": {"Default": "aws"}},
+    "Parameters": {"Deployment": {}, "CodeKey": {}, "EdgeKey": {}, "RouterToken": {}, "Providers": {"Default": "aws"}}
+    | {"Credentials": {"Default": ""}},
     "Resources": {
         **FOUNDATION["Resources"],
-        "Api": {"Type": "AWS::Lambda::Function", "Code": {"Ref": "CodeKey"}, "Env": {"Ref": "Providers"}},
+        "Api": {
+            "Type": "AWS::Lambda::Function",
+            "Code": {"Ref": "CodeKey"},
+            "Env": [{"Ref": "Providers"}, {"Ref": "Credentials"}],
+        },
         "Edge": {"Type": "AWS::Lambda::Function", "Code": {"Ref": "EdgeKey"}, "Env": {"Ref": "RouterToken"}},
         "Log": {"Type": "AWS::Logs::LogGroup"},
     },
@@ -149,6 +154,20 @@ def test_a_first_deployment_that_fails_leaves_nothing(package: Package, broken: 
     assert deploy(account, package).has_code
 
 
+def test_a_first_deployment_that_is_overtaken_takes_nothing_away(package: Package) -> None:
+    """Two that run at once: the slower one says so, and what the faster one makes stays, with its keys."""
+
+    class Overtaken(FakeAccount):
+        def execute(self, deployment: Deployment) -> None:
+            super().execute(deployment)  # the other's
+            raise CloudUnreachable("Somebody else was faster.")
+
+    account = Overtaken()
+    with pytest.raises(CloudUnreachable, match="faster"):
+        deploy(account, package)
+    assert account.stacks[ACME.stack].status == "CREATE_IN_PROGRESS"
+
+
 def test_an_upgrade_that_fails_leaves_the_version_before(package: Package, tmp_path: Path) -> None:
     """With its code, its keys and its data; what is wrong is said, and a mended one goes through."""
     account = FakeAccount()
@@ -160,6 +179,7 @@ def test_an_upgrade_that_fails_leaves_the_version_before(package: Package, tmp_p
         deploy(account, packed(tmp_path / "newer", "two"))
     assert account.stacks[ACME.stack].parameters["CodeKey"] == before
     assert account.parameters == keys
+    assert account.awake == {ACME.stack}  # the rollback too puts what wakes the functions as it is made: off
     account.broken.clear()
     assert deploy(account, packed(tmp_path / "newest", "three")).status == "UPDATE_COMPLETE"
 
@@ -171,9 +191,24 @@ def test_a_dead_stack_is_replaced(package: Package, status: str) -> None:
     run = bootstrap(account, package)
     account.propose(ACME, package.foundation, {"Deployment": "acme"}, is_new=True)
     account.stacks[ACME.stack].status = status
+    if status != "REVIEW_IN_PROGRESS":
+        account.stacks[ACME.stack].parameters = {"Deployment": "acme"}
     account.broken.clear()
     assert run.plan(silent).is_new
     assert deploy(account, package).has_code
+
+
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_IN_PROGRESS", "ROLLBACK_COMPLETE", "DELETE_FAILED"])
+def test_a_stack_of_somebody_else_s_is_left_alone(package: Package, status: str) -> None:
+    """It is called as ours would be, has a bucket too, and is neither changed nor emptied nor deleted."""
+    account = FakeAccount(buckets={"photos": {"holiday.jpg": "x"}})
+    theirs = Formation("stack/theirs", status, parameters={"Size": "1"}, outputs={"Bucket": "photos"})
+    account.stacks[ACME.stack], account.happened[theirs.id] = theirs, []
+    for do in (lambda: deploy(account, package), lambda: tear_down(account)):
+        with pytest.raises(Invalid, match=r"not Sailplane's.*Nothing was changed"):
+            do()
+    assert (account.stacks[ACME.stack].status, account.buckets) == (status, {"photos": {"holiday.jpg": "x"}})
+    assert account.parameters == {}
 
 
 def test_a_rollback_that_got_stuck_is_taken_up_again(package: Package, tmp_path: Path) -> None:

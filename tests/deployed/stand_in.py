@@ -26,6 +26,7 @@ REGION = "us-east-1"
 # What MiniStack's IAM takes for something else than AWS's does, and by what name.
 _MISJUDGED = {
     "ssm:GetParametersByPath": "ssm:GetParametersByPath",  # about no resource, instead of the path's parameter
+    "ssm:GetParameters": "ssm:GetParameters",  # about no resource, instead of the parameters
     "events:EnableRule": "events:EnableRule",  # about rule/default/NAME, instead of rule/NAME
     "events:DisableRule": "events:DisableRule",
     # The condition key lambda:FunctionArn is not known.
@@ -114,12 +115,13 @@ class StandIn:
         public = httpx.HTTPTransport(proxy=told["HTTPS_PROXY"], verify=trusted)
         return httpx.Client(mounts={"https://": public}, trust_env=False, timeout=30)
 
-    def cli(self, home: Path, *args: str, code: int = 0) -> str:
+    def cli(self, home: Path, *args: str, code: int = 0, stdin: str = "") -> str:
         """What `sailplane …` prints on stdout, having ended with `code`."""
         done = subprocess.run(
             [sys.executable, "-m", "sailplane", *args],
             env=self.environment(home),
             cwd=Path(__file__).parents[2],
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=300,
@@ -149,11 +151,15 @@ class StandIn:
 
     def last_words(self) -> str:
         """What the functions logged last."""
+        return "\n".join(self.logged().splitlines()[-_LAST_LINES:])
+
+    def logged(self) -> str:
+        """All that the functions logged."""
         logs = self.client("logs")
         groups = [one["logGroupName"] for one in logs.describe_log_groups()["logGroups"]]
         events = [event for group in groups for event in logs.filter_log_events(logGroupName=group)["events"]]
         events.sort(key=lambda event: event["timestamp"])
-        return "\n".join(event["message"].rstrip() for event in events[-_LAST_LINES:])
+        return "\n".join(event["message"].rstrip() for event in events)
 
     def everything(self) -> list[str]:
         """Whatever there is in the account of what a deployment makes, by the lists of each service and not by ours."""

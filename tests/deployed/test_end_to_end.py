@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ SERVER = Path(__file__).parents[2] / "examples" / "hello" / "server.py"
 READY_TIMEOUT_S = 90.0
 # What nobody but AWS may put on the bus. See `Account.hear`.
 FORGED = "tests.ec2"
+SECRET = "the-secret-of-the-tests"
+_KNOWS_THE_SECRET = f'[ "$(printf %s "$HF_TOKEN" | sha256sum)" = "{hashlib.sha256(SECRET.encode()).hexdigest()}  -" ]'
 
 
 @pytest.fixture
@@ -105,7 +108,8 @@ def service(directory: Path, greeting: str = "one") -> str:
         },
         "resources": {"infra": "aws", "use_spot": True, "accelerators": "A10G:1", "ports": 8080},
         "envs": {"GREETING": greeting},
-        "run": f"exec python3 {SERVER} --port $SAILPLANE_PORT",
+        "secrets": {"HF_TOKEN": None},
+        "run": f"{_KNOWS_THE_SECRET} && exec python3 {SERVER} --port $SAILPLANE_PORT",
     }
     path.write_text(yaml.safe_dump(document))
     return str(path)
@@ -128,6 +132,7 @@ def test_the_whole_path(stand_in: StandIn, package: Package, machines: Clouds, t
 
     # The control plane's own words on what would be left behind.
     assert "hello" in stand_in.cli(tmp_path, "teardown", "-y", code=3)
+    assert SECRET not in stand_in.logged()
     account.run("down", "hello", "-y")
     stand_in.cli(tmp_path, "teardown", "-y")
     assert stand_in.everything() == before
@@ -141,6 +146,9 @@ def _bootstrap_twice(account: Account, package: Package) -> None:
 
 def _serve(account: Account) -> None:
     """A service is made ready, and answers at the address that the stack gives its edge."""
+    refused = account.stand_in.cli(account.home, "up", service(account.home), "-n", "hello", "-y", code=3)
+    assert "sailplane secrets set HF_TOKEN" in refused
+    account.stand_in.cli(account.home, "secrets", "set", "HF_TOKEN", stdin=SECRET)
     account.run("up", service(account.home), "-n", "hello", "-y")
     endpoint = account.run("status", "hello", "--endpoint")["endpoint"]
     assert httpx.URL(endpoint).host.endswith(".lambda-url.us-east-1.on.aws")

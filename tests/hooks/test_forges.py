@@ -141,6 +141,16 @@ def test_nobody_there_is_unreachable(forge: Forge, repository: Repository) -> No
         forge.head(nowhere, "main")
 
 
+@pytest.mark.parametrize("token", ["SECRET ", "SECRET\nSECRET", "SECR\u00c9T"])
+def test_a_token_that_cannot_be_sent_is_not_told(server: Server, kind: HookKind, forge: Forge, token: str) -> None:
+    """What is wrong with it is said without it: the message is written beside the webhook, and logged."""
+    api = server.github_api if kind is HookKind.GITHUB else server.gitlab_api
+    with pytest.raises(Invalid, match="sailplane secrets set") as refused:
+        forge.head(Repository(api, NAMES[kind], token), "main")
+    assert "SECR" not in str(refused.value)
+    assert server.requests == []
+
+
 def test_a_file_is_text(server: Server, forge: Forge, repository: Repository) -> None:
     """What is no UTF-8 is refused."""
     commit = server.repositories.push(repository.name, "main", {"a.yaml": b"\xff\xfe"})

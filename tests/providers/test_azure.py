@@ -13,7 +13,8 @@ import pytest
 from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError, ServiceResponseError
 from azure.mgmt.compute.models import VirtualMachine
 
-from chalicelib import catalog
+from chalicelib import bootstrap, catalog
+from chalicelib.config import from_env
 from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 from chalicelib.model import (
     CapacityType,
@@ -36,6 +37,8 @@ from tests.clouds.azure.box import AzureBox
 from tests.clouds.box import Fault, OnPaper
 from tests.fakes import FakeClock
 from tests.providers.contract import FIRST, LAST, ProviderContract, launch_request
+from tests.test_config import CLOUD, ENV
+from tests.test_credentials import APP, AZURE
 
 CONTROL_URL = "https://control.example"
 REGION = "eastus"
@@ -517,10 +520,18 @@ def test_a_late_failure_is_never_the_orders_fault(code: str, message: str, kind:
     assert type(errors.late_refusal(code, message)) is kind
 
 
+def unanswered() -> ClientAuthenticationError:
+    """What azure-identity raises when nobody answers it."""
+    error = ClientAuthenticationError("Authentication failed: connection refused")
+    error.__cause__ = ServiceRequestError("connection refused")
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "told"),
     [
         (ClientAuthenticationError("DefaultAzureCredential found nothing"), Unauthorized, "az login"),
+        (unanswered(), Unreachable, "Authentication failed: connection refused"),
         (ServiceRequestError("connection refused"), Unreachable, "connection refused"),
         (ServiceResponseError("read timed out"), Unreachable, "timed out"),
     ],
@@ -542,6 +553,28 @@ def test_without_a_stand_in_it_is_azure_that_is_asked() -> None:
     """Over TLS, as whoever `DefaultAzureCredential` finds."""
     client = arm.client("subscription", None)
     assert client._config.base_url == "https://management.azure.com"
+
+
+def test_given_credentials_are_those_that_are_shown(cloud: AzureCloud) -> None:
+    """A function finds none by itself. The secret is in no repr; a stand-in is shown its own token nevertheless."""
+    app = {"tenant_id": "t-1", "client_id": "c-1", "client_secret": "s3cret"}
+    shown = arm.find_credential(app)
+    assert (type(shown).__name__, type(arm.find_credential({})).__name__) == (
+        "ClientSecretCredential",
+        "DefaultAzureCredential",
+    )
+    assert (shown._tenant_id, shown._client_id, shown._client_credential) == ("t-1", "c-1", "s3cret")  # type: ignore[attr-defined]  # of azure-identity's
+    assert "s3cret" not in repr(shown)
+    assert cloud.another_process(credentials=app).list_instances() == ()
+
+
+def test_the_configurations_are_what_the_provider_is_given() -> None:
+    """Made by bootstrap, it shows those and looks for no others."""
+    told = {"SAILPLANE_AZURE_SUBSCRIPTION": "s", "SAILPLANE_AZURE_RESOURCE_GROUP": "g", AZURE: json.dumps(APP)}
+    runtime = bootstrap.build(from_env({**ENV, **CLOUD, **told, "SAILPLANE_PROVIDERS": "azure"}))
+    provider = runtime.providers["azure"]
+    assert isinstance(provider, AzureProvider)
+    assert type(provider._client._config.credential).__name__ == "ClientSecretCredential"
 
 
 def test_a_region_that_does_not_sell_the_size_has_no_capacity(cloud: AzureCloud) -> None:

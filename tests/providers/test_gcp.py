@@ -7,19 +7,27 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from google.api_core.exceptions import GoogleAPICallError, from_http_status
+from google.auth import aws
 from google.auth.exceptions import DefaultCredentialsError, TransportError
 from google.cloud.compute_v1 import Error, Errors, Operation
+from google.oauth2 import service_account
 from requests.exceptions import ReadTimeout
 
-from chalicelib import catalog
+from chalicelib import bootstrap, catalog
+from chalicelib.config import from_env
+from chalicelib.credentials import gcp as gcp_credentials
 from chalicelib.errors import (
     LaunchError,
     LaunchRefused,
@@ -45,13 +53,15 @@ from chalicelib.model import (
 )
 from chalicelib.ports import Janitor
 from chalicelib.providers.boot import AGENT_PORT, user_data
-from chalicelib.providers.gcp import errors, interruption, offers
+from chalicelib.providers.gcp import credentials, errors, interruption, offers
 from chalicelib.providers.gcp.compute import GcpProvider
 from tests.clouds.box import Fault, OnPaper
 from tests.clouds.gcp.box import PROJECT, GcpBox
 from tests.clouds.gcp.contract import Contract
 from tests.fakes import FakeClock
 from tests.providers.contract import FIRST, LAST, ProviderContract, launch_request
+from tests.test_config import CLOUD, ENV
+from tests.test_credentials import FEDERATED, KEY
 
 CONTROL_URL = "https://control.example"
 
@@ -546,6 +556,41 @@ class TestRefusals:
         """Silence may pass; credentials that are not there need the user."""
         with pytest.raises(expected), errors.launching(secrets=()):
             raise error
+
+    def test_a_given_key_is_what_is_shown(self) -> None:
+        """A function finds no credentials by itself. What is no key is told so, without a part of it, for the user to mend."""
+        private = rsa.generate_private_key(65537, 2048)
+        pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        given = gcp_credentials(json.dumps({**KEY, "private_key": pem}))
+        shown = credentials.find(given)
+        assert isinstance(shown, service_account.Credentials)
+        assert (shown.service_account_email, shown.scopes) == (KEY["client_email"], credentials.ALL)
+        assert pem[40:60] not in repr(shown)
+        with pytest.raises(Unauthorized, match="its private_key is none") as refused, errors.launching(secrets=()):
+            credentials.find(KEY)
+        assert "MIIEvQ" not in "".join(traceback.format_exception(refused.value))
+
+    def test_the_configurations_are_what_the_provider_is_given(self) -> None:
+        """Made by bootstrap, it shows those and looks for no others."""
+        told = {"SAILPLANE_GCP_CREDENTIALS": json.dumps(FEDERATED), "SAILPLANE_GCP_PROJECT": PROJECT}
+        runtime = bootstrap.build(from_env({**ENV, **CLOUD, **told, "SAILPLANE_PROVIDERS": "gcp"}))
+        provider = runtime.providers["gcp"]
+        assert isinstance(provider, GcpProvider)
+        assert isinstance(provider._credentials, aws.Credentials)
+
+    def test_a_given_federation_takes_the_functions_own_identity(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It signs with what Lambda puts into the environment; no metadata server is asked, and there is none."""
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            monkeypatch.setenv(name, f"of-{name}")
+        monkeypatch.setenv("AWS_REGION", "eu-west-1")
+        shown = credentials.find(gcp_credentials(json.dumps(FEDERATED)))
+        assert isinstance(shown, aws.Credentials)
+        assert (shown.service_account_email, shown.scopes) == (KEY["client_email"], credentials.ALL)
+        signed: Any = shown.retrieve_subject_token
+        token = unquote(signed(request=lambda *_a, **_k: pytest.fail("asks for something")))
+        assert "https://sts.eu-west-1.amazonaws.com?Action=GetCallerIdentity" in token
+        assert "Credential=of-AWS_ACCESS_KEY_ID/" in token
+        assert "of-AWS_SECRET_ACCESS_KEY" not in token
 
     @pytest.mark.parametrize(
         ("status", "code", "expected"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from azure.core import MatchConditions
@@ -46,7 +47,8 @@ class AzureProvider:
     """`ports.Provider` and `ports.Janitor` for one resource group.
 
     The control plane's identity needs the role Contributor on it. With `endpoint_url` (`http://<token>@host:port`) a
-    stand-in is asked instead of Azure. `pause` sleeps for so many seconds.
+    stand-in is asked instead of Azure. `credentials` are as `chalicelib.credentials.azure` gives them; without any, Azure's SDK
+    looks for some. `pause` sleeps for so many seconds.
     """
 
     name = "azure"
@@ -62,6 +64,7 @@ class AzureProvider:
         subscription: str,
         resource_group: str,
         endpoint_url: str | None = None,
+        credentials: Mapping[str, str] = MappingProxyType({}),
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._deployment = deployment
@@ -70,6 +73,7 @@ class AzureProvider:
         self._subscription = subscription
         self._group = resource_group
         self._endpoint_url = endpoint_url
+        self._credentials = credentials
         self._pause = pause
 
     def list_instances(self) -> tuple[Instance, ...]:
@@ -136,7 +140,7 @@ class AzureProvider:
 
     @cached_property
     def _client(self) -> ComputeManagementClient:
-        return arm.client(self._subscription, self._endpoint_url)
+        return arm.client(self._subscription, self._endpoint_url, self._credentials)
 
     @property
     def _group_id(self) -> str:

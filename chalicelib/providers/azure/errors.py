@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
 
 from chalicelib.errors import LaunchError, LaunchRefused, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 
@@ -42,11 +48,15 @@ _ACCOUNT = {
     "ResourceGroupNotFound",
     "SubscriptionNotFound",
 }
+_RENEW = (
+    "Check the control plane's credentials (az login, or AZURE_CLIENT_ID and the like; of one in AWS: "
+    "sailplane upgrade --azure-credentials FILE)."
+)
 _WHAT_TO_DO = {
     "AuthorizationFailed": "Give the control plane's identity the role Contributor on the resource group.",
-    "ExpiredAuthenticationToken": "Check the control plane's credentials (az login, or AZURE_CLIENT_ID and the like).",
+    "ExpiredAuthenticationToken": _RENEW,
     "ImageNotFound": "Name an image as publisher:offer:sku:version in image_id.",
-    "InvalidAuthenticationToken": "Check the control plane's credentials (az login, or AZURE_CLIENT_ID and the like).",
+    "InvalidAuthenticationToken": _RENEW,
     "MarketplacePurchaseEligibilityFailed": "Accept the image's terms with az vm image terms accept.",
     "MissingSubscriptionRegistration": "Run az provider register for Microsoft.Compute and Microsoft.Network.",
     "PlatformImageNotFound": "Name an image as publisher:offer:sku:version in image_id.",
@@ -117,6 +127,8 @@ def _translated(error: AzureError) -> LaunchError | Unreachable:
         if error.status_code < 400 or error.status_code in (408, 429) or error.status_code >= 500:
             return Unreachable(f"{code}: {message}"[:_LONGEST])
         return _refusal(code, message)
+    if isinstance(error.__cause__, (ServiceRequestError, ServiceResponseError)):  # whoever gives tokens out is silent
+        return Unreachable(error.message[:_LONGEST])
     if isinstance(error, ClientAuthenticationError):  # there was nothing to show to Azure
         hint = _WHAT_TO_DO["InvalidAuthenticationToken"]
         return Unauthorized(f"no credentials: {error.message[:_LONGEST]} {hint}")

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import google.auth
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import Conflict, NotFound
 from google.api_core.timeout import ConstantTimeout
 from google.auth.credentials import Credentials
 from google.cloud import compute_v1
-from google.oauth2.credentials import Credentials as BearerToken
 
 from chalicelib.errors import LaunchRefused, Unreachable
 from chalicelib.model import (
@@ -35,6 +34,7 @@ from chalicelib.model import (
 )
 from chalicelib.ports import Clock
 from chalicelib.providers.boot import AGENT_PORT, DEFAULT_DISK_GIB, agent_url, user_data
+from chalicelib.providers.gcp import credentials as google_credentials
 from chalicelib.providers.gcp import errors, offers
 
 _T = TypeVar("_T")
@@ -69,7 +69,8 @@ class GcpProvider:
     """`ports.Provider` and `ports.Janitor`.
 
     A machine's name is its replica's id, its id here is `zone/name`. `endpoint_url` (`http://token@host:port`) is a stand-in's:
-    the token is shown to it and Google's own credentials are not looked for.
+    the token is shown to it and Google's own credentials are not looked for. `credentials` are as `chalicelib.credentials.gcp`
+    gives them; without any, Google's SDK looks for some.
     """
 
     name = "gcp"
@@ -85,6 +86,7 @@ class GcpProvider:
         clock: Clock,
         project: str,
         endpoint_url: str | None = None,
+        credentials: Mapping[str, Any] = MappingProxyType({}),
         pause: Callable[[float], None] = time.sleep,
         timeouts_s: tuple[float, float] = _TIMEOUTS_S,
     ) -> None:
@@ -93,6 +95,7 @@ class GcpProvider:
         self._clock = clock
         self._project = project
         self._endpoint_url = endpoint_url
+        self._given_credentials = credentials
         self._pause = pause
         # A number would be the time to connect and, again, the time to answer.
         timeout = ConstantTimeout(timeouts_s)  # type: ignore[no-untyped-call]  # Google's
@@ -349,9 +352,8 @@ class GcpProvider:
     @cached_property
     def _credentials(self) -> Credentials:
         if self._endpoint_url:
-            token = urlsplit(self._endpoint_url).username
-            return BearerToken(token=token)  # type: ignore[no-untyped-call]  # Google's
-        return google.auth.default(scopes=["https://www.googleapis.com/auth/compute"])[0]
+            return google_credentials.token(urlsplit(self._endpoint_url).username)
+        return google_credentials.find(self._given_credentials)
 
     @property
     def _api_endpoint(self) -> str | None:

@@ -43,7 +43,8 @@ _NOT_IN_THIS_ZONE = re.compile(r"/(machineTypes|acceleratorTypes|diskTypes)/[^/]
 
 _CREDENTIALS = (
     "let the control plane's identity use Compute Engine in this project: enable the API, grant "
-    "roles/compute.instanceAdmin.v1 and roles/compute.securityAdmin, renew the credentials"
+    "roles/compute.instanceAdmin.v1 and roles/compute.securityAdmin, renew the credentials "
+    "(of a control plane in AWS: sailplane upgrade --gcp-credentials FILE)"
 )
 
 

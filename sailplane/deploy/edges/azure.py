@@ -436,6 +436,9 @@ def _asking() -> Iterator[None]:
     try:
         yield
     except HttpResponseError as error:
+        if isinstance(error, ClientAuthenticationError) and error.response is None:  # nothing to show to Azure
+            said = error.message.partition("\n")[0][:500]
+            raise EdgeFailed(f"There are no credentials for Azure: {said} Log in: az login.") from error
         code = (error.error.code if error.error else None) or f"HTTP {error.status_code}"
         said = str((error.error.message if error.error else None) or error.reason)[:500]
         # Azure may repeat what it rejects, which holds the key of the edge's storage account.
@@ -443,8 +446,6 @@ def _asking() -> Iterator[None]:
         if error.status_code in (408, 429) or (error.status_code or 0) >= 500:
             raise CloudUnreachable(f"Azure asks to try later ({code}): {said}") from None
         raise EdgeFailed(f"Azure refuses ({code}): {said} {_HINTS.get(code, '')}".rstrip()) from None
-    except ClientAuthenticationError as error:  # there was nothing to show to Azure
-        raise EdgeFailed(f"There are no credentials for Azure: {error.message[:500]} Log in: az login.") from error
     except AzureError as error:
         raise CloudUnreachable(f"Azure does not answer: {error.message[:500]}") from error
     except requests.RequestException as error:

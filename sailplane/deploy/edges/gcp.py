@@ -391,7 +391,9 @@ def _asking() -> Iterator[None]:
     except (requests.RequestException, TransportError) as error:
         raise CloudUnreachable(f"Google does not answer: {error}") from error
     except GoogleAuthError as error:
-        raise EdgeFailed(f"Google's credentials are missing or refused: {error}. {_HINTS[401]}") from error
+        raise EdgeFailed(
+            f"Google's credentials are missing or refused: {str(error).rstrip('.')}. {_HINTS[401]}"
+        ) from error
     except GoogleAPICallError as error:
         status = int(error.code or 0)
         said = re.sub(r"^[A-Z]+ https?://\S+: ", "", str(error.message))
