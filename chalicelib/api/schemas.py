@@ -132,7 +132,8 @@ RepositoryName = Annotated[
 ]
 ForgeUrl = Annotated[str, Field(json_schema_extra={"pattern": _FORGE_URL}, max_length=256), AfterValidator(_forge_url)]
 Line = Annotated[str, Field(json_schema_extra={"pattern": _LINE}), AfterValidator(_one_line)]
-ServiceName = Annotated[str, Field(json_schema_extra={"pattern": _NAME}), AfterValidator(valid_name)]
+_NAMES: dict[str, JsonValue] = {"pattern": _NAME, "not": {"enum": [*sorted(RESERVED_NAMES)]}}
+ServiceName = Annotated[str, Field(json_schema_extra=_NAMES), AfterValidator(valid_name)]
 _INTEGRAL = BeforeValidator(_whole)  # after the bounds, or pydantic leaves them out of the schema
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True), _INTEGRAL]
 ReplicaId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
