@@ -39,9 +39,10 @@ from chalicelib.model import (
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 _LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"  # no control characters, nor any that turn the direction
-# Parts with a slash between them, none of which is all dots. Empty = none given.
-_REPOSITORY = r"^([\w.-]*[\w-][\w.-]*(/[\w.-]*[\w-][\w.-]*)+)?$".replace(r"\w", "A-Za-z0-9_")
-_PATH = r"^Q*[^/.\u0000-\u001f\u007f-\u009f]Q*(/Q*[^/.\u0000-\u001f\u007f-\u009f]Q*)*$".replace(
+# Parts with a slash between them, none of which is all dots. Empty = none given. Dots first and then what is none, in one way
+# only: a pattern that can be met in several ways takes hours to find a long text wrong.
+_REPOSITORY = r"^(\.*[\w-][\w.-]*(/\.*[\w-][\w.-]*)+)?$".replace(r"\w", "A-Za-z0-9_")
+_PATH = r"^\.*[^/.\u0000-\u001f\u007f-\u009f]Q*(/\.*[^/.\u0000-\u001f\u007f-\u009f]Q*)*$".replace(
     "Q", r"[^/\u0000-\u001f\u007f-\u009f]"
 )
 # https://git-scm.com/docs/git-check-ref-format, and no dash first, which would look like an option.
