@@ -111,7 +111,8 @@ class Driver:
         if reports is None:
             return
         ended = self.scheduler.time
-        next_at = min((report.next_at for report in reports), default=ended + FULL_EVERY_S)
+        wanted = [report.next_at for report in reports if report.next_at < math.inf]  # who is gone wants none
+        next_at = min(wanted, default=ended + FULL_EVERY_S)
         self._rest_s = next_at - ended
         is_idle = ended == started and self.changes == before and not any(map(_did_something, reports))
         if is_idle and self.skips:

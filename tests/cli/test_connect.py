@@ -33,6 +33,15 @@ def test_commands_talk_to_what_is_connected_and_back(plane: Plane, tmp_path: Pat
     assert (code, "is not running" in said) == (6, True)
 
 
+def test_a_key_that_is_given_goes_before_the_one_kept(plane: Plane, tmp_path: Path) -> None:
+    """Whoever tries a key that may do little does not act as root because they named no address."""
+    home = Home(tmp_path / "home")
+    home.connect(Connected(plane.url, KEY, "acme", "us-east-1"))
+    assert at_home(home.root, "status")[0] == 0
+    code, said = at_home(home.root, "status", SAILPLANE_KEY="sa_0123456789_another")
+    assert (code, "revoked" in said) == (1, True)
+
+
 def test_an_address_that_is_given_goes_before_the_one_connected_to(plane: Plane, tmp_path: Path) -> None:
     """For a command that is meant for another control plane, once."""
     home = Home(tmp_path / "home")
