@@ -288,10 +288,11 @@ def _snapshots(config: Config) -> Snapshots | None:
     if not config.snapshot:
         return None
     if config.snapshot.startswith("s3://"):
-        from chalicelib.snapshots.s3 import S3Snapshots  # noqa: PLC0415 imported when used, see above
+        from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
+        from chalicelib.snapshots.s3 import S3Snapshots  # noqa: PLC0415 same
 
         bucket, _, key = config.snapshot.removeprefix("s3://").partition("/")
-        return S3Snapshots(bucket, key, config.region)
+        return S3Snapshots(Amazon(config.region, config.amazon_endpoint), bucket, key)
     from chalicelib.snapshots.file import FileSnapshots  # noqa: PLC0415 same
 
     return FileSnapshots(Path(config.snapshot))

@@ -96,6 +96,7 @@ _DEPLOYMENT = {
     "Description": "The name that no other control plane has in these cloud accounts",
     "AllowedPattern": "^[a-z][a-z0-9-]{0,38}[a-z0-9]$",
 }
+_SNAPSHOT = {"Fn::Sub": "s3://${Bucket}/table"}
 _FOUNDATION_OUTPUTS = {"Bucket": {"Value": {"Ref": "Bucket"}}, "Table": {"Value": {"Ref": "Table"}}}
 _API_URL = "https://${RestAPI}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api"
 
@@ -307,7 +308,7 @@ def _environment() -> Json:
         "SAILPLANE_DEPLOYMENT": {"Ref": "Deployment"},
         "SAILPLANE_PARAMETERS": {"Fn::Sub": "/sailplane/${Deployment}"},
         "SAILPLANE_TABLE": {"Ref": "Table"},
-        "SAILPLANE_SNAPSHOT": {"Fn::Sub": "s3://${Bucket}/table"},
+        "SAILPLANE_SNAPSHOT": _SNAPSHOT,
         "SAILPLANE_RELAY_QUEUE": {"Ref": "RelayQueue"},
         "SAILPLANE_PROVIDERS": {"Ref": "Providers"},
         "SAILPLANE_AWS_REGIONS": {"Ref": "AwsRegions"},
@@ -380,6 +381,7 @@ def _edge(python: str, arch: str) -> Json:
                         "SAILPLANE_CONTROL_URL": _attribute("MachinesUrl", "FunctionUrl"),
                         "SAILPLANE_ROUTER_TOKEN": {"Ref": "RouterToken"},
                         "SAILPLANE_LOCATION": {"Fn::Sub": "aws/${AWS::Region}"},
+                        "SAILPLANE_SNAPSHOT_URL": _SNAPSHOT,
                     }
                 },
             },

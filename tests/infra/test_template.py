@@ -184,6 +184,13 @@ def test_functions_are_told_what_the_configuration_reads(stack: Json) -> None:
     assert [name for name in told if f'"{name}"' not in readers] == []
 
 
+def test_the_edge_is_told_all_that_it_can_be_told(stack: Json) -> None:
+    """But how often to look, for which it has a default, and an id, which each instance draws for itself."""
+    read = set(re.findall(r"SAILPLANE_[A-Z_]+", (ROOT / "edge_router/platforms/settings.py").read_text()))
+    told = stack["Resources"]["Edge"]["Properties"]["Environment"]["Variables"].keys()
+    assert read - told == {"SAILPLANE_REFRESH_S", "SAILPLANE_ROUTER_ID"}
+
+
 def test_the_stack_tells_what_bootstrap_asks(stack: Json, path: Path) -> None:
     """Outputs by the contract's names; and a template that a bucket may hold (1 MB)."""
     assert stack["Outputs"].keys() == {"ApiUrl", "Bucket", "ControlUrl", "EdgeUrl", "Table", "Version"}
