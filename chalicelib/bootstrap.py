@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chalicelib import config, credentials
 from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
-from chalicelib.cost import MEMORY
+from chalicelib.cost import memory
 from chalicelib.errors import Unreachable
 from chalicelib.model import HookKind
 from chalicelib.passes import Round
@@ -281,7 +281,8 @@ def _meter(config: Config) -> Meter | None:
     from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
     from chalicelib.meters.cloudwatch import CloudWatchMeter  # noqa: PLC0415 same
 
-    return CloudWatchMeter(Amazon(config.region, config.amazon_endpoint), config.deployment, config.table, MEMORY)
+    amazon = Amazon(config.region, config.amazon_endpoint)
+    return CloudWatchMeter(amazon, config.deployment, config.table, memory(config.providers))
 
 
 def _snapshots(config: Config) -> Snapshots | None:

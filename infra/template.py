@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.cost import MEMORY
+from chalicelib import cost
 from infra.permissions import policy
 
 Json = dict[str, Any]
@@ -28,8 +28,6 @@ OUTPUTS = ("Bucket", "Table", "Version", "ApiUrl", "ControlUrl", "EdgeUrl")
 _TIMEOUT_S = {"api_handler": 29, "machines": 30, "tick": 60, "relay": 60, "interrupt": 60, "edge": 30}
 # At most at once, where the account has room for it. Passes overlap for a moment at most; a storm of notices wants several.
 _AT_ONCE = {"api_handler": 20, "machines": 50, "tick": 2, "relay": 5, "interrupt": 10, "edge": 200}
-# Passes import the SDKs of the clouds in use: with AWS's alone 50 MB are in use before the first call, with all three 190.
-_PASSES, _ALL_CLOUDS_MB = ("tick", "relay", "interrupt"), 512
 _LOGS_KEPT_DAYS = 14
 _FAILURES_KEPT_S = 14 * 86400  # SQS's longest
 # A pass that starts a minute late is the next minute's.
@@ -456,8 +454,10 @@ def _log_groups() -> Json:
 
 def _memory(function: str) -> Json | int:
     """In MB, as the model of costs has it."""
-    memory_mb = MEMORY[function.removesuffix("_handler")]
-    return {"Fn::If": ["OnAwsOnly", memory_mb, _ALL_CLOUDS_MB]} if function in _PASSES else memory_mb
+    least_mb, most_mb = (
+        cost.memory(clouds)[function.removesuffix("_handler")] for clouds in (("aws",), ("gcp", "azure"))
+    )
+    return least_mb if least_mb == most_mb else {"Fn::If": ["OnAwsOnly", least_mb, most_mb]}
 
 
 def _reserved(function: str) -> Json:

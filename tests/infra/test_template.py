@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chalicelib.api.app import create_app
-from chalicelib.cost import MEMORY
+from chalicelib.cost import memory
 from chalicelib.store import table
 from infra import cost, lint, package, template
 from infra.permissions import GRANTS, policy
@@ -78,7 +78,8 @@ def test_every_function_is_made_alike(stack: Json, function: str) -> None:
     log = stack["Resources"][f"{logical}Logs"]["Properties"]
     assert made["FunctionName"] == {"Fn::Sub": f"sailplane-${{Deployment}}-{name}"}
     assert (made["Runtime"], made["Architectures"]) == ("python3.12", ["arm64"])
-    assert first(made["MemorySize"]) == MEMORY[name]
+    assert first(made["MemorySize"]) == memory(["aws"])[name]
+    assert otherwise(made["MemorySize"]) == memory(["aws", "gcp"])[name]
     assert made["ReservedConcurrentExecutions"]["Fn::If"][0] == "ReservesConcurrency"
     assert [each["PolicyDocument"] for each in role["Properties"]["Policies"]] == [
         json.loads(json.dumps(policy(function)))
@@ -91,6 +92,11 @@ def test_every_function_is_made_alike(stack: Json, function: str) -> None:
 def first(value: Any) -> Any:
     """What a condition chooses on AWS alone."""
     return value["Fn::If"][1] if isinstance(value, dict) else value
+
+
+def otherwise(value: Any) -> Any:
+    """What it chooses with other clouds."""
+    return value["Fn::If"][2] if isinstance(value, dict) else value
 
 
 @pytest.mark.parametrize("function", ["Machines", "Edge"])
