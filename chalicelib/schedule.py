@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 
 from chalicelib.errors import LeaseHeld, Unreachable
 from chalicelib.hooks import following
@@ -28,6 +29,11 @@ _TURNS = 20
 _PAUSE_S = 0.25
 
 _ON, _IDLE, _OFF = "schedule.on", "schedule.idle", "schedule.off"
+_INTAKE = "schedule.intake."
+_CLOSED, _OPENED = f"{_INTAKE}closed", f"{_INTAKE}opened"
+# The mark ends by itself, so that a laptop that dies at it leaves nothing to mend. Whoever takes a control plane out renews it
+# before the stack goes, which takes minutes.
+CLOSED_S = 3600.0
 
 
 @contextmanager
@@ -35,7 +41,7 @@ def kept_on(runtime: Runtime, why: str, pause: Callable[[float], None] = time.sl
     """The schedule is on before the body writes what is to be woken for, and nobody turns it off meanwhile.
 
     Raises:
-        LeaseHeld: others wrote all the while, or one died at it less than 90 s ago. Nothing was done.
+        LeaseHeld: others wrote all the while, or one died at it less than 90 s ago, or it is closed. Nothing was done.
         Unreachable: the schedule could not be turned on. The body was not run.
     """
     if runtime.schedule is None:
@@ -43,6 +49,7 @@ def kept_on(runtime: Runtime, why: str, pause: Callable[[float], None] = time.sl
         return
     lease = _patiently(runtime, pause)
     try:
+        _require_open(runtime)
         runtime.schedule.on()
         _note(runtime, _ON, why)
         yield
@@ -61,6 +68,38 @@ def kept_on_for_a_push(runtime: Runtime) -> Iterator[None]:
         return
     with kept_on(runtime, "a push was delivered"):
         yield
+
+
+def close(runtime: Runtime, pause: Callable[[float], None] = time.sleep) -> float:
+    """Have no service made from now on, by whomever: the control plane is to go. Until when, if nobody says so again.
+
+    What was being written has been written when this returns: a list of services that is read then lacks none.
+    """
+    _mark(runtime, _CLOSED, "the control plane is to be taken out of its account", pause)
+    return runtime.clock.now() + CLOSED_S
+
+
+def reopen(runtime: Runtime, pause: Callable[[float], None] = time.sleep) -> None:
+    """Have services made again."""
+    _mark(runtime, _OPENED, "the control plane stays", pause)
+
+
+def _mark(runtime: Runtime, kind: str, why: str, pause: Callable[[float], None]) -> None:
+    lease = _patiently(runtime, pause)
+    try:
+        _note(runtime, kind, why)
+    finally:
+        _released(runtime, lease)
+
+
+def _require_open(runtime: Runtime) -> None:
+    marks = runtime.store.events(NAME, limit=1, after=runtime.clock.now() - CLOSED_S, kind=_INTAKE)
+    if marks and marks[0].kind == _CLOSED:
+        until = datetime.fromtimestamp(marks[0].at + CLOSED_S, UTC)
+        raise LeaseHeld(
+            "This control plane is being taken out of its account (`sailplane teardown`) and makes no service any more. If it "
+            f"stays after all, it does again at {until:%H:%M} UTC."
+        )
 
 
 def rest(runtime: Runtime, names: Collection[str], observed: Observed) -> str:
@@ -93,7 +132,7 @@ def pushes_wait(runtime: Runtime) -> bool:
 def _rest_awhile(runtime: Runtime, observed: Observed) -> None:
     latest = runtime.store.events(NAME, limit=1)
     now = runtime.clock.now()
-    if not latest or latest[0].kind == _ON:
+    if not latest or latest[0].kind not in (_IDLE, _OFF):
         _note(runtime, _IDLE, "no service and no machine is left")
         return
     quiet_s = max(observed.listing_lag_s.values(), default=0.0) + runtime.settings.limits.orphan_grace_s

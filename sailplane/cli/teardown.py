@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 import click
 
 from chalicelib.errors import Invalid, Retry, SailplaneError
@@ -33,12 +36,14 @@ def command(out: Output, *, target: Target, home: Home, services: bool, force: b
     left = teardown.leftovers(target.account, target.deployment)
     serving = stack if stack is not None and stack.has_code and not stack.is_dead and not force else None
     if serving and not services:
-        _end_services(out, target, serving, wanted=False)
+        with _asked(target, serving) as client:
+            _require_none(client)
     if not left:
         out.message(f"{target}: nothing to do.")
     elif yes or out.confirm(f"Remove {target} for good: {', '.join(left)}?"):
-        if serving and services:
-            _end_services(out, target, serving, wanted=True)
+        if serving:
+            with _asked(target, serving) as client:
+                empty(out, client, is_wanted=services)
         _remove(out, target)
     else:
         out.message("Nothing was changed.")
@@ -48,12 +53,13 @@ def command(out: Output, *, target: Target, home: Home, services: bool, force: b
     out.document({"deployment": target.deployment.name, "removed": list(left)})
 
 
-def _end_services(out: Output, target: Target, stack: Stack, *, wanted: bool) -> None:
-    """See to it that nothing runs that only the control plane would end. Raises `Invalid` if something does and may."""
+@contextmanager
+def _asked(target: Target, stack: Stack) -> Iterator[Client]:
+    """The control plane, which alone knows what runs. Raises `DeployFailed` when it does not answer."""
     url, key = stack.outputs["ApiUrl"], target.account.keys(target.deployment)[ADMIN_KEY]
     with Client(lambda: (url, key)) as client:
         try:
-            _shut_down(out, client, wanted=wanted)
+            yield client
         except Retry as error:
             raise DeployFailed(
                 f"{error}\nNobody knows what still runs. Mend it with `sailplane upgrade`, try again, or look yourself at what "
@@ -61,15 +67,38 @@ def _end_services(out: Output, target: Target, stack: Stack, *, wanted: bool) ->
             ) from error
 
 
-def _shut_down(out: Output, client: Client, *, wanted: bool) -> None:
-    names = [service.name for service in client.services()]
-    if names and not wanted:
+def empty(out: Output, client: Client, *, is_wanted: bool) -> None:
+    """See to it that nothing runs that only the control plane would end, and that nothing more is begun.
+
+    It makes no service from the first word on, or what is pushed meanwhile would run with nobody to end it. Broken off, it
+    makes services again; a laptop that dies here leaves it closed for an hour.
+
+    Raises `Invalid` when there are services and they are not to be ended.
+    """
+    client.close_intake()
+    try:
+        if not is_wanted:
+            _require_none(client)
+        while names := [service.name for service in client.services()]:
+            down.shut_down(out, client, names)
+            client.close_intake()  # services take their time, and the mark may have ended
+        _remove_leftovers(out, client)
+    except BaseException:
+        with suppress(SailplaneError):
+            client.open_intake()
+        raise
+
+
+def _require_none(client: Client) -> None:
+    if names := [service.name for service in client.services()]:
         raise Invalid(
             f"{len(names)} service{'s' * (len(names) != 1)} would be left without anybody to end "
             f"{'their' if len(names) != 1 else 'its'} machines: {', '.join(names)}. Shut down first with `sailplane down --all`, "
             "or use --services. Nothing was removed."
         )
-    down.shut_down(out, client, names)
+
+
+def _remove_leftovers(out: Output, client: Client) -> None:
     seen = client.leftovers()
     if seen.leftovers:
         seen = doctor.remove_all(out, client, seen)
