@@ -25,6 +25,7 @@ class Target:
 
     deployment: Deployment
     account: AwsAccount
+    endpoint_url: str | None = None  # a stand-in for all of AWS
 
     def __str__(self) -> str:
         return f"{self.deployment.name} in {self.account.region}"
@@ -60,7 +61,7 @@ def find(home: Home, deployment: str | None, region: str | None, endpoint_url: s
     known = home.connected()
     if known is not None and deployment in (None, known.deployment):
         deployment, region = known.deployment, region or known.region
-    return Target(Deployment(deployment), account(region, endpoint_url)) if deployment else None
+    return Target(Deployment(deployment), account(region, endpoint_url), endpoint_url) if deployment else None
 
 
 def region(command: Callable[..., _R]) -> Callable[..., _R]:

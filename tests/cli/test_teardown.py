@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import click
 import pytest
 
 from chalicelib import deploying, schedule
-from chalicelib.errors import Invalid, LeaseHeld
+from chalicelib.errors import Invalid, LeaseHeld, Unreachable
+from chalicelib.model import Leftover, LeftoverKind
 from sailplane.cli import teardown
 from sailplane.cli.client import Client
 from sailplane.cli.failures import from_problem
 from sailplane.cli.output import Output
+from sailplane.deploy.machines import Clouds
 from tests.api.conftest import YAML, Api
 from tests.fakes import FakeSchedule, World
 
@@ -100,3 +103,45 @@ def test_one_that_was_broken_off_makes_services_again_after_an_hour() -> None:
     world.clock.advance(2.0)
     client.push("new")
     assert world.store.service_names() == ("new", "svc")
+
+
+class Janitor:
+    """A cloud with a machine of a deployment that nobody knows any more."""
+
+    def __init__(self) -> None:
+        self.machines = [Leftover("aws", LeftoverKind.MACHINE, "i-1", "us-west-2", "g5.xlarge, running")]
+
+    def leftovers(self, live: frozenset[str]) -> tuple[Leftover, ...]:
+        assert not live
+        return tuple(self.machines)
+
+    def remove(self, leftover: Leftover) -> None:
+        self.machines.remove(leftover)
+
+
+class Silent(Janitor):
+    """A cloud that does not let itself be looked at."""
+
+    def leftovers(self, live: frozenset[str]) -> tuple[Leftover, ...]:
+        del live
+        raise Unreachable("the credentials have expired")
+
+
+def test_machines_without_a_control_plane_are_shown_and_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    """With what they are and where; a cloud that could not be looked at is said, and is no success."""
+    aws = Janitor()
+    left = teardown.end_machines(Output(), Clouds({"aws": lambda: aws, "gcp": Silent}), yes=True)
+    assert aws.machines == []
+    assert (left.leftovers, left.unreachable) == ((), {"gcp": "the credentials have expired"})
+    told = capsys.readouterr()
+    assert "us-west-2" in told.out
+    assert "g5.xlarge, running" in told.out
+    assert "gcp could not be asked: the credentials have expired" in told.err
+
+
+def test_machines_are_not_ended_unasked() -> None:
+    """Where nobody can say yes, --yes is wanted."""
+    aws = Janitor()
+    with pytest.raises(click.UsageError, match="Add --yes"):
+        teardown.end_machines(Output(), Clouds({"aws": lambda: aws}), yes=False)
+    assert aws.machines
