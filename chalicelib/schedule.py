@@ -144,7 +144,7 @@ def _rest_awhile(runtime: Runtime, observed: Observed) -> None:
     quiet_s = max(observed.listing_lag_s.values(), default=0.0) + runtime.settings.limits.orphan_grace_s
     if silent:
         quiet_s = max(quiet_s, _SILENCE_S)
-    if runtime.schedule and (now - latest[0].at >= quiet_s or (latest[0].kind == _OFF and not silent)):
+    if runtime.schedule and (now - latest[0].at >= quiet_s or latest[0].kind == _OFF):
         runtime.schedule.off()
         unproven = (
             f"; {' and '.join(silent)} could not be asked for machines all the while: mend the credentials, then look with "
