@@ -28,6 +28,18 @@ _DEAD = frozenset({"REVIEW_IN_PROGRESS", "CREATE_FAILED", "ROLLBACK_COMPLETE", "
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose account it is, by its twelve digits and, where one may ask, its alias, and as whom one acts in it."""
+
+    account: str
+    arn: str
+    alias: str = ""
+
+    def __str__(self) -> str:
+        return f"AWS account {self.account}{f' ({self.alias})' if self.alias else ''}"
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A CloudFormation stack as it is now. `parameters` with NoEcho show as asterisks."""
 
@@ -96,6 +108,8 @@ class Account(Protocol):
 
     @property
     def region(self) -> str: ...
+
+    def identity(self) -> Identity: ...
 
     def stack(self, deployment: Deployment) -> Stack | None: ...
 

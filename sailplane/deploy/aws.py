@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
 
 from chalicelib.errors import Invalid
-from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, NoAccess, Stack
+from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, Identity, NoAccess, Stack
 from sailplane.deploy.deployment import TAG, Deployment
 
 if TYPE_CHECKING:
@@ -124,6 +124,15 @@ class AwsAccount:
     @cached_property
     def _logs(self) -> Any:
         return self._session.client("logs", **self._options)
+
+    def identity(self) -> Identity:
+        with told():
+            caller = self._session.client("sts", **self._options).get_caller_identity()
+        alias = ""
+        with suppress(NoAccess, CloudUnreachable, ClientError), told():  # it is nice to know, and not needed
+            aliases = self._session.client("iam", **self._options).list_account_aliases()["AccountAliases"]
+            alias = next(iter(aliases), "")
+        return Identity(caller["Account"], caller["Arn"], alias)
 
     def stack(self, deployment: Deployment) -> Stack | None:
         with told():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, Stack
+from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, Identity, Stack
 from sailplane.deploy.deployment import Deployment
 
 LOOKS_PER_OPERATION = 2
@@ -47,6 +47,9 @@ class FakeAccount:
 
     def is_empty(self) -> bool:
         return not (self.stacks or self.proposed or self.buckets or self.parameters or self.logs)
+
+    def identity(self) -> Identity:
+        return Identity("123456789012", "arn:aws:iam::123456789012:user/me", "acme-corp")
 
     def stack(self, deployment: Deployment) -> Stack | None:
         found = self.stacks.get(deployment.stack)
