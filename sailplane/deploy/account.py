@@ -165,13 +165,15 @@ class Account(Protocol):
 
     def delete_parameters(self, names: Collection[str]) -> None: ...
 
-    def objects(self, bucket: str, prefix: str = "") -> frozenset[str]:
-        """The keys of a bucket; none when there is no bucket."""
+    def objects(self, bucket: str, prefix: str = "") -> Mapping[str, float]:
+        """How old each object of a bucket is, in seconds, by its key; none when there is no bucket."""
         ...
 
     def upload(self, bucket: str, key: str, path: Path) -> None: ...
 
-    def delete_objects(self, bucket: str, keys: Collection[str]) -> None: ...
+    def delete_objects(self, bucket: str, keys: Collection[str]) -> None:
+        """Raises `DeployFailed` when some of them could not be deleted."""
+        ...
 
     def template_url(self, bucket: str, key: str) -> str:
         """Where CloudFormation finds a template that is too long to be sent along."""

@@ -40,6 +40,7 @@ class FakeAccount:
     proposed: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]] = field(default_factory=dict)
     happened: dict[str, list[Event]] = field(default_factory=dict)
     buckets: dict[str, dict[str, str]] = field(default_factory=dict)
+    ages: dict[str, float] = field(default_factory=dict)  # of objects, in seconds
     parameters: dict[str, str] = field(default_factory=dict)
     logs: set[str] = field(default_factory=set)
     made: int = 0
@@ -197,8 +198,8 @@ class FakeAccount:
         for name in names:
             self.parameters.pop(name, None)
 
-    def objects(self, bucket: str, prefix: str = "") -> frozenset[str]:
-        return frozenset(key for key in self.buckets.get(bucket, {}) if key.startswith(prefix))
+    def objects(self, bucket: str, prefix: str = "") -> Mapping[str, float]:
+        return {key: self.ages.get(key, 0.0) for key in self.buckets.get(bucket, {}) if key.startswith(prefix)}
 
     def upload(self, bucket: str, key: str, path: Path) -> None:
         self.buckets[bucket][key] = path.read_text()
