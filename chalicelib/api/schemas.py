@@ -802,6 +802,12 @@ class Leftovers(_Answer):
     unreachable: dict[str, str]
 
 
+class Intake(_Answer):
+    """Whether services are made; `closed_until` is when they will be again by themselves."""
+
+    closed_until: AwareDatetime | None
+
+
 class Booted(_Answer):
     """What a machine needs to become a replica: the agent's configuration, the agent (a zip file in base64), its packages."""
 

@@ -12,9 +12,11 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import click
+
+from sailplane.cli.exits import Exit
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -73,6 +75,11 @@ class Output:
         if not unattended:
             raise click.UsageError("There is no terminal to ask on. Add --yes to go on without being asked.")
         return True
+
+    def declined(self) -> NoReturn:
+        """End the command to which the user has said no, with exit code 1: a script must not go on as if it were done."""
+        self.message("Nothing was changed.")
+        raise click.exceptions.Exit(Exit.FAILURE)
 
     @contextmanager
     def progress(self, text: str) -> Iterator[Callable[[str], None]]:

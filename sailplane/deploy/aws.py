@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
 
 from chalicelib.errors import Invalid
-from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, NoAccess, Stack
+from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, Identity, NoAccess, Stack
 from sailplane.deploy.deployment import TAG, Deployment
 
 if TYPE_CHECKING:
@@ -78,12 +79,30 @@ def told() -> Iterator[None]:
 
 
 def session(region: str) -> boto3.Session:
-    """The user's own AWS session. Raises `NoAccess`, and `Invalid` when neither `region` nor its configuration names one."""
+    """The user's own AWS session. Raises `NoAccess`, and `Invalid` when neither `region` nor its configuration names a region."""
     with told():
         found = boto3.Session(region_name=region or None)
     if not found.region_name:
         raise Invalid("In which AWS region? Give --region, or set AWS_REGION. Nothing was changed.")
+    _require_region(found)
     return found
+
+
+def _require_region(session: boto3.Session) -> None:
+    """One that is not there has no address either, and looks like a network, or like credentials, that do not work."""
+    known = {
+        name
+        for partition in session.get_available_partitions()
+        for name in session.get_available_regions("ec2", partition)
+    }
+    if session.region_name not in known:
+        near = difflib.get_close_matches(session.region_name, sorted(known), n=5)
+        swapped = sorted(session.region_name)  # us-esat-1 is as near to us-west-1 as to what was meant
+        meant = f" Did you mean {min(near, key=lambda name: sorted(name) != swapped)}?" if near else ""
+        raise Invalid(
+            f"{session.region_name!r} is no AWS region that boto3 knows.{meant} If it is a new one: pip install -U boto3. "
+            "Nothing was changed."
+        )
 
 
 class AwsAccount:
@@ -124,6 +143,15 @@ class AwsAccount:
     @cached_property
     def _logs(self) -> Any:
         return self._session.client("logs", **self._options)
+
+    def identity(self) -> Identity:
+        with told():
+            caller = self._session.client("sts", **self._options).get_caller_identity()
+        alias = ""
+        with suppress(NoAccess, CloudUnreachable, ClientError), told():  # it is nice to know, and not needed
+            aliases = self._session.client("iam", **self._options).list_account_aliases()["AccountAliases"]
+            alias = next(iter(aliases), "")
+        return Identity(caller["Account"], caller["Arn"], alias)
 
     def stack(self, deployment: Deployment) -> Stack | None:
         with told():
@@ -300,14 +328,15 @@ class AwsAccount:
             with told():
                 self._ssm.delete_parameters(Names=batch)
 
-    def objects(self, bucket: str, prefix: str = "") -> frozenset[str]:
+    def objects(self, bucket: str, prefix: str = "") -> Mapping[str, float]:
         pages = self._s3.get_paginator("list_objects_v2")
         with told():
             try:
                 found = [page.get("Contents", []) for page in pages.paginate(Bucket=bucket, Prefix=prefix)]
             except self._s3.exceptions.NoSuchBucket:
-                return frozenset()
-        return frozenset(one["Key"] for page in found for one in page)
+                return {}
+        now = time.time()
+        return {one["Key"]: now - one["LastModified"].timestamp() for page in found for one in page}
 
     def upload(self, bucket: str, key: str, path: Path) -> None:
         # In one piece: an interrupted upload in parts leaves parts that cost money and that no listing shows.
@@ -317,8 +346,16 @@ class AwsAccount:
     def delete_objects(self, bucket: str, keys: Collection[str]) -> None:
         for batch in _batches(keys, _OBJECTS_AT_ONCE):
             with told():
-                self._s3.delete_objects(
+                answer = self._s3.delete_objects(
                     Bucket=bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            # It answers 200 whatever became of each: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+            if failed := answer.get("Errors", []):
+                first = failed[0]
+                why = first.get("Message") or first.get("Code", "")
+                raise DeployFailed(
+                    f"S3 could not delete {len(failed)} of {len(batch)} objects in {bucket}; {first.get('Key')}: "
+                    f"{why.rstrip('.')}. Mend that, and run the same command again."
                 )
 
     def template_url(self, bucket: str, key: str) -> str:
