@@ -122,7 +122,7 @@ def _parameters() -> Json:
         "AzureSubscription": text("The Azure subscription that machines are made in"),
         "AzureResourceGroup": text("The Azure resource group that machines are made in"),
         "Credentials": text(
-            "A digest of the credentials for other clouds: functions that have read older ones are made anew"
+            "A digest of keys and credentials for other clouds: functions that have read older ones are made anew"
         ),
     }
 

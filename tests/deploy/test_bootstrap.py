@@ -141,6 +141,19 @@ def test_a_router_is_given_one_token_of_those_that_are_accepted(package: Package
     assert account.stacks[ACME.stack].parameters["RouterToken"] == "n" * 32
 
 
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_changed_in_the_account_reaches_functions_that_have_read_the_old_one(package: Package, name: str) -> None:
+    """They read it once in their life, of hours: an upgrade makes them anew, and the next one has nothing to do."""
+    account = FakeAccount()
+    deploy(account, package)
+    account.parameters[f"{ACME.parameters}/{name}"] = "n" * 32
+    plan = bootstrap(account, package).plan(silent)
+    assert ("Modify", "Api") in [(change.action, change.resource) for change in plan.changes]
+    deploy(account, package)
+    assert bootstrap(account, package).plan(silent).changes == ()
+    assert "n" * 32 not in account.stacks[ACME.stack].parameters["Credentials"]
+
+
 @pytest.mark.parametrize("broken", ["Table", "Api"])
 def test_a_first_deployment_that_fails_leaves_nothing(package: Package, broken: str) -> None:
     """Whichever half fails, the error has the resource's own reason, not that of those which it took along."""
