@@ -118,8 +118,7 @@ class Bootstrap:
             "Deployment": self.deployment.name,
             "CodeKey": self.package.code_key,
             "EdgeKey": self.package.edge_key,
-            # Routers that are being changed from one token to the next are known by several; a router shows the first.
-            "RouterToken": keys[ROUTER_TOKEN].split(",")[0],
+            "RouterToken": keys[ROUTER_TOKEN],
             "Credentials": _digest({**keys, **self.credentials}),
         }
         template = self.account.template_url(bucket, self.package.template_key)
