@@ -24,6 +24,9 @@ NAME = "*schedule*"
 # A function lives 60 s at most, so nobody who took the lease acts after this. The rest is for clocks that differ.
 _HELD_S = 90.0
 _HEARD_S = 60.0  # the same, of a tick's own lists
+# Longer than a cloud is away, and what waiting for it costs, with nothing deployed: a cent (1,440 ticks and a queue that is
+# asked). Credentials that have expired would keep the schedule on for ever, at $0.40 a month.
+_SILENCE_S = 86_400.0
 # Somebody else's service is being written, which takes half a second.
 _TURNS = 20
 _PAUSE_S = 0.25
@@ -106,9 +109,10 @@ def rest(runtime: Runtime, names: Collection[str], observed: Observed) -> str:
     """Turn the schedule off if a tick found nothing to wake for, again and again; what went wrong, in words, or empty.
 
     Not before every cloud has said for a while that it has no machine of ours: one that was asked for may show late, and
-    without a tick nobody would ever remove it.
+    without a tick nobody would ever remove it. A cloud that says nothing for a day is not waited for any longer: a service
+    goes only when its machines have been seen to be gone, so there is hardly one left, and the last note says where to look.
     """
-    if runtime.schedule is None or names or _has_machines(runtime, observed):
+    if runtime.schedule is None or names or _machines(runtime, observed):
         return ""
     try:
         lease = _acquired(runtime)
@@ -132,24 +136,33 @@ def pushes_wait(runtime: Runtime) -> bool:
 def _rest_awhile(runtime: Runtime, observed: Observed) -> None:
     latest = runtime.store.events(NAME, limit=1)
     now = runtime.clock.now()
+    silent = sorted(set(runtime.providers) - _heard(runtime, observed))
     if not latest or latest[0].kind not in (_IDLE, _OFF):
-        _note(runtime, _IDLE, "no service and no machine is left")
+        unsure = f"; {' and '.join(silent)} cannot be asked for machines" if silent else ""
+        _note(runtime, _IDLE, f"no service and no machine is left{unsure}")
         return
     quiet_s = max(observed.listing_lag_s.values(), default=0.0) + runtime.settings.limits.orphan_grace_s
+    if silent:
+        quiet_s = max(quiet_s, _SILENCE_S)
     if runtime.schedule and (now - latest[0].at >= quiet_s or latest[0].kind == _OFF):
         runtime.schedule.off()
-        _note(runtime, _OFF, f"nothing to wake for since {now - latest[0].at:.0f} s")
+        unproven = (
+            f"; {' and '.join(silent)} could not be asked for machines all the while: mend the credentials, then look with "
+            "`sailplane doctor`"
+        )
+        _note(runtime, _OFF, f"nothing to wake for since {now - latest[0].at:.0f} s{unproven if silent else ''}")
 
 
-def _has_machines(runtime: Runtime, observed: Observed) -> bool:
-    """What a cloud has that was not heard in this tick is not known, and counts as some.
+def _machines(runtime: Runtime, observed: Observed) -> bool:
+    """Whether a cloud has machines of ours."""
+    listed = (one for name in _heard(runtime, observed) for one in observed.instances[name])
+    return any(one.status is not InstanceStatus.GONE for one in listed)
 
-    A function that was frozen for an hour takes a list along that is as old.
-    """
+
+def _heard(runtime: Runtime, observed: Observed) -> set[str]:
+    """The clouds that were heard in this tick. A function that was frozen for an hour takes a list along that is as old."""
     now = runtime.clock.now()
-    heard = {name for name, at in observed.listed_at.items() if now - at <= _HEARD_S}
-    listed = [one for name in heard for one in observed.instances[name]]
-    return heard != set(runtime.providers) or any(one.status is not InstanceStatus.GONE for one in listed)
+    return {name for name, at in observed.listed_at.items() if now - at <= _HEARD_S}
 
 
 def _patiently(runtime: Runtime, pause: Callable[[float], None]) -> Lease:

@@ -70,6 +70,7 @@ def merged(python: str, arch: str, version: str) -> Json:
         "Conditions": {
             "ReservesConcurrency": {"Fn::Equals": [{"Ref": "ReserveConcurrency"}, "yes"]},
             "OnAwsOnly": {"Fn::Equals": [{"Ref": "Providers"}, "aws"]},
+            "IsAwake": {"Fn::Equals": [{"Ref": "Awake"}, "yes"]},
         },
         "Resources": {
             **_foundation(),
@@ -121,6 +122,11 @@ def _parameters() -> Json:
         "GcpProject": text("The Google Cloud project that machines are made in"),
         "AzureSubscription": text("The Azure subscription that machines are made in"),
         "AzureResourceGroup": text("The Azure resource group that machines are made in"),
+        "Awake": text(
+            "Whether an update that touches what wakes the functions leaves it on; the tick turns it off if it is not needed",
+            "no",
+            AllowedValues=["yes", "no"],
+        ),
         "Credentials": text(
             "A digest of keys and credentials for other clouds: functions that have read older ones are made anew"
         ),
@@ -259,7 +265,9 @@ _NOT_TWICE: Json = {
         "DestinationConfig": {"OnFailure": {"Type": "SQS", "Destination": {"Fn::GetAtt": ["FailedQueue", "Arn"]}}},
     }
 }
-# Rules and mapping are made switched off: the first service switches them on, and the tick off after the last one's end.
+# Rules and mapping are made switched off: the first service switches them on, and the tick off after the last one's end. An
+# update puts them back to what stands here, as it is said for that update: see `bootstrap.Bootstrap`.
+_STATE: Json = {"Fn::If": ["IsAwake", "ENABLED", "DISABLED"]}
 _EVENTS: Mapping[str, Json] = {
     "tick": {
         **_NOT_TWICE,
@@ -267,7 +275,7 @@ _EVENTS: Mapping[str, Json] = {
             "TickEvent": {
                 "Properties": {
                     "Name": {"Fn::Sub": "sailplane-${Deployment}-tick"},
-                    "State": "DISABLED",
+                    "State": _STATE,
                     "RetryPolicy": {"MaximumEventAgeInSeconds": _EVENT_AGE_S, "MaximumRetryAttempts": 0},
                 }
             }
@@ -280,7 +288,7 @@ _EVENTS: Mapping[str, Json] = {
                 "Type": "EventBridgeRule",
                 "Properties": {
                     "RuleName": {"Fn::Sub": "sailplane-${Deployment}-interrupt"},
-                    "State": "DISABLED",
+                    "State": _STATE,
                 },
             }
         },
@@ -293,7 +301,7 @@ _EVENTS: Mapping[str, Json] = {
             "RelaySqsEventSource": {
                 "Properties": {
                     "Queue": {"Fn::Sub": "${RelayQueue.Arn}"},  # as Chalice has it, or the two are merged
-                    "Enabled": False,
+                    "Enabled": {"Fn::If": ["IsAwake", True, False]},
                 }
             }
         },

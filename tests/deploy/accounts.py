@@ -139,11 +139,13 @@ class FakeAccount:
         assert stack.wanted is not None
         resources, outputs, parameters = stack.wanted
         events = self.happened[stack.id]
-        self.awake.discard(deployment.stack)  # as the template has it, and the one before
+        before = stack.parameters.get("Awake") == "yes"
+        self._switch(deployment, is_on=parameters.get("Awake") == "yes")
         for name in resources:
             if name in self.broken:
                 events.append(Event(name, "AWS::Kind", f"{operation}_FAILED", self.broken[name]))
                 events.append(Event("Other", "AWS::Kind", f"{operation}_FAILED", "Resource creation cancelled"))
+                self._switch(deployment, is_on=before)
                 rolled_back = "ROLLBACK_COMPLETE" if operation == "CREATE" else "UPDATE_ROLLBACK_COMPLETE"
                 self._tell(stack, deployment, rolled_back, "something failed")
                 return
@@ -154,6 +156,10 @@ class FakeAccount:
         if "Log" in resources:
             self.logs.add(deployment.log_groups[0])
         self._tell(stack, deployment, f"{operation}_COMPLETE")
+
+    def _switch(self, deployment: Deployment, *, is_on: bool) -> None:
+        """As an update does that touches the rules."""
+        (self.awake.add if is_on else self.awake.discard)(deployment.stack)
 
     def _delete(self, deployment: Deployment, stack: Formation) -> None:
         bucket = stack.outputs.get("Bucket", "")

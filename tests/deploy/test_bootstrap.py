@@ -25,7 +25,7 @@ FOUNDATION: Mapping[str, Any] = {
 }
 TEMPLATE: Mapping[str, Any] = {
     "Parameters": {"Deployment": {}, "CodeKey": {}, "EdgeKey": {}, "RouterToken": {}, "Providers": {"Default": "aws"}}
-    | {"Credentials": {"Default": ""}},
+    | {"Credentials": {"Default": ""}, "Awake": {"Default": "no"}},
     "Resources": {
         **FOUNDATION["Resources"],
         "Api": {
@@ -108,6 +108,48 @@ def test_an_upgrade_changes_what_has_changed(package: Package, tmp_path: Path) -
     assert account.awake == {ACME.stack}  # or services that run would not be looked after any more
     assert account.stacks[ACME.stack].parameters["Providers"] == "aws,gcp"
     assert account.buckets["bucket-acme"].keys() == newer.uploads.keys()
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+def test_an_upgrade_broken_off_anywhere_leaves_services_looked_after(
+    package: Package, tmp_path: Path, *, is_done: bool
+) -> None:
+    """Nobody runs it again: CloudFormation ends what was begun, and what wakes the functions is on, as it was."""
+    newer = packed(tmp_path / "newer", "two")
+    for at in range(1, 100):
+        account = FakeAccount()
+        deploy(account, package)
+        account.awake = {ACME.stack}  # a service was created
+        try:
+            deploy(BreaksOff(account, at, is_done=is_done), newer)
+        except BrokenOffError:
+            pass
+        else:
+            break
+        while account.stacks[ACME.stack].looks_left:
+            account.stack(ACME)
+        assert account.awake == {ACME.stack}, f"broken off at call {at}"
+    assert at > 10
+
+
+def test_a_second_upgrade_does_not_turn_off_what_a_service_turned_on_meanwhile(
+    package: Package, tmp_path: Path
+) -> None:
+    """It was planned when nothing was there to wake for."""
+    account = FakeAccount()
+    deploy(account, package)
+    deploy(account, packed(tmp_path / "newer", "two"))
+    account.awake.clear()  # by the tick
+    run = bootstrap(account, packed(tmp_path / "newest", "three"))
+    plan = run.plan(silent)
+    account.awake = {ACME.stack}
+    killed = bootstrap(BreaksOff(account, 3, is_done=False), run.package)
+    with pytest.raises(BrokenOffError):
+        killed.carry_out(plan, silent)
+    while account.stacks[ACME.stack].looks_left:
+        account.stack(ACME)
+    assert account.stacks[ACME.stack].parameters["CodeKey"] == run.package.code_key
+    assert account.awake == {ACME.stack}
 
 
 def test_an_upgrade_never_loses_data(package: Package, tmp_path: Path) -> None:

@@ -54,9 +54,11 @@ def test_nothing_wakes_a_function_at_rest(stack: Json) -> None:
         for each in stack["Resources"].values()
         for name, event in each["Properties"].get("Events", {}).items()
     }
-    assert events["TickEvent"]["State"] == events["InterruptEvent"]["State"] == "DISABLED"
-    assert events["RelaySqsEventSource"]["Enabled"] is False
+    state = {"Fn::If": ["IsAwake", "ENABLED", "DISABLED"]}
+    assert events["TickEvent"]["State"] == events["InterruptEvent"]["State"] == state
+    assert events["RelaySqsEventSource"]["Enabled"] == {"Fn::If": ["IsAwake", True, False]}
     assert len(events) == 3
+    assert stack["Parameters"]["Awake"]["Default"] == "no"
 
 
 @pytest.mark.parametrize("function", ["tick", "relay", "interrupt"])
