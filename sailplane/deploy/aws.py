@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
 
 from chalicelib.errors import Invalid
-from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, NoAccess, Stack
+from sailplane.deploy.account import Change, CloudRefused, CloudUnreachable, DeployFailed, Event, NoAccess, Stack
 from sailplane.deploy.deployment import TAG, Deployment
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ _ON = ("Enabled", "Enabling", "Creating")
 _TURNS = 20
 _PARAMETERS_AT_ONCE = 10  # what DeleteParameters takes
 _OBJECTS_AT_ONCE = 1000  # what DeleteObjects takes
-# What CloudFormation says of a stack that an operation goes on in.
-_GOES_ON = "_IN_PROGRESS state"
+# What CloudFormation says of a stack that an operation goes on in, or that has somebody else's change set of the same name.
+_OTHERS = ("_IN_PROGRESS state", "AlreadyExistsException")
 # What it says of a change set without changes; it fails for them.
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 
@@ -60,7 +60,7 @@ _SIGN_IN = "Sign in (`aws configure`, `aws sso login`), or name other credential
 
 @contextmanager
 def told() -> Iterator[None]:
-    """AWS's refusals that concern the user's access as our own errors; what a caller expects passes."""
+    """AWS's refusals as our own errors, for whoever has not caught them inside."""
     try:
         yield
     except ClientError as error:
@@ -73,7 +73,7 @@ def told() -> Iterator[None]:
             raise NoAccess(f"AWS does not allow {operation}: {message or code} {advice}") from error
         if code in _PASSING:
             raise CloudUnreachable(f"AWS cannot answer {error.operation_name} now: {message or code}") from error
-        raise
+        raise CloudRefused(f"AWS refuses {error.operation_name}: {message.rstrip('.')} ({code}).") from error
     except (EndpointConnectionError, HTTPClientError) as error:
         raise CloudUnreachable(f"AWS does not answer: {error}") from error
     except BotoCoreError as error:
@@ -179,11 +179,10 @@ class AwsAccount:
                     Tags=[{"Key": TAG, "Value": deployment.name}],
                     **_template(template),
                 )
-        except ClientError as error:
-            code, message = error.response["Error"]["Code"], error.response["Error"]["Message"]
-            if code == "AlreadyExistsException" or _GOES_ON in message:
+        except CloudRefused as error:
+            if any(text in str(error) for text in _OTHERS):
                 raise _overtaken(deployment) from error
-            raise DeployFailed(f"CloudFormation refuses the template: {message}") from error
+            raise DeployFailed(str(error)) from error
         self._proposal = made["Id"]
         return self._proposed(deployment)
 
