@@ -44,7 +44,15 @@ GRANTS: Mapping[str, Sequence[str]] = {
         "MeasureUse",
     ),
     # Whom machines and forges ask: hands out secrets, notes pushes.
-    "machines": (*_BASE, *_LAUNCH, "SwitchRulesOn", "SwitchMapping", "WakeRelay", "ReadSecrets"),
+    "machines": (
+        "ReadConfiguration",
+        "KeepState",
+        "SwitchRulesOn",
+        "SwitchMapping",
+        "WakeRelay",
+        "SendToRelay",
+        "ReadSecrets",
+    ),
     # Passes; both deploy what was pushed, with a forge's token among the secrets.
     "tick": _PASSES,
     "relay": (*_PASSES, "TakeFromRelay"),

@@ -17,7 +17,6 @@ from sailplane.cli.output import Output
 from sailplane.cli.target import Target
 from sailplane.deploy import machines, stacks, teardown
 from sailplane.deploy.account import DeployFailed, Stack
-from sailplane.deploy.deployment import ADMIN_KEY
 from sailplane.local.home import Home
 
 
@@ -50,6 +49,7 @@ def command(
     with `sailplane export`, if you may want it back. Where there is no control plane to ask (any more), it looks for machines
     itself, with your own credentials, and offers to end them.
     """
+    target = targets.identified(out, target, home)
     with out.progress(f"Looking at {target}") as show:
         stack = stacks.settled(target.account, target.deployment, show, stacks.pause)
     left = teardown.leftovers(target.account, target.deployment)
@@ -109,7 +109,7 @@ def end_machines(out: Output, clouds: machines.Clouds, *, yes: bool) -> Leftover
 @contextmanager
 def _asked(target: Target, stack: Stack) -> Iterator[Client]:
     """The control plane, which alone knows what runs. Raises `DeployFailed` when it does not answer."""
-    url, key = stack.outputs["ApiUrl"], target.account.keys(target.deployment)[ADMIN_KEY]
+    url, key = stack.outputs["ApiUrl"], targets.admin_key(target)
     with Client(lambda: (url, key)) as client:
         try:
             yield client

@@ -32,6 +32,18 @@ _DEAD = frozenset({"REVIEW_IN_PROGRESS", "CREATE_FAILED", "ROLLBACK_COMPLETE", "
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose account it is, by its twelve digits and, where one may ask, its alias, and as whom one acts in it."""
+
+    account: str
+    arn: str
+    alias: str = ""
+
+    def __str__(self) -> str:
+        return f"AWS account {self.account}{f' ({self.alias})' if self.alias else ''}"
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """A CloudFormation stack as it is now. `parameters` with NoEcho show as asterisks."""
 
@@ -104,6 +116,8 @@ class Account(Protocol):
     @property
     def region(self) -> str: ...
 
+    def identity(self) -> Identity: ...
+
     def stack(self, deployment: Deployment) -> Stack | None: ...
 
     def events(self, stack_id: str) -> Iterator[Event]:
@@ -158,13 +172,15 @@ class Account(Protocol):
 
     def delete_parameters(self, names: Collection[str]) -> None: ...
 
-    def objects(self, bucket: str, prefix: str = "") -> frozenset[str]:
-        """The keys of a bucket; none when there is no bucket."""
+    def objects(self, bucket: str, prefix: str = "") -> Mapping[str, float]:
+        """How old each object of a bucket is, in seconds, by its key; none when there is no bucket."""
         ...
 
     def upload(self, bucket: str, key: str, path: Path) -> None: ...
 
-    def delete_objects(self, bucket: str, keys: Collection[str]) -> None: ...
+    def delete_objects(self, bucket: str, keys: Collection[str]) -> None:
+        """Raises `DeployFailed` when some of them could not be deleted."""
+        ...
 
     def template_url(self, bucket: str, key: str) -> str:
         """Where CloudFormation finds a template that is too long to be sent along."""

@@ -14,7 +14,16 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
 
 from chalicelib.errors import Invalid
-from sailplane.deploy.account import Change, CloudRefused, CloudUnreachable, DeployFailed, Event, NoAccess, Stack
+from sailplane.deploy.account import (
+    Change,
+    CloudRefused,
+    CloudUnreachable,
+    DeployFailed,
+    Event,
+    Identity,
+    NoAccess,
+    Stack,
+)
 from sailplane.deploy.deployment import TAG, Deployment
 
 if TYPE_CHECKING:
@@ -132,6 +141,15 @@ class AwsAccount:
     @cached_property
     def _logs(self) -> Any:
         return self._session.client("logs", **self._options)
+
+    def identity(self) -> Identity:
+        with told():
+            caller = self._session.client("sts", **self._options).get_caller_identity()
+        alias = ""
+        with suppress(NoAccess, CloudUnreachable, ClientError), told():  # it is nice to know, and not needed
+            aliases = self._session.client("iam", **self._options).list_account_aliases()["AccountAliases"]
+            alias = next(iter(aliases), "")
+        return Identity(caller["Account"], caller["Arn"], alias)
 
     def stack(self, deployment: Deployment) -> Stack | None:
         with told():
@@ -322,14 +340,15 @@ class AwsAccount:
             with told():
                 self._ssm.delete_parameters(Names=batch)
 
-    def objects(self, bucket: str, prefix: str = "") -> frozenset[str]:
+    def objects(self, bucket: str, prefix: str = "") -> Mapping[str, float]:
         pages = self._s3.get_paginator("list_objects_v2")
         with told():
             try:
                 found = [page.get("Contents", []) for page in pages.paginate(Bucket=bucket, Prefix=prefix)]
             except self._s3.exceptions.NoSuchBucket:
-                return frozenset()
-        return frozenset(one["Key"] for page in found for one in page)
+                return {}
+        now = time.time()
+        return {one["Key"]: now - one["LastModified"].timestamp() for page in found for one in page}
 
     def upload(self, bucket: str, key: str, path: Path) -> None:
         # In one piece: an interrupted upload in parts leaves parts that cost money and that no listing shows.
@@ -339,8 +358,16 @@ class AwsAccount:
     def delete_objects(self, bucket: str, keys: Collection[str]) -> None:
         for batch in _batches(keys, _OBJECTS_AT_ONCE):
             with told():
-                self._s3.delete_objects(
+                answer = self._s3.delete_objects(
                     Bucket=bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            # It answers 200 whatever became of each: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+            if failed := answer.get("Errors", []):
+                first = failed[0]
+                why = first.get("Message") or first.get("Code", "")
+                raise DeployFailed(
+                    f"S3 could not delete {len(failed)} of {len(batch)} objects in {bucket}; {first.get('Key')}: "
+                    f"{why.rstrip('.')}. Mend that, and run the same command again."
                 )
 
     def template_url(self, bucket: str, key: str) -> str:

@@ -18,6 +18,8 @@ from sailplane.deploy.deployment import AGENT_KEY, CREDENTIALS, KEYS, ROUTER_TOK
 from sailplane.deploy.package import Package
 
 KEY_BYTES = 32
+# Longer than anybody looks at a plan. Two versions are 80 MB, $0.002 a month.
+_KEPT_S = 86_400.0
 _DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
 
 
@@ -71,7 +73,7 @@ class Bootstrap:
         if plan.is_new:
             return self._create(show)
         self._keep_credentials()
-        stack = self._executed(show) if plan.changes else self._settled(show)
+        stack = self._updated(show) if plan.changes else self._settled(show)
         if stack is None or stack.status not in _DONE | {"UPDATE_ROLLBACK_COMPLETE"}:
             raise DeployFailed(f"{self._why(stack)}\nRun the same command again: it goes on from there.")
         # The first upgrade's rollback puts what wakes the functions back to how it was made: off. Said every time, for a run that
@@ -157,6 +159,12 @@ class Bootstrap:
             elif there[name] != text:
                 self.account.change_key(self.deployment, name, text)
 
+    def _updated(self, show: Show) -> Stack | None:
+        """The plan may have waited for its yes, and an upgrade of somebody else's have dropped what it takes."""
+        if (stack := self._settled(show)) is not None:
+            self._upload(stack.outputs["Bucket"], show)
+        return self._executed(show)
+
     def _executed(self, show: Show) -> Stack | None:
         self.account.execute(self.deployment)
         return self._settled(show)
@@ -175,8 +183,10 @@ class Bootstrap:
         return f"CloudFormation could not make {stacks.cause(self.account.events(stack.id), stack)}"
 
     def _drop_old_code(self, stack: Stack) -> None:
+        """Not what is young: somebody else may have uploaded it, and be looking at the plan that takes it."""
         bucket = stack.outputs["Bucket"]
-        old = self.account.objects(bucket, package.CODE) - self.package.uploads.keys()
+        there = self.account.objects(bucket, package.CODE)
+        old = {key for key, age_s in there.items() if age_s > _KEPT_S} - self.package.uploads.keys()
         self.account.delete_objects(bucket, old)
 
 

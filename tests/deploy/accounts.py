@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, Stack
+from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, Identity, Stack
 from sailplane.deploy.deployment import Deployment
 
 LOOKS_PER_OPERATION = 2
@@ -40,6 +40,7 @@ class FakeAccount:
     proposed: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]] = field(default_factory=dict)
     happened: dict[str, list[Event]] = field(default_factory=dict)
     buckets: dict[str, dict[str, str]] = field(default_factory=dict)
+    ages: dict[str, float] = field(default_factory=dict)  # of objects, in seconds
     parameters: dict[str, str] = field(default_factory=dict)
     logs: set[str] = field(default_factory=set)
     made: int = 0
@@ -47,6 +48,9 @@ class FakeAccount:
 
     def is_empty(self) -> bool:
         return not (self.stacks or self.proposed or self.buckets or self.parameters or self.logs)
+
+    def identity(self) -> Identity:
+        return Identity("123456789012", "arn:aws:iam::123456789012:user/me", "acme-corp")
 
     def stack(self, deployment: Deployment) -> Stack | None:
         found = self.stacks.get(deployment.stack)
@@ -194,8 +198,8 @@ class FakeAccount:
         for name in names:
             self.parameters.pop(name, None)
 
-    def objects(self, bucket: str, prefix: str = "") -> frozenset[str]:
-        return frozenset(key for key in self.buckets.get(bucket, {}) if key.startswith(prefix))
+    def objects(self, bucket: str, prefix: str = "") -> Mapping[str, float]:
+        return {key: self.ages.get(key, 0.0) for key in self.buckets.get(bucket, {}) if key.startswith(prefix)}
 
     def upload(self, bucket: str, key: str, path: Path) -> None:
         self.buckets[bucket][key] = path.read_text()

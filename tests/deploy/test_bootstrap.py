@@ -104,10 +104,25 @@ def test_an_upgrade_changes_what_has_changed(package: Package, tmp_path: Path) -
     newer = packed(tmp_path / "newer", "two")
     plan = bootstrap(account, newer).plan(silent)
     assert [(change.action, change.resource) for change in plan.changes] == [("Modify", "Api")]
+    account.ages = dict.fromkeys(package.uploads, 90_000.0)
     deploy(account, newer)
     assert account.awake == {ACME.stack}  # or services that run would not be looked after any more
     assert account.stacks[ACME.stack].parameters["Providers"] == "aws,gcp"
     assert account.buckets["bucket-acme"].keys() == newer.uploads.keys()
+
+
+def test_an_upgrade_takes_nothing_that_another_waits_with(package: Package, tmp_path: Path) -> None:
+    """Two at once: what the first has uploaded stays while its plan is looked at and, if it is gone, is uploaded again."""
+    account = FakeAccount()
+    deploy(account, package)
+    mine = bootstrap(account, packed(tmp_path / "mine", "two"))
+    mine.plan(silent)
+    deploy(account, packed(tmp_path / "theirs", "three"))
+    assert mine.package.uploads.keys() <= account.buckets["bucket-acme"].keys()
+    plan = mine.plan(silent)
+    account.delete_objects("bucket-acme", mine.package.uploads.keys() - package.uploads.keys())
+    assert mine.carry_out(plan, silent).status == "UPDATE_COMPLETE"
+    assert mine.package.uploads.keys() <= account.buckets["bucket-acme"].keys()
 
 
 @pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
@@ -143,7 +158,7 @@ def test_a_second_upgrade_does_not_turn_off_what_a_service_turned_on_meanwhile(
     run = bootstrap(account, packed(tmp_path / "newest", "three"))
     plan = run.plan(silent)
     account.awake = {ACME.stack}
-    killed = bootstrap(BreaksOff(account, 3, is_done=False), run.package)
+    killed = bootstrap(BreaksOff(account, 5, is_done=False), run.package)
     with pytest.raises(BrokenOffError):
         killed.carry_out(plan, silent)
     while account.stacks[ACME.stack].looks_left:
