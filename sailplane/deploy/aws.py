@@ -146,7 +146,7 @@ class AwsAccount:
         with told():
             caller = self._session.client("sts", **self._options).get_caller_identity()
         alias = ""
-        with suppress(NoAccess, CloudUnreachable, ClientError), told():  # it is nice to know, and not needed
+        with suppress(NoAccess, CloudUnreachable, CloudRefused), told():  # it is nice to know, and not needed
             aliases = self._session.client("iam", **self._options).list_account_aliases()["AccountAliases"]
             alias = next(iter(aliases), "")
         return Identity(caller["Account"], caller["Arn"], alias)
