@@ -127,7 +127,7 @@ def _parameters() -> Json:
             AllowedValues=["yes", "no"],
         ),
         "Credentials": text(
-            "A digest of the credentials for other clouds: functions that have read older ones are made anew"
+            "A digest of keys and credentials for other clouds: functions that have read older ones are made anew"
         ),
     }
 
@@ -331,7 +331,12 @@ def _settings() -> Json:
     def parameter(name: str, value: Json) -> Json:
         return {
             "Type": "AWS::SSM::Parameter",
-            "Properties": {"Type": "String", "Name": {"Fn::Sub": f"/sailplane/${{Deployment}}/{name}"}, "Value": value},
+            "Properties": {
+                "Type": "String",
+                "Tier": "Standard",
+                "Name": {"Fn::Sub": f"/sailplane/${{Deployment}}/{name}"},
+                "Value": value,
+            },
         }
 
     return {
