@@ -242,7 +242,7 @@ def _told_when_deployed() -> set[str]:
     made = template.merged("3.12", "arm64", "0")["Resources"]
     names = set(made["Tick"]["Properties"]["Environment"]["Variables"]) - {"CREDENTIALS_DIGEST"}
     settings = (
-        each["Properties"]["Name"]["Fn::Sub"] for each in made.values() if each["Type"] == "AWS::SSM::Parameter"
+        each["Properties"]["Name"]["Fn::Sub"] for each in made.values() if each.get("Type") == "AWS::SSM::Parameter"
     )
     names |= {path.rpartition("/")[2] for path in settings}
     return {name for name in names if not name.startswith(("SAILPLANE_AWS_", "SAILPLANE_GCP_", "SAILPLANE_AZURE_"))}
