@@ -837,7 +837,7 @@ class Info(_Answer):
     edge_url: str
 
 
-RestoreOutcome = Literal["restored", "same", "kept", "missing"]
+RestoreOutcome = Literal["restored", "same", "kept", "revoked", "missing"]
 
 
 class BackupEntry(_Request):
@@ -868,8 +868,8 @@ class Backup(_Answer):
 class RestoredEntry(_Answer):
     """What became of an entry.
 
-    `same`: it was there already. `kept`: something else of that name is there, and stays. `missing`: a secret, whose text has
-    to be set.
+    `same`: it was there already. `kept`: something else of that name is there, and stays. `revoked`: a key that was revoked
+    or replaced here, or is long over, and stays so. `missing`: a secret, whose text has to be set.
     """
 
     kind: str

@@ -16,6 +16,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
+from sailplane.cli.exits import Exit
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -63,16 +65,20 @@ class Output:
         if not self.as_json:
             self.message("Next: " + "\n      ".join(commands))
 
-    def confirm(self, question: str, *, unattended: bool = False) -> bool:
-        """Ask, yes being the default. Where there is no terminal to ask on, `unattended` is the answer.
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Return when the answer to `question` is yes, which is the default; with `yes` it is not asked.
 
-        Raises `click.UsageError` when that is no: nobody could say yes.
+        Raises `click.exceptions.Exit` (code 1) when it is no, and `click.UsageError` (code 2) where there is no terminal to
+        ask on.
         """
-        if sys.stdin.isatty():
-            return click.confirm(question, err=True, default=True)
-        if not unattended:
-            raise click.UsageError("There is no terminal to ask on. Add --yes to go on without being asked.")
-        return True
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            command = click.get_current_context().command_path
+            raise click.UsageError(f"There is no terminal to ask on: `{command} … --yes` goes on without being asked.")
+        if not click.confirm(question, err=True, default=True):
+            self.message("Nothing was changed.")
+            raise click.exceptions.Exit(Exit.FAILURE)
 
     @contextmanager
     def progress(self, text: str) -> Iterator[Callable[[str], None]]:

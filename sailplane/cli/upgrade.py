@@ -30,5 +30,4 @@ def command(out: Output, *, target: Target, home: Home, settings: Chosen, direct
     if stack is None:
         raise NoDeployment(f"There is no {target}.")
     done = deploying.deploy(out, target, stack, settings, directory, yes=yes)
-    if done is not None:
-        deploying.tell(out, target, done, is_changed=done != stack)
+    deploying.tell(out, target, done, is_changed=done != stack)
