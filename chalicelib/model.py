@@ -710,6 +710,7 @@ class AuditEntry:
     ip: str
     status: int | None = None  # of the answer; None = not known to have ended
     replayed: bool = False  # answered as before; nothing was done
+    target: str = ""  # what was made, changed or removed, e.g. "0123456789 (ci)"
 
 
 @dataclass(frozen=True, slots=True)

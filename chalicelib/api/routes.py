@@ -111,7 +111,7 @@ class _View:
         act = partial(self._act, runtime, request, path, principal)
         if not (self.route.is_owners_write or self.route.tells_all):
             return act()
-        return audited(runtime, principal, self.route.handler.__name__, request, act)
+        return audited(runtime, principal, self.route.handler.__name__, request, path, act=act)
 
     def _act(self, runtime: Runtime, request: Request, path: dict[str, str], principal: Principal) -> Response:
         if self.route.caller is Caller.ADMIN:

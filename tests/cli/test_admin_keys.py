@@ -97,9 +97,9 @@ def test_the_audit_says_who_did_what(plane: Plane) -> None:
     run_with(plane, text, "up", plane.file(), "-n", "svc", "-y")
     run_with(plane, text, "keys", "revoke", "nothing")
     lines = plane.run("audit").stdout.splitlines()
-    assert lines[0].split() == ["AT", "WHO", "KEY", "FROM", "DID", "PATH", "ANSWER"]
-    assert re.search(r" ci +[0-9a-f]{10} +127\.0\.0\.1 +create +/v1/services +201$", lines[1])
-    assert re.search(r" root +root +127\.0\.0\.1 +create_admin_key +/v1/admin-keys +201$", lines[2])
+    assert lines[0].split() == ["AT", "WHO", "KEY", "FROM", "DID", "TARGET", "ANSWER"]
+    assert re.search(r" ci +[0-9a-f]{10} +127\.0\.0\.1 +create service +svc +201$", lines[1])
+    assert re.search(r" root +root +127\.0\.0\.1 +create admin key +[0-9a-f]{10} \(ci\) +201$", lines[2])
     assert len(lines) == 3
     for number in range(120):
         plane.world.store.record_audit(_entry(number))
