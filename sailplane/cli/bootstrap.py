@@ -37,4 +37,5 @@ def command(
     del cloud, home  # there is one so far; and nothing is kept here but in the account
     stack = target.account.stack(target.deployment)
     done = deploying.deploy(out, target, stack, settings, directory, yes=yes)
-    deploying.tell(out, target, done, is_changed=done != stack)
+    if done is not None:
+        deploying.tell(out, target, done, is_changed=done != stack)

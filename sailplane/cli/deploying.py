@@ -107,8 +107,8 @@ def settings(command: Callable[..., _R]) -> Callable[..., _R]:
 
 def deploy(
     out: Output, target: Target, stack: Stack | None, chosen: Chosen, directory: Path | None, *, yes: bool
-) -> Stack:
-    """Show the plan, ask, do it; the stack then.
+) -> Stack | None:
+    """Show the plan, ask, do it; the stack then, or None when the user did not want it.
 
     Raises `Invalid` when a cloud lacks what it needs to be told, and what `Bootstrap` raises.
     """
@@ -126,8 +126,11 @@ def deploy(
         if chosen.credentials and plan.changes:
             names = ", ".join(f"{target.deployment.parameters}/{name}" for name in chosen.credentials)
             out.message(f"Credentials are kept as SecureString: {names}")
-        if plan.changes:
-            _confirm(out, target, run, plan, yes=yes)
+        if plan.changes and not yes and not out.confirm(_question(target, plan)):
+            if not plan.is_new:
+                run.withdraw()
+            out.message("Nothing was changed.")
+            return None
         with out.progress(f"Making {target}" if plan.is_new else f"Changing {target}") as show:
             return run.carry_out(plan, show)
 
@@ -196,11 +199,5 @@ def _show_new(out: Output, changes: tuple[Change, ...]) -> None:
     out.message(f"While no service is deployed: ${total:.2f} a month. docs/cost.md says what services cost.")
 
 
-def _confirm(out: Output, target: Target, run: Bootstrap, plan: Plan, *, yes: bool) -> None:
-    """Ask. A change set that is not wanted is withdrawn; of a new stack nothing is in the account yet."""
-    try:
-        out.confirm(f"Make {target}?" if plan.is_new else f"Change {target}?", yes=yes)
-    except (click.exceptions.Exit, click.Abort, click.UsageError):
-        if not plan.is_new:
-            run.withdraw()
-        raise
+def _question(target: Target, plan: Plan) -> str:
+    return f"Make {target}?" if plan.is_new else f"Change {target}?"

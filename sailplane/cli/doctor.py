@@ -34,9 +34,11 @@ def command(out: Output, *, client: Client, fix: bool, yes: bool) -> None:
         seen = client.leftovers()
     _show(out, seen)
     if fix and seen.leftovers:
-        out.confirm(f"Remove {_counted(seen.leftovers)}?", yes=yes)
-        seen = remove_all(out, client, seen)
-        _say_outcome(out, seen)
+        if not yes and not out.confirm(f"Remove {_counted(seen.leftovers)}?"):
+            out.message("Nothing was changed.")
+        else:
+            seen = remove_all(out, client, seen)
+            _say_outcome(out, seen)
     out.document(seen.model_dump(mode="json"))
     if seen.leftovers and not fix:
         out.next("sailplane doctor --fix")

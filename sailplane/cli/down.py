@@ -31,8 +31,8 @@ def command(out: Output, *, client: Client, names: tuple[str, ...], everything: 
     chosen = [service.name for service in client.services()] if everything else list(dict.fromkeys(names))
     for name in names:
         client.service(name)
-    if chosen:
-        out.confirm(f"Shut down {', '.join(chosen)}?", yes=yes)
+    if chosen and not yes and not out.confirm(f"Shut down {', '.join(chosen)}?"):
+        out.declined()
     if detach:
         for name in chosen:
             client.delete(name)

@@ -179,7 +179,8 @@ def deploy(
         _tell(out, found, f"{where}: nothing to do.", is_changed=False)
         return
     _show_plan(out, edges, where, name, location, is_new=found is None)
-    out.confirm(f"{'Make' if found is None else 'Change'} it?", yes=yes)
+    if not yes and not out.confirm(f"{'Make' if found is None else 'Change'} it?"):
+        out.declined()
     with out.progress(f"{where}: beginning") as show:
         made = edges.deploy(location, wanted, lambda text: show(f"{where}: {text}"))
     _tell(out, made, f"{where}: serves.", is_changed=True)
@@ -219,7 +220,8 @@ def remove(
     """Take an edge away, with everything that was made for it. Clients that ask at its address get no answer then."""
     name, where = _name(home, deployment), f"{cloud}/{location}"
     edges = clouds.edges(cloud, name)
-    out.confirm(f"Remove the edge of {name} in {where} for good?", yes=yes)
+    if not yes and not out.confirm(f"Remove the edge of {name} in {where} for good?"):
+        out.declined()
     with out.progress(f"{where}: looking") as show:
         was_there = edges.remove(location, lambda text: show(f"{where}: {text}"))
     out.message(f"{where}: removed." if was_there else f"{where}: nothing to do.")

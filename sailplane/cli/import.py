@@ -66,7 +66,8 @@ def command(out: Output, *, client: Client, path: Path, yes: bool, admin_keys: b
     if strangers and not replace_machines:
         raise Invalid(_told_of(strangers))
     entries = [entry for entry in found.entries if admin_keys or entry.kind != "admin_key"]
-    out.confirm("Take it in?", yes=yes)
+    if not yes and not out.confirm("Take it in?"):
+        out.declined()
     restored = _restore(out, client, entries)
     _show(out, restored, {(entry.kind, entry.id): _label(entry) for entry in entries})
     left_out = [] if admin_keys else [entry.id for entry in found.of_kind("admin_key")]

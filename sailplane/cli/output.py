@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import click
 
@@ -65,20 +65,16 @@ class Output:
         if not self.as_json:
             self.message("Next: " + "\n      ".join(commands))
 
-    def confirm(self, question: str, *, yes: bool) -> None:
-        """Return when the answer to `question` is yes, which is the default; with `yes` it is not asked.
-
-        Raises `click.exceptions.Exit` (code 1) when it is no, and `click.UsageError` (code 2) where there is no terminal to
-        ask on.
-        """
-        if yes:
-            return
+    def confirm(self, question: str) -> bool:
+        """Ask, yes being the default. Raises `click.UsageError` where there is no terminal to ask on."""
         if not sys.stdin.isatty():
-            command = click.get_current_context().command_path
-            raise click.UsageError(f"There is no terminal to ask on: `{command} … --yes` goes on without being asked.")
-        if not click.confirm(question, err=True, default=True):
-            self.message("Nothing was changed.")
-            raise click.exceptions.Exit(Exit.FAILURE)
+            raise click.UsageError("There is no terminal to ask on. Add --yes to go on without being asked.")
+        return click.confirm(question, err=True, default=True)
+
+    def declined(self) -> NoReturn:
+        """End the command to which the user has said no, with exit code 1: a script must not go on as if it were done."""
+        self.message("Nothing was changed.")
+        raise click.exceptions.Exit(Exit.FAILURE)
 
     @contextmanager
     def progress(self, text: str) -> Iterator[Callable[[str], None]]:

@@ -34,13 +34,15 @@ def command(out: Output, *, target: Target, home: Home, services: bool, force: b
     serving = stack if stack is not None and stack.has_code and not stack.is_dead and not force else None
     if serving and not services:
         _end_services(out, target, serving, wanted=False)
-    if left:
-        out.confirm(f"Remove {target} for good: {', '.join(left)}?", yes=yes)
+    if not left:
+        out.message(f"{target}: nothing to do.")
+    elif yes or out.confirm(f"Remove {target} for good: {', '.join(left)}?"):
         if serving and services:
             _end_services(out, target, serving, wanted=True)
         _remove(out, target)
     else:
-        out.message(f"{target}: nothing to do.")
+        out.message("Nothing was changed.")
+        return
     if (known := home.connected()) and known.deployment == target.deployment.name:
         home.disconnect()
     out.document({"deployment": target.deployment.name, "removed": list(left)})

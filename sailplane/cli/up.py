@@ -48,7 +48,8 @@ def command(
     _require_free(client, name)
     if parsed.spec.routing.access == "open":
         out.message(OPEN)
-    out.confirm(f"Start service {name!r}?", yes=yes)
+    if not yes and not out.confirm(f"Start service {name!r}?"):
+        out.declined()
     service = client.create(name, workdir.made_absolute(text, Path(output.current().source).parent), envs)
     if not detach:
         service = _until_ready(out, client, name)

@@ -44,7 +44,8 @@ def command(
     _show_change(out, current, text, secrets.bound(client, spec.parse(text, env_overrides=envs).spec))
     if parsed.spec.routing.access == "open" and before.access != "open":
         out.message(OPEN)
-    out.confirm(f"Update service {name!r}?", yes=yes)
+    if not yes and not out.confirm(f"Update service {name!r}?"):
+        out.declined()
     service = client.update(name, text, envs, before.etag)
     if not detach:
         service = _until_rolled_out(out, client, name, service.version)

@@ -30,4 +30,5 @@ def command(out: Output, *, target: Target, home: Home, settings: Chosen, direct
     if stack is None:
         raise NoDeployment(f"There is no {target}.")
     done = deploying.deploy(out, target, stack, settings, directory, yes=yes)
-    deploying.tell(out, target, done, is_changed=done != stack)
+    if done is not None:
+        deploying.tell(out, target, done, is_changed=done != stack)

@@ -137,7 +137,7 @@ def test_a_plan_names_where_they_are_kept_and_not_what_they_are(
     deploy(account, package, **{AZURE: "old"})
     chosen = Chosen({**CLOUDS, "Providers": "aws,azure"}, {AZURE: json.dumps(APP)})
     target = Target(ACME, cast("Any", account))
-    with click.Context(click.Command("upgrade")), pytest.raises(click.UsageError, match="no terminal to ask on"):
+    with pytest.raises(click.UsageError, match="no terminal to ask on"):
         deploying.deploy(Output(), target, account.stack(ACME), chosen, package.directory, yes=False)
     shown = capsys.readouterr()
     assert "Credentials are kept as SecureString: /sailplane/acme/SAILPLANE_AZURE_CREDENTIALS" in shown.err
