@@ -16,7 +16,7 @@ from sailplane.cli import connection, output
 from sailplane.cli import target as targets
 from sailplane.cli.failures import NoDeployment
 from sailplane.cli.output import Output
-from sailplane.deploy.deployment import ROUTER_TOKEN, Deployment
+from sailplane.deploy.deployment import ROUTER_TOKEN
 from sailplane.deploy.edges.edge import Edges, Found, Wanted, archive, environment
 from sailplane.local.home import Home
 
@@ -230,7 +230,7 @@ def remove(
 
 def _name(home: Home, deployment: str | None) -> str:
     known = home.connected()
-    return Deployment(deployment or (known.deployment if known else _LOCAL)).name
+    return targets.named(deployment or (known.deployment if known else _LOCAL)).name
 
 
 def _of_account(target: targets.Target) -> tuple[str, str]:

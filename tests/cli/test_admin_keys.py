@@ -33,17 +33,19 @@ def test_a_key_is_made_listed_used_and_revoked(plane: Plane) -> None:
 
     assert run_with(plane, text, "up", plane.file(), "-n", "svc", "-y").exit_code == 0
     other = run_with(plane, text, "up", plane.file(), "-n", "other", "-y")
-    assert other.exit_code == 1
+    assert other.exit_code == 9
     assert "Your key is for 'svc' only, and this is about 'other'." in other.stderr
     refused = run_with(plane, text, "keys", "list")
-    assert (refused.exit_code, "the scope `keys`; yours has deploy" in refused.stderr) == (1, True)
+    assert (refused.exit_code, "the scope `keys`; yours has deploy" in refused.stderr) == (9, True)
+    assert "sailplane admin-keys create NAME --scope SCOPE" in refused.stderr
 
     listed = plane.run("admin-keys", "list").stdout
     assert re.search(rf"^{key.id}  ci +deploy +svc .* root ", listed, re.MULTILINE)
     assert text not in listed
     assert plane.json("admin-keys", "list")["keys"][0]["last_used_at"] is not None
     assert plane.run("admin-keys", "revoke", "ci").stdout == f"{key.id} is revoked.\n"
-    assert run_with(plane, text, "status").exit_code == 1
+    gone = run_with(plane, text, "status")
+    assert (gone.exit_code, "sailplane connect aws" in gone.stderr) == (9, True)
 
 
 def test_a_key_that_is_not_there_is_said_before_anything_is_done(plane: Plane) -> None:
