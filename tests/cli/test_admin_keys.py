@@ -65,6 +65,23 @@ def test_a_key_that_is_not_there_is_said_before_anything_is_done(plane: Plane) -
     ]
 
 
+def test_what_to_do_next_is_what_the_new_key_may(plane: Plane) -> None:
+    """At this control plane's own address; with whatever scopes, the command named first succeeds."""
+    for scopes in (["read"], ["keys"], ["secrets"], ["secrets", "keys"], ["deploy", "keys"], ["admin"]):
+        made = plane.run("admin-keys", "create", "x", *(part for scope in scopes for part in ("--scope", scope)))
+        offered = re.search(rf"Next: SAILPLANE_URL={plane.url} SAILPLANE_KEY=KEY sailplane (.+)", made.stderr)
+        assert offered
+        assert run_with(plane, made.stdout.strip(), *offered[1].split()).exit_code == 0
+
+
+def test_a_second_key_of_one_name_is_said(plane: Plane) -> None:
+    """It is no mistake while one takes the other's place."""
+    first = plane.json("admin-keys", "create", "ci", "--scope", "read")["id"]
+    second = plane.run("admin-keys", "create", "ci", "--scope", "read")
+    assert f"'ci' is the name of {first} too" in second.stderr
+    assert "is the name of" not in plane.run("admin-keys", "create", "other", "--scope", "read").stderr
+
+
 def test_who_makes_endpoint_keys_need_not_see_services(plane: Plane) -> None:
     """The key is made and printed; what cannot be looked up for the hints is left out."""
     text = plane.run("admin-keys", "create", "portal", "--scope", "keys").stdout.strip()
