@@ -92,7 +92,7 @@ _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] 
         ("ask whoever has the root key for one that may: sailplane admin-keys create NAME --scope SCOPE",),
     ),
     (NotTrusted, Exit.DENIED, ("sailplane trust list",)),
-    (NoAccess, Exit.DENIED, ("sailplane check aws",)),
+    (NoAccess, Exit.DENIED, ()),  # whose message says how to get it
     (ServiceFailed, Exit.SERVICE_FAILED, ()),
     (NoMachine, Exit.NO_MACHINE, ()),
     (errors.SailplaneError, Exit.FAILURE, ()),

@@ -212,6 +212,16 @@ def test_errors_obey_no_color(environ: dict[str, str], coloured: bool) -> None:
     assert ("\x1b[31mError:" in result.stderr) == coloured
 
 
+@pytest.mark.parametrize(("option", "shown"), [("--version", ""), ("--debug", "15 lines\n")])
+def test_what_libraries_log_is_for_those_who_debug(option: str, shown: str) -> None:
+    """azure-identity logs every credential that it has tried, beside the error that it raises and that is told."""
+    code = (
+        "import logging, sys; from sailplane.cli import main; sys.argv = ['sailplane', *sys.argv[1:]]\ntry: main()\n"
+        "except SystemExit: logging.getLogger('azure.identity').warning('15 lines')"
+    )
+    assert python(code, *filter(None, dict.fromkeys((option, "--version")))).stderr == shown
+
+
 def test_tables_are_aligned_and_never_truncated() -> None:
     """Columns line up, numbers flush right, long cells stay whole, no trailing blanks."""
     rows = [["NAME", "COST"], ["x" * 300, "1.00"], ["y", "10.00"]]
