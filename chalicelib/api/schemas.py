@@ -643,13 +643,18 @@ class NewAdminKey(AdminKey):
 
 
 class AuditEntry(_Answer):
-    """Who asked for a change, and what became of it. `status` null = not known to have ended; `replayed` = nothing was done."""
+    """Who asked for a change, of what, and what became of it.
+
+    `target` names what was made, changed or removed: its id and, in brackets, what it is called. `status` null = not known to
+    have ended; `replayed` = nothing was done.
+    """
 
     id: str
     at: AwareDatetime
     principal: str
     name: str
     operation: str
+    target: str
     method: str
     path: str
     ip: str
@@ -667,6 +672,7 @@ class Revoked(_Answer):
     """A key that is refused from now on: an endpoint key by every router once it has its next table."""
 
     id: str
+    name: str
 
 
 class Secret(_Answer):
@@ -843,7 +849,7 @@ class Info(_Answer):
     edge_url: str
 
 
-RestoreOutcome = Literal["restored", "same", "kept", "missing"]
+RestoreOutcome = Literal["restored", "same", "kept", "revoked", "missing"]
 
 
 class BackupEntry(_Request):
@@ -874,8 +880,8 @@ class Backup(_Answer):
 class RestoredEntry(_Answer):
     """What became of an entry.
 
-    `same`: it was there already. `kept`: something else of that name is there, and stays. `missing`: a secret, whose text has
-    to be set.
+    `same`: it was there already. `kept`: something else of that name is there, and stays. `revoked`: a key that was revoked
+    or replaced here, or is long over, and stays so. `missing`: a secret, whose text has to be set.
     """
 
     kind: str

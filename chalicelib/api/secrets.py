@@ -36,6 +36,7 @@ def secrets(runtime: Callable[[], Runtime]) -> Blueprint:
                 "All secrets, without their texts",
                 schemas.Secrets,
                 scope=Scope.READ,
+                or_scope=Scope.SECRETS,
                 reach=Reach.OWN,
             ),
             route(

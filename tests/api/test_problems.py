@@ -19,7 +19,7 @@ PROTECTED = (
     ("GET", "/v1/info"),
     ("GET", "/v1/cost"),
     ("GET", "/v1/services/svc/cost"),
-    ("GET", "/v1/metrics"),
+    ("GET", "/metrics"),
     ("GET", "/v1/backup"),
     ("POST", "/v1/backup/entries"),
     ("GET", "/v1/services/svc/metrics"),
