@@ -678,6 +678,28 @@ class Secret:
     name: str
     version: int  # rises with every change, and starts over when the secret was removed
     changed_at: float  # to the millisecond
+    services: tuple[str, ...] = ("*",)  # see `SecretBinding`
+
+    def is_for(self, service: str) -> bool:
+        """Whether a service of this name may use it."""
+        return SecretBinding(self.name, self.services).covers(service)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretBinding:
+    """Which services may use a secret: names, beginnings of names (`llm-*`), `*` for all; none = webhooks only.
+
+    A secret without a binding was set before there were any, and is for all.
+    """
+
+    secret: str
+    services: tuple[str, ...]
+
+    def covers(self, service: str) -> bool:
+        """Whether a service of this name may use the secret."""
+        return any(
+            one == service or (one.endswith("*") and service.startswith(one.removesuffix("*"))) for one in self.services
+        )
 
 
 @dataclass(frozen=True, slots=True)

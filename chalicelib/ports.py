@@ -31,6 +31,7 @@ from chalicelib.model import (
     RouteTable,
     ScalingSpec,
     Secret,
+    SecretBinding,
     Service,
     SpecVersion,
     State,
@@ -265,6 +266,15 @@ class Store(Protocol):
 
     def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
         """Whether this is the first time that `source` delivers this. It is remembered until the instant `until`."""
+
+    def bind_secret(self, binding: SecretBinding) -> None:
+        """Write which services may use a secret, in place of what was written before."""
+
+    def secret_bindings(self) -> tuple[SecretBinding, ...]:
+        """All that there are, by secret. One request per 1 MB."""
+
+    def unbind_secret(self, name: str) -> None:
+        """Forget a binding, if there is one."""
 
     def create_trust(self, trust: Trust) -> Trust:
         """Write a new trust. Raises `Exists` when its id is taken."""

@@ -38,6 +38,8 @@ from chalicelib.model import (
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
+# What a secret may be for: a service, all whose names begin so, or all.
+SERVICE_PATTERN = r"^(\*|[a-z]([-a-z0-9]{0,38}[a-z0-9])?|[a-z][-a-z0-9]{0,38}\*)$"
 _LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"  # no control characters, nor any that turn the direction
 # Parts with a slash between them, none of which is all dots. Empty = none given. Dots first and then what is none, in one way
 # only: a pattern that can be met in several ways takes hours to find a long text wrong.
@@ -64,6 +66,7 @@ MOST_ADMIN_KEYS = 1000
 # Each is looked at by every tick, and a delivery to /v1/hooks/github is held against all of its repository's.
 MOST_WEBHOOKS = 200
 MOST_TRUSTS = 200
+MOST_USERS = 100  # entries that say which services may use a secret
 SLOWEST_PER_S, FASTEST_PER_S = 0.001, 1e6  # of a key's rate
 
 
@@ -257,10 +260,24 @@ def _keepable(text: SecretStr) -> SecretStr:
 _KEEPABLE: dict[str, JsonValue] = {"minLength": 1, "maxLength": MAX_SECRET_BYTES, "pattern": r"^[^\u0000]*$"}
 
 
+_Users = Annotated[tuple[Annotated[str, StringConstraints(pattern=SERVICE_PATTERN)], ...], Field(max_length=MOST_USERS)]
+
+
 class SetSecret(_Body):
-    """A secret's text."""
+    """A secret's text, and which services may use it: names, beginnings such as `llm-*`, or `*` for all; none = webhooks only.
+
+    `services` may be left out for a secret that there is: it stays with those that have it.
+    """
 
     text: Annotated[SecretStr, AfterValidator(_keepable), Field(json_schema_extra=_KEEPABLE)]
+    services: _Users | None = None
+
+
+class AllowSecret(_Body):
+    """Services that may use a secret, beside those that may already; with `only`, in place of them."""
+
+    services: _Users
+    only: bool = False
 
 
 class RemoveSecret(_Request):
@@ -672,26 +689,29 @@ class Revoked(_Answer):
 class Secret(_Answer):
     """A secret without its text. `version` rises with every change; `used_by` are the services whose files name it.
 
-    `webhooks` are the ids of those that show it to their forge.
+    `services` are those that may: names, beginnings such as `llm-*`, or `*` for all. `webhooks` are the ids of those that show
+    it to their forge.
     """
 
     name: str
     version: int
     changed_at: AwareDatetime
+    services: tuple[str, ...]
     used_by: tuple[str, ...]
     webhooks: tuple[str, ...]
 
 
-class Secrets(_Answer):
-    """All secrets."""
+class Secrets(_Page):
+    """Secrets by name."""
 
     secrets: tuple[Secret, ...]
 
 
 class SecretUse(_Answer):
-    """A secret that was changed or forgotten, and the services whose files name it."""
+    """A secret that was changed or forgotten, the services that may use it, and those whose files name it."""
 
     name: str
+    services: tuple[str, ...]
     used_by: tuple[str, ...]
 
 
@@ -730,8 +750,8 @@ class Webhook(_Answer):
     trouble: str
 
 
-class Webhooks(_Answer):
-    """All webhooks, by id."""
+class Webhooks(_Page):
+    """Webhooks by id."""
 
     webhooks: tuple[Webhook, ...]
 
@@ -771,8 +791,8 @@ class Trust(_Answer):
     created_at: AwareDatetime
 
 
-class Trusts(_Answer):
-    """All trusts, by id."""
+class Trusts(_Page):
+    """Trusts by id."""
 
     trusts: tuple[Trust, ...]
 

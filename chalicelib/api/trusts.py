@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from chalice.app import Blueprint
 
 from chalicelib import identity
-from chalicelib.api import schemas, views
+from chalicelib.api import paging, schemas, views
 from chalicelib.api.admin_keys import issued
 from chalicelib.api.auth import Caller, forbidden
 from chalicelib.api.problems import Refused
@@ -58,7 +59,7 @@ def trusts(runtime: Callable[[], Runtime]) -> Blueprint:
                 status=HTTPStatus.CREATED,
                 body=schemas.CreateTrust,
             ),
-            Route("GET", "/v1/trusts", list_trusts, "All trusts", schemas.Trusts),
+            Route("GET", "/v1/trusts", list_trusts, "Trusts by id", schemas.Trusts, query=schemas.PageQuery),
             Route("DELETE", "/v1/trusts/{trust_id}", remove_trust, "Remove a trust", schemas.Removed, errors=(404,)),
             exchange(
                 "/v1/auth/github", exchange_github, "Exchange a GitHub Actions identity token for a short-lived key"
@@ -95,10 +96,11 @@ def _known(runtime: Runtime, wanted: Trust) -> Trust | None:
     return next(same, None)
 
 
-def list_trusts(runtime: Runtime) -> schemas.Trusts:
+def list_trusts(runtime: Runtime, query: schemas.PageQuery) -> schemas.Trusts:
     """Which jobs may deploy what."""
+    trusts, following = paging.page(runtime.store.trusts(), attrgetter("id"), query.cursor, query.limit)
     audience = runtime.settings.control_url
-    return schemas.Trusts(trusts=tuple(views.trust(one, audience) for one in runtime.store.trusts()))
+    return schemas.Trusts(trusts=tuple(views.trust(one, audience) for one in trusts), next=following)
 
 
 def remove_trust(runtime: Runtime, trust_id: str) -> schemas.Removed:

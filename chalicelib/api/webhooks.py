@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
+from operator import attrgetter
 
 from chalice.app import Blueprint
 
 from chalicelib import identity
-from chalicelib.api import schemas, views
+from chalicelib.api import paging, schemas, views
 from chalicelib.api.auth import Caller
 from chalicelib.api.problems import Refused
 from chalicelib.api.routes import Delivery, Route, blueprint
@@ -60,7 +61,14 @@ def webhooks(runtime: Callable[[], Runtime]) -> Blueprint:
                 "Have a service follow a branch; the secret is told in this answer only",
                 body=schemas.CreateWebhook,
             ),
-            Route("GET", "/v1/webhooks", list_webhooks, "All webhooks, and how each of them goes", schemas.Webhooks),
+            Route(
+                "GET",
+                "/v1/webhooks",
+                list_webhooks,
+                "Webhooks by id, and how each of them goes",
+                schemas.Webhooks,
+                query=schemas.PageQuery,
+            ),
             Route("DELETE", one, remove_webhook, "Remove a webhook", schemas.Removed, errors=(404,)),
             made(
                 f"{one}/rotate",
@@ -108,10 +116,11 @@ def _known(runtime: Runtime, wanted: Hook) -> Hook | None:
     return found if same else None
 
 
-def list_webhooks(runtime: Runtime) -> schemas.Webhooks:
+def list_webhooks(runtime: Runtime, query: schemas.PageQuery) -> schemas.Webhooks:
     """What each follows, what was pushed last and what became of it."""
-    hooks, url = runtime.store.hooks(), runtime.settings.control_url
-    return schemas.Webhooks(webhooks=tuple(views.webhook(hook, url) for hook in hooks))
+    hooks, following = paging.page(runtime.store.hooks(), attrgetter("id"), query.cursor, query.limit)
+    url = runtime.settings.control_url
+    return schemas.Webhooks(webhooks=tuple(views.webhook(hook, url) for hook in hooks), next=following)
 
 
 def remove_webhook(runtime: Runtime, hook_id: str) -> schemas.Removed:

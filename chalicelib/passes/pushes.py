@@ -87,7 +87,7 @@ def _acted_on(runtime: Runtime, hook: Hook, head: str, read: Callable[[], str]) 
 
 def _deployed(runtime: Runtime, hook: Hook, head: str, yaml: str) -> Hook:
     """The hook as written in one transaction with the service. Raises `Invalid` when the service file is refused."""
-    parsed = deploying.understood(runtime, yaml, {})
+    parsed = deploying.understood(runtime, hook.service, yaml, {})
     state = runtime.store.load(hook.service)
     if state is not None and state.service.spec == parsed.spec:
         version = state.service.spec_version
@@ -123,7 +123,7 @@ def _repository(runtime: Runtime, hook: Hook) -> Repository:
     token = runtime.secrets.read([name]).get(name, "") if name else ""
     if name and not token:
         raise Invalid(
-            f"There is no secret {name!r}, which should hold the forge's token: `sailplane secrets set {name}`."
+            f"There is no secret {name!r}, which should hold the forge's token: `sailplane secrets set {name} --no-service`."
         )
     return Repository(hook.api_url, hook.repository, token)
 

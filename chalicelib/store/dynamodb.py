@@ -18,6 +18,7 @@
 | AUDIT          | see `audit_key`    | expires_at                                                     |
 | HOOKS          | id                 | version                                                        |
 | DELIVERY#source| delivery           | no body: expires_at                                            |
+| SECRETS        | name               |                                                                |
 | TRUSTS         | id                 |                                                                |
 
 A TERMINATED replica moves to a partition of its own, because every pass reads SERVICE#name whole: an hour without capacity
@@ -54,6 +55,7 @@ from chalicelib.model import (
     ReplicaStatus,
     RouterLoad,
     RouteTable,
+    SecretBinding,
     Service,
     SpecVersion,
     State,
@@ -475,6 +477,15 @@ class DynamoDBStore:
     def _put_delivery(self, source: str, delivery: str, until: float, known: _Remembered) -> Write:
         is_first = Path("pk").does_not_exist() | (Path("expires_at") <= self._clock.now())
         return put({"pk": f"DELIVERY#{source}", "sk": delivery, **_ttl(until)}, known, is_first)
+
+    def bind_secret(self, binding: SecretBinding) -> None:
+        self._table.put_if({"pk": "SECRETS", "sk": binding.secret, "body": to_json(binding)}, None)
+
+    def secret_bindings(self) -> tuple[SecretBinding, ...]:
+        return tuple(from_json(SecretBinding, row["body"]) for row in self._table.query("SECRETS"))
+
+    def unbind_secret(self, name: str) -> None:
+        self._table.transact([delete("SECRETS", name, Conflict(f"Secret {name!r} changed meanwhile."))])
 
     def create_trust(self, trust: Trust) -> Trust:
         taken = Exists(f"There is already a trust with the id {trust.id}. Try again.")

@@ -58,7 +58,7 @@ def create(
     """Have SERVICE follow a branch, and print what to paste where.
 
     The service is made from the head of the branch if it does not exist. Private repositories, and the statuses of commits,
-    want a token: keep one with `sailplane secrets set NAME` and give --token-secret NAME.
+    want a token: keep one with `sailplane secrets set NAME --no-service` and give --token-secret NAME.
     """
     given = {HookKind.GITHUB: github, HookKind.GITLAB: gitlab, HookKind.GENERIC: "" if generic else None}
     chosen = [(kind, repository) for kind, repository in given.items() if repository is not None]
