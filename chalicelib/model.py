@@ -789,6 +789,7 @@ class Push:
     received_at: float
     pushed_at: float = 0.0
     source: str = field(default="", repr=False)  # the service file; empty once it is acted on
+    repository_id: str = ""  # the forge's number of the repository; empty where the delivery does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -825,6 +826,7 @@ class Hook:
     is_pending: bool = False
     outcome: Outcome | None = None  # of the latest head that was acted on
     look_at: float | None = None
+    repository_id: str = ""  # the forge's number of the repository that is followed; empty until the forge has told it
     failures: int = 0  # of the forge to answer, in a row
     trouble: str = ""  # why nothing can be done at the moment
     version: int = 0
@@ -852,7 +854,7 @@ class Trust:
     created_at: float
     ref: str = ""  # refs/heads/main
     environment: str = ""
-    repository_id: str = ""  # which another repository of the same name, made later, has not; empty = not asked for
+    repository_id: str = ""  # which another repository of the same name has not; empty until the first job has told it
 
 
 # --- what the world looks like --------------------------------------------------------------------------------------

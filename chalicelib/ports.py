@@ -282,6 +282,9 @@ class Store(Protocol):
     def trusts(self) -> tuple[Trust, ...]:
         """All trusts, by id. One request per 1 MB."""
 
+    def change_trust(self, known: Trust, changed: Trust) -> None:
+        """Write `changed` in the place of `known`. Raises `Conflict` when that is not what there is."""
+
     def delete_trust(self, trust_id: str) -> None:
         """Forget a trust. Raises `NotFound` when there is none of that id."""
 
@@ -434,6 +437,9 @@ class Forge(Protocol):
     Every method raises `Unreachable` when the forge does not answer or throttles, `Invalid` when it will not let us in, and
     `NotFound` when it shows us no such repository, branch, file or commit.
     """
+
+    def number(self, repository: Repository) -> str:
+        """What names the repository for good: whoever takes its name later has another one."""
 
     def head(self, repository: Repository, branch: str) -> str:
         """The commit that the branch is at now."""

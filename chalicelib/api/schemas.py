@@ -367,7 +367,7 @@ class CreateTrust(_Body):
     """CI jobs that may deploy some services without a key: of a repository, for a ref or an environment.
 
     A `ref` such as `refs/heads/main` may end in `*`. `repository_id` is the forge's number of the repository, which another one
-    that takes its name later has not. An empty `issuer` is github.com's or gitlab.com's.
+    that takes its name later has not; left out, it is that of the first job. An empty `issuer` is github.com's or gitlab.com's.
     """
 
     model_config = ConfigDict(json_schema_extra=_NARROWED)
@@ -733,13 +733,17 @@ class Outcome(_Answer):
 
 
 class Webhook(_Answer):
-    """A webhook: where it takes deliveries, what it follows, and how that goes. `trouble` is why it cannot, or empty."""
+    """A webhook: where it takes deliveries, what it follows, and how that goes. `trouble` is why it cannot, or empty.
+
+    `repository_id` is the forge's number of the repository, empty until it has told it: only that one is followed.
+    """
 
     id: str
     kind: HookKind
     service: str
     url: str
     repository: str
+    repository_id: str
     branch: str
     path: str
     api_url: str

@@ -22,10 +22,10 @@ from chalicelib.errors import Invalid
 from chalicelib.hooks import issuers
 from chalicelib.model import AdminKey, OidcIssuer, Scope, Trust
 from chalicelib.ports import Runtime
-from chalicelib.writes import made_once
+from chalicelib.writes import made_once, until_unchallenged
 
 if TYPE_CHECKING:
-    from chalicelib.hooks.oidc import Claimed
+    from chalicelib.hooks.oidc import Claimed, Job
 
 # A deployment takes a minute; a job that takes longer asks for another.
 KEY_LIFETIME_S = 900.0
@@ -111,12 +111,12 @@ def remove_trust(runtime: Runtime, trust_id: str) -> schemas.Removed:
 
 def exchange_github(runtime: Runtime, body: schemas.IdentityToken) -> schemas.NewAdminKey:
     """See `_exchanged`."""
-    return _exchanged(runtime, OidcIssuer.GITHUB, body.token)
+    return until_unchallenged(partial(_exchanged, runtime, OidcIssuer.GITHUB, body.token))
 
 
 def exchange_gitlab(runtime: Runtime, body: schemas.IdentityToken) -> schemas.NewAdminKey:
     """See `_exchanged`."""
-    return _exchanged(runtime, OidcIssuer.GITLAB, body.token)
+    return until_unchallenged(partial(_exchanged, runtime, OidcIssuer.GITLAB, body.token))
 
 
 def _exchanged(runtime: Runtime, kind: OidcIssuer, token: str) -> schemas.NewAdminKey:
@@ -140,8 +140,10 @@ def _exchanged(runtime: Runtime, kind: OidcIssuer, token: str) -> schemas.NewAdm
     job = proof.job
     covering = oidc.covering(trusted, proof)
     if not covering:
-        where = f" in the environment {job.environment}" if job.environment else ""
-        raise forbidden(f"No trust covers {job.repository} at {job.ref}{where}. `sailplane trust create` makes one.")
+        refusal = _uncovered(job, oidc.like(trusted, proof))
+        log.warning("a job was refused: %s", refusal)
+        raise forbidden(refusal)
+    _pin(runtime, covering, job)
     if not runtime.store.remember_delivery(f"oidc {proof.issuer}", proof.id, proof.expires_at):
         raise _unproven(audience)
     wanted = AdminKey(
@@ -156,6 +158,27 @@ def _exchanged(runtime: Runtime, kind: OidcIssuer, token: str) -> schemas.NewAdm
     )
     text, made = issued(runtime.ids, wanted)
     return views.new_admin_key(runtime.store.create_admin_key(made), text, now)
+
+
+def _pin(runtime: Runtime, covering: Sequence[Trust], job: Job) -> None:
+    """The first job tells a trust its repository's number; a later repository of that name is not meant.
+
+    Raises `Conflict` when another job was faster: the token is still good then, and is judged by what that one has told.
+    """
+    for trust in covering:
+        if job.repository_id and not trust.repository_id:
+            runtime.store.change_trust(trust, replace(trust, repository_id=job.repository_id))
+
+
+def _uncovered(job: Job, others: Sequence[Trust]) -> str:
+    if others:
+        trust = others[0]
+        return (
+            f"{job.repository} is another repository by now, number {job.repository_id}: trust {trust.id} is for number"
+            f" {trust.repository_id}. If that is meant: `sailplane trust remove {trust.id}`, then `sailplane trust create` again."
+        )
+    where = f" in the environment {job.environment}" if job.environment else ""
+    return f"No trust covers {job.repository} at {job.ref}{where}. `sailplane trust create` makes one."
 
 
 def _key(runtime: Runtime, kind: OidcIssuer, claimed: Claimed, trusted: Sequence[Trust]) -> Mapping[str, str]:

@@ -148,13 +148,17 @@ def proven(kind: OidcIssuer, token: str, key: Mapping[str, str], *, issuer: str,
 
 def covering(trusts: Iterable[Trust], proof: Proof) -> tuple[Trust, ...]:
     """The trusts that such a job falls under."""
+    return tuple(trust for trust in like(trusts, proof) if trust.repository_id in ("", proof.job.repository_id))
+
+
+def like(trusts: Iterable[Trust], proof: Proof) -> tuple[Trust, ...]:
+    """The same, and those of a repository that had the same name."""
     return tuple(trust for trust in trusts if trust.issuer == proof.issuer and _covers(trust, proof.job))
 
 
 def _covers(trust: Trust, job: Job) -> bool:
     return (
         trust.repository.lower() == job.repository.lower()
-        and trust.repository_id in ("", job.repository_id)
         and trust.environment in ("", job.environment)
         and (trust.ref in ("", job.ref) or (trust.ref.endswith("*") and job.ref.startswith(trust.ref[:-1])))
         and bool(trust.ref or trust.environment)

@@ -468,6 +468,12 @@ class MemoryStore:
         with self._lock:
             return tuple(trust for _, trust in sorted(self._trusts.items()))
 
+    def change_trust(self, known: Trust, changed: Trust) -> None:
+        with self._lock:
+            if self._trusts.get(known.id) != known:
+                raise Conflict(f"Trust {known.id} changed meanwhile. Load it again. Nothing was written.")
+            self._trusts[known.id] = changed
+
     def delete_trust(self, trust_id: str) -> None:
         with self._lock:
             if self._trusts.pop(trust_id, None) is None:

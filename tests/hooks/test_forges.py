@@ -67,6 +67,18 @@ def test_a_branch_is_followed_to_its_file(server: Server, forge: Forge, reposito
     assert [forge.file(repository, path, commit) for commit in (first, second)] == ["one: ü\n", "two\n"]
 
 
+def test_a_repository_has_a_number(server: Server, forge: Forge, repository: Repository) -> None:
+    """Which tells it from a later one of its name; what is not there has none."""
+    server.repositories.push(repository.name, "main", {})
+    server.repositories.numbers[repository.name] = 1_296_269
+    assert forge.number(repository) == "1296269"
+    with pytest.raises(NotFound, match="404"):
+        forge.number(Repository(repository.api_url, "acme/other", TOKEN))
+    server.instead = Answer(200, b'{"id": "none"}')
+    with pytest.raises(Unreachable):
+        forge.number(repository)
+
+
 def test_what_is_not_there_is_not_found(server: Server, forge: Forge, repository: Repository) -> None:
     """A repository, a branch, a file, a commit; the message says which."""
     commit = server.repositories.push(repository.name, "main", {"a.yaml": "a"})

@@ -160,6 +160,21 @@ def test_trusts_come_and_go(store: Store) -> None:
     assert store.trusts() == (other,)
 
 
+def test_a_trust_is_changed_as_it_is_known(store: Store) -> None:
+    """By one of two who saw the same, and not at all when it is gone."""
+    store.create_trust(TRUST)
+    pinned = replace(TRUST, repository_id="43")
+    store.change_trust(TRUST, pinned)
+    assert store.trusts() == (pinned,)
+    with pytest.raises(Conflict, match=TRUST.id):
+        store.change_trust(TRUST, replace(TRUST, repository_id="44"))
+    assert store.trusts() == (pinned,)
+    store.delete_trust(TRUST.id)
+    with pytest.raises(Conflict, match=TRUST.id):
+        store.change_trust(pinned, TRUST)
+    assert store.trusts() == ()
+
+
 def test_bindings_of_secrets_come_and_go(store: Store) -> None:
     """By secret; the later one counts, and one that is not there is as good as forgotten."""
     wide, none = SecretBinding("HF_TOKEN", ("chat", "llm-*")), SecretBinding("A", ())
