@@ -193,6 +193,33 @@ def test_keys_are_kept_and_fetched_again(server: Server, http: Http) -> None:
     assert len(server.requests) == 3
 
 
+def test_an_issuer_that_is_down_is_left_alone(server: Server, http: Http) -> None:
+    """For 5 s, 10 s … 60 s, however many tokens come; what it has told before goes on being good for its hour."""
+    clock = FakeClock()
+    keys, url = JwksKeys(http, clock), f"{server.url}/.well-known/jwks"
+    server.keys[:] = [{"kid": "a", "kty": "RSA", "n": "…", "e": "AQAB"}]
+    server.instead = Answer(503)
+    for asked, pause_s in enumerate((5.0, 10.0, 20.0, 40.0, 60.0, 60.0), start=1):
+        for _ in range(3):
+            with pytest.raises(Unreachable, match="503"):
+                keys.find(url, "a")
+        assert len(server.requests) == asked
+        clock.advance(pause_s)
+    server.instead = None
+    assert keys.find(url, "a")
+    server.instead = Answer(503)
+    clock.advance(60)
+    for _ in range(3):
+        with pytest.raises(Unreachable):
+            keys.find(url, "invented")
+        assert keys.find(url, "a")
+    assert len(server.requests) == 8
+    clock.advance(4)
+    with pytest.raises(Unreachable):
+        keys.find(url, "invented")
+    assert len(server.requests) == 8
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"keys": 1}', b'{"keys": [1]}', b'{"keys": null}', b"{}"])
 def test_keys_that_are_none_are_unreachable(server: Server, http: Http, body: bytes) -> None:
     """An issuer that answers something else proves nothing, and breaks nothing."""
