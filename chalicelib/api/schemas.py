@@ -305,6 +305,7 @@ class CreateAdminKey(_Body):
 
 
 # What the models' own validators demand, in the words of JSON Schema.
+_BRANCH_FOLLOWED, _PATH_FOLLOWED = "main", "service.yaml"  # unless another is given
 _FOLLOWED: dict[str, JsonValue] = {
     "anyOf": [
         {
@@ -313,6 +314,8 @@ _FOLLOWED: dict[str, JsonValue] = {
                 "repository": {"const": ""},
                 "api_url": {"const": ""},
                 "token_secret": {"const": ""},
+                "branch": {"const": _BRANCH_FOLLOWED},
+                "path": {"const": _PATH_FOLLOWED},
             },
         },
         {
@@ -339,19 +342,20 @@ class CreateWebhook(_Body):
     service: ServiceName
     repository: RepositoryName = ""
     branch: Annotated[str, Field(json_schema_extra={"pattern": _BRANCH}, max_length=200), AfterValidator(_branch)] = (
-        "main"
+        _BRANCH_FOLLOWED
     )
     path: Annotated[
         str, Field(json_schema_extra={"pattern": _PATH}, max_length=256), AfterValidator(_path_in_repository)
-    ] = "service.yaml"
+    ] = _PATH_FOLLOWED
     api_url: ForgeUrl = ""
     token_secret: Annotated[str, StringConstraints(pattern=rf"^$|{SECRET_NAME}")] = ""
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
         is_generic = self.kind is HookKind.GENERIC
-        if is_generic and (self.repository or self.api_url or self.token_secret):
-            raise ValueError("a generic webhook has no repository, api_url or token_secret")
+        is_followed = (self.branch, self.path) != (_BRANCH_FOLLOWED, _PATH_FOLLOWED)
+        if is_generic and (self.repository or self.api_url or self.token_secret or is_followed):
+            raise ValueError("a generic webhook has no repository, api_url, token_secret, branch or path")
         if not is_generic and not self.repository:
             raise ValueError("give the repository, as owner/name")
         return self

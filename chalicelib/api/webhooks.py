@@ -19,7 +19,7 @@ from chalicelib.api import paging, schemas, views
 from chalicelib.api.auth import Caller
 from chalicelib.api.problems import Refused
 from chalicelib.api.routes import Delivery, Route, blueprint
-from chalicelib.errors import Invalid, NotFound
+from chalicelib.errors import Exists, Invalid, NotFound
 from chalicelib.hooks import following, payloads, signatures
 from chalicelib.model import Hook, HookKind, Push
 from chalicelib.ports import Commit, Runtime
@@ -60,6 +60,7 @@ def webhooks(runtime: Callable[[], Runtime]) -> Blueprint:
                 create_webhook,
                 "Have a service follow a branch; the secret is told in this answer only",
                 body=schemas.CreateWebhook,
+                errors=(409,),
             ),
             Route(
                 "GET",
@@ -85,7 +86,8 @@ def webhooks(runtime: Callable[[], Runtime]) -> Blueprint:
 
 def create_webhook(runtime: Runtime, body: schemas.CreateWebhook) -> schemas.NewWebhook:
     """The service need not exist yet: the head of the branch makes it, within a minute."""
-    if len(runtime.store.hooks()) >= schemas.MOST_WEBHOOKS:
+    hooks = runtime.store.hooks()
+    if len(hooks) >= schemas.MOST_WEBHOOKS:
         raise Invalid(f"There are {schemas.MOST_WEBHOOKS} webhooks, as many as there may be. Remove some first.")
     if not (runtime.settings.agent_key and runtime.settings.control_url):
         raise Invalid("SAILPLANE_AGENT_KEY and SAILPLANE_CONTROL_URL are not set: webhooks need both.")
@@ -103,10 +105,31 @@ def create_webhook(runtime: Runtime, body: schemas.CreateWebhook) -> schemas.New
         is_pending=not is_generic,
         look_at=None if is_generic else now,
     )
+    _require_alone(wanted, hooks)
+    _require_token(runtime, body.token_secret)
     with kept_on_for_a_push(runtime):
         made = made_once(partial(runtime.store.create_hook, wanted), partial(_known, runtime, wanted))
     runtime.poke(made.service)
     return views.new_webhook(made, runtime.settings.control_url, _secrets(runtime, made)[0])
+
+
+def _require_alone(wanted: Hook, hooks: Iterable[Hook]) -> None:
+    """Two branches would take turns at the service. One of the same id is an earlier attempt's."""
+    for hook in hooks:
+        if hook.service == wanted.service and hook.id != wanted.id:
+            follows = f"{hook.branch} of {hook.repository}" if hook.repository else "signed deliveries"
+            raise Exists(
+                f"Service {hook.service!r} follows {follows} already, by webhook {hook.id}, and what is pushed there would undo"
+                f" what is pushed here: `sailplane webhook remove {hook.id}` first. Nothing was made."
+            )
+
+
+def _require_token(runtime: Runtime, name: str) -> None:
+    if name and name not in {secret.name for secret in runtime.secrets.known()}:
+        raise Invalid(
+            f"There is no secret {name!r}, which should hold the forge's token: `sailplane secrets set {name} --no-service`."
+            " Nothing was made."
+        )
 
 
 def _known(runtime: Runtime, wanted: Hook) -> Hook | None:
@@ -186,11 +209,11 @@ def _recorded(runtime: Runtime, hook_id: str, push: Push, names: tuple[str, ...]
     hook, now = runtime.store.hook(hook_id), runtime.clock.now()
     if hook is None:
         raise _unsigned()
-    changed = following.pushed(hook, push, now)
+    changed, until = following.pushed(hook, push, now), now + following.DELIVERIES_KEPT_S
     if changed is None:
-        return "overtaken"
-    is_first = runtime.store.record_push(changed, names, now + following.DELIVERIES_KEPT_S)
-    return "accepted" if is_first else "duplicate"
+        are_first = [runtime.store.remember_delivery(hook.id, name, until) for name in names]
+        return "overtaken" if all(are_first) else "duplicate"
+    return "accepted" if runtime.store.record_push(changed, names, until) else "duplicate"
 
 
 def _names(runtime: Runtime, hook: Hook, delivery: Delivery) -> tuple[str, ...]:

@@ -48,6 +48,8 @@ IMPOSSIBLE: tuple[tuple[dict[str, str], str], ...] = (
     ({"api_url": "file:///etc/passwd"}, "api_url"),
     ({"token_secret": "not a name"}, "token_secret"),
     ({"kind": "generic"}, ""),
+    ({"kind": "generic", "repository": "", "branch": "release"}, ""),
+    ({"kind": "generic", "repository": "", "path": "deploy/service.yaml"}, ""),
     ({"secret": "mine"}, "secret"),
 )
 
@@ -102,6 +104,7 @@ class Sender:
 
 def test_a_webhook_tells_what_to_paste(api: Api) -> None:
     """Its address and, this once, its secret; the first look at the branch is asked for."""
+    api.world.runtime.secrets.write("forge-token", "text")
     made = make(api, token_secret="forge-token", branch="release/1", path="deploy/svc.yaml")
     assert made["url"] == f"{CONTROL_URL}/v1/hooks/{made['id']}"
     assert made["secret"].startswith("whsec_")
@@ -117,9 +120,28 @@ def test_a_webhook_tells_what_to_paste(api: Api) -> None:
     assert hook_of(api, made).is_pending
 
 
+def test_a_service_follows_one_thing(api: Api) -> None:
+    """Two would take turns at it: the second is refused, by the name of the first, until that is removed."""
+    made = make(api)
+    for fields in ({**GITHUB, "branch": "next"}, {"kind": "generic", "service": "svc"}):
+        detail = assert_problem(api.post("/v1/webhooks", fields), 409)["detail"]
+        assert "follows main of acme/app already" in detail
+        assert f"sailplane webhook remove {made['id']}" in detail
+    assert len(api.world.store.hooks()) == 1
+    api.call("DELETE", f"/v1/webhooks/{made['id']}")
+    make(api, branch="next")
+
+
+def test_a_token_that_is_not_there_is_said_at_once(api: Api) -> None:
+    """And not a minute later in the service's events; with the command that keeps it."""
+    detail = assert_problem(api.post("/v1/webhooks", {**GITHUB, "token_secret": "nope"}), 422)["detail"]
+    assert "sailplane secrets set nope --no-service" in detail
+    assert api.world.store.hooks() == ()
+
+
 def test_the_secret_is_kept_nowhere(api: Api) -> None:
     """It is derived from the deployment's key, the webhook and its generation: two share nothing."""
-    first, second = make(api), make(api)
+    first, second = make(api), make(api, service="second")
     assert first["secret"] != second["secret"]
     assert first["secret"].removeprefix("whsec_") not in repr(api.world.runtime.store.hooks())
 
@@ -246,7 +268,7 @@ def test_a_replay_has_no_effect(api: Api) -> None:
 
 def test_strangers_are_refused_alike(api: Api) -> None:
     """A wrong signature, a wrong body, another webhook's secret, a webhook that is not there: one answer, and no effect."""
-    made, other = make(api), make(api)
+    made, other = make(api), make(api, service="second")
     before = api.world.runtime.store.hooks()
     nobody = {**made, "id": "0000000000"}
     stranger = {**made, "secret": "whsec_AAAA"}
@@ -350,7 +372,7 @@ def test_a_store_that_is_down_loses_nothing(api: Api) -> None:
 
 def test_github_may_have_one_address_for_all(api: Api) -> None:
     """/v1/hooks/github finds the webhooks of the repository by whose secret a delivery is signed."""
-    made, other, elsewhere = make(api), make(api, service="second"), make(api, repository="acme/other")
+    made, other, elsewhere = make(api), make(api, service="second"), make(api, service="third", repository="acme/other")
     sender = Sender(api, made, path="/v1/hooks/github")
     assert sender.push().json_body == {
         "webhook": made["id"],
@@ -402,10 +424,7 @@ def test_generic_deliveries_bring_the_file(api: Api) -> None:
         return api.call("POST", f"/v1/hooks/{made['id']}", body, key=None, **headers).json_body["result"]
 
     later = YAML.replace("replicas: 2", "replicas: 3")
-    assert [send("two", 2, later), send("one", 1, YAML), send("two", 2, later)] == [
-        "accepted",
-        "overtaken",
-        "overtaken",
-    ]
+    two, one = ("two", 2, later), ("one", 1, YAML)
+    assert [send(*each) for each in (two, one, two, one)] == ["accepted", "overtaken", "duplicate", "duplicate"]
     passes.deploy_pushes(api.world.runtime)
     assert [version.source for version in api.world.store.specs("svc")] == [later]
