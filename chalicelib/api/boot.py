@@ -85,16 +85,18 @@ def boot(runtime: Callable[[], Runtime]) -> Blueprint:
 def claim(runtime: Runtime, body: schemas.Boot) -> schemas.Booted:
     """The agent and its configuration, for the first machine that shows the replica's token.
 
-    A wrong token and an unknown replica cost the same and are answered alike, with 403; so is a replica whose time to
-    boot is over.
+    A wrong token and an unknown replica are answered alike, with 403; so is a replica whose time to boot is over. Only a token
+    that was made for this very id costs a look into the store.
     """
-    key = runtime.settings.agent_key
+    key, not_ours = runtime.settings.agent_key, "No replica is to boot with this token."
+    if not (identity.is_boot_token_for(key, body.replica_id, body.boot_token) and key):
+        raise Refused(HTTPStatus.FORBIDDEN, not_ours)
     state = runtime.store.load(_service_of(body.replica_id))
     replica = _replica(state, body.replica_id)
     expected = identity.boot_token(key, body.replica_id, replica.boot_nonce if replica else "")
     matches = hmac.compare_digest(body.boot_token.encode(), expected.encode())
     if not (key and matches and state and replica and replica.status in _BOOTING):
-        raise Refused(HTTPStatus.FORBIDDEN, "No replica is to boot with this token.")
+        raise Refused(HTTPStatus.FORBIDDEN, not_ours)
     if not runtime.store.claim_boot(replica.id, replica.boot_nonce, body.machine_key):
         raise Refused(HTTPStatus.FORBIDDEN, "Another machine has booted with this token.")
     spec = _spec(runtime, state, replica)

@@ -44,7 +44,7 @@ def trusts(runtime: Callable[[], Runtime]) -> Blueprint:
         caller=Caller.ANYONE,
         body=schemas.IdentityToken,
         errors=(401, 403),
-        max_body_bytes=32 * 1024,
+        max_body_bytes=20 * 1024,
     )
     return blueprint(
         __name__,
@@ -128,10 +128,10 @@ def _exchanged(runtime: Runtime, kind: OidcIssuer, token: str) -> schemas.NewAdm
     # Imports cryptography, 70 ms, which only this needs.
     from chalicelib.hooks import oidc  # noqa: PLC0415
 
-    trusted = tuple(trust for trust in runtime.store.trusts() if trust.kind is kind)
     audience, now = runtime.settings.control_url, runtime.clock.now()
     try:
-        claimed = oidc.claimed(token)
+        claimed = oidc.claimed(token, audience, now)
+        trusted = tuple(trust for trust in runtime.store.trusts() if trust.kind is kind)
         key = _key(runtime, kind, claimed, trusted)
         proof = oidc.proven(kind, token, key, issuer=claimed.issuer, audience=audience, now=now)
     except oidc.NotProven as reason:

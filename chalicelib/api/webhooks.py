@@ -6,6 +6,7 @@ follows is `passes.deploy_pushes`'s, which whoever looks next finds the push for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -34,6 +35,10 @@ _API_URLS = {
 # GitHub sends up to 25 MB, and a function is told of 6 MB at the most, quoted. A push of 2,000 commits has some 2 MB; one that
 # is larger is refused, and found when the branch is looked at next.
 _MAX_DELIVERY_BYTES = 4 * 1024 * 1024
+# To the address for all, the repository has to be read before it is known whose secret to hold the signature against, and a form
+# takes 75 ms a MB to read: this is some 400 commits' push.
+_MAX_SHARED_BYTES = 256 * 1024
+_HOOK_ID = f"[0-9a-f]{{{2 * identity.KEY_ID_BYTES}}}"
 # Stands for a webhook that is not there, so that its delivery costs as much as another's and is refused alike.
 _NOBODY = Hook("", HookKind.GITHUB, "", 0.0)
 
@@ -47,7 +52,6 @@ def webhooks(runtime: Callable[[], Runtime]) -> Blueprint:
         status=HTTPStatus.ACCEPTED,
         caller=Caller.SENDER,
         errors=(412,),
-        max_body_bytes=_MAX_DELIVERY_BYTES,
     )
     made = partial(Route, "POST", answer=schemas.NewWebhook, status=HTTPStatus.CREATED)
     one = "/v1/webhooks/{hook_id}"
@@ -78,8 +82,18 @@ def webhooks(runtime: Callable[[], Runtime]) -> Blueprint:
                 body=schemas.RotateWebhook,
                 errors=(404, 412),
             ),
-            sent("/v1/hooks/{hook_id}", deliver, "Tell that a branch has moved, signed with the webhook's secret"),
-            sent("/v1/hooks/github", deliver_github, "The same to whichever webhooks of GitHub's have signed it so"),
+            sent(
+                "/v1/hooks/{hook_id}",
+                deliver,
+                "Tell that a branch has moved, signed with the webhook's secret",
+                max_body_bytes=_MAX_DELIVERY_BYTES,
+            ),
+            sent(
+                "/v1/hooks/github",
+                deliver_github,
+                "The same to whichever webhooks of GitHub's have signed it so",
+                max_body_bytes=_MAX_SHARED_BYTES,
+            ),
         ),
     )
 
@@ -170,6 +184,8 @@ def _rotated(runtime: Runtime, hook_id: str, overlap_s: float) -> Hook:
 
 def deliver(runtime: Runtime, hook_id: str, delivery: Delivery) -> schemas.Delivered:
     """One that is not signed well and one for a webhook that is not there are refused alike."""
+    if not (re.fullmatch(_HOOK_ID, hook_id) and signatures.may_be_signed(delivery.headers)):
+        raise _unsigned()
     hook = runtime.store.hook(hook_id)
     names = _names(runtime, hook or _NOBODY, delivery)
     if hook is None or not names:
@@ -179,6 +195,8 @@ def deliver(runtime: Runtime, hook_id: str, delivery: Delivery) -> schemas.Deliv
 
 def deliver_github(runtime: Runtime, delivery: Delivery) -> schemas.Delivered:
     """For those who have one address for all: the webhooks of its repository whose secret it is signed with."""
+    if not signatures.may_be_signed(delivery.headers):
+        raise _unsigned()
     repository = payloads.repository_of(delivery.headers, delivery.body).lower()
     hooks = [one for one in runtime.store.hooks() if one.kind is HookKind.GITHUB]
     named = [(hook, _names(runtime, hook, delivery)) for hook in hooks if hook.repository.lower() == repository]

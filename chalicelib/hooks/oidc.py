@@ -98,8 +98,11 @@ _JOBS: Mapping[OidcIssuer, Callable[[Mapping[str, Any]], Job]] = {
 }
 
 
-def claimed(token: str) -> Claimed:
-    """Whose token it says it is. Nothing of it is proven yet. Raises `NotProven`."""
+def claimed(token: str, audience: str, now: float) -> Claimed:
+    """Whose token it says it is. Nothing of it is proven yet, and what could not be is refused before anything is looked up.
+
+    Raises `NotProven`.
+    """
     try:
         header = jwt.get_unverified_header(token)
         claims = jwt.decode(token, options={"verify_signature": False})
@@ -110,7 +113,14 @@ def claimed(token: str) -> Claimed:
         raise NotProven("not signed with RS256, or by nobody")
     if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
         raise NotProven("names no key")
+    if audience not in _audiences(claims) or not _instant(claims, "exp") > now:
+        raise NotProven("made out to somebody else, or expired")
     return Claimed(issuer, key_id)
+
+
+def _audiences(claims: Mapping[str, Any]) -> tuple[Any, ...]:
+    said = claims.get("aud")
+    return tuple(said) if isinstance(said, list) else (said,)
 
 
 def proven(kind: OidcIssuer, token: str, key: Mapping[str, str], *, issuer: str, audience: str, now: float) -> Proof:

@@ -233,6 +233,18 @@ def test_a_token_with_a_false_claim_proves_nothing(jobs: Jobs) -> None:
     assert jobs.api.world.store.admin_keys() == ()
 
 
+def test_what_could_not_be_proven_costs_no_look_into_the_store(jobs: Jobs) -> None:
+    """For somebody else, expired, or no token at all: neither trusts nor keys are read for it."""
+    jobs.trust()
+    tokens = [
+        jobs.token(changes) for changes in ({"aud": "https://other"}, {"aud": None}, {"exp": START}, {"exp": "x"})
+    ]
+    jobs.api.world.runtime = replace(jobs.api.world.runtime, store=Any)  # type: ignore[arg-type]  # to touch it would be an error
+    for token in (*tokens, "a.b.c", "x"):
+        assert_problem(jobs.exchange(token), 401)
+    assert jobs.issuers.asked == []
+
+
 def _with_payload(jobs: Jobs, claims: Mapping[str, Any]) -> str:
     return jwt.PyJWS().encode(json.dumps(claims).encode(), jobs.key, algorithm="RS256", headers={"kid": "k1"})
 

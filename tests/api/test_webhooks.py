@@ -247,6 +247,31 @@ def test_a_delivery_costs_a_read_and_a_write(api: Api) -> None:
     assert asked == ["before hook", "before hook", "before record_push"]
 
 
+@pytest.mark.parametrize("path", ["/v1/hooks/{id}", "/v1/hooks/github", "/v1/hooks/no-id"])
+def test_what_cannot_be_signed_costs_nothing(api: Api, path: str) -> None:
+    """Without a header of a signature's form, or at an address that none can have, nothing is read or parsed."""
+    made = make(api)
+    runtime, neither = api.world.runtime, Any
+    api.world.runtime = replace(runtime, store=neither)  # type: ignore[arg-type]  # to touch it would be an error
+    headers = (
+        {} if "no-id" in path else {"X-Hub-Signature-256": "sha256=", "X-Gitlab-Token": "x", "Webhook-Signature": "?"}
+    )
+    sender = Sender(api, made, path=path.format(**made), headers=headers)
+    detail = assert_problem(sender.send(b"no json", "a"), 401)["detail"]
+    api.world.runtime = runtime
+    assert assert_problem(Sender(api, {**made, "secret": "wrong"}).push(), 401)["detail"] == detail
+
+
+def test_the_address_for_all_takes_no_large_delivery(api: Api) -> None:
+    """What has to be read before it is known whose it is is small; a webhook's own address takes more."""
+    body = json.dumps(
+        {"ref": "refs/heads/main", "after": HEAD, "repository": {"full_name": "acme/app"}, "x": "x" * 2**18}
+    )
+    made = make(api)
+    assert_problem(Sender(api, made, path="/v1/hooks/github").send(body.encode(), "a"), 413)
+    assert Sender(api, made).send(body.encode(), "a").json_body["result"] == "accepted"
+
+
 def test_a_replay_has_no_effect(api: Api) -> None:
     """Neither the same delivery, for three days and more, nor the same body under another name."""
     made = make(api)
