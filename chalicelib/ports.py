@@ -31,6 +31,7 @@ from chalicelib.model import (
     RouteTable,
     ScalingSpec,
     Secret,
+    SecretBinding,
     Service,
     SpecVersion,
     State,
@@ -266,11 +267,23 @@ class Store(Protocol):
     def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
         """Whether this is the first time that `source` delivers this. It is remembered until the instant `until`."""
 
+    def bind_secret(self, binding: SecretBinding) -> None:
+        """Write which services may use a secret, in place of what was written before."""
+
+    def secret_bindings(self) -> tuple[SecretBinding, ...]:
+        """All that there are, by secret. One request per 1 MB."""
+
+    def unbind_secret(self, name: str) -> None:
+        """Forget a binding, if there is one."""
+
     def create_trust(self, trust: Trust) -> Trust:
         """Write a new trust. Raises `Exists` when its id is taken."""
 
     def trusts(self) -> tuple[Trust, ...]:
         """All trusts, by id. One request per 1 MB."""
+
+    def change_trust(self, known: Trust, changed: Trust) -> None:
+        """Write `changed` in the place of `known`. Raises `Conflict` when that is not what there is."""
 
     def delete_trust(self, trust_id: str) -> None:
         """Forget a trust. Raises `NotFound` when there is none of that id."""
@@ -424,6 +437,9 @@ class Forge(Protocol):
     Every method raises `Unreachable` when the forge does not answer or throttles, `Invalid` when it will not let us in, and
     `NotFound` when it shows us no such repository, branch, file or commit.
     """
+
+    def number(self, repository: Repository) -> str:
+        """What names the repository for good: whoever takes its name later has another one."""
 
     def head(self, repository: Repository, branch: str) -> str:
         """The commit that the branch is at now."""

@@ -47,6 +47,7 @@ PROTECTED = (
     ("DELETE", "/v1/admin-keys/0123456789"),
     ("GET", "/v1/secrets"),
     ("PUT", "/v1/secrets/HF_TOKEN"),
+    ("POST", "/v1/secrets/HF_TOKEN/services"),
     ("DELETE", "/v1/secrets/HF_TOKEN"),
     ("GET", "/v1/audit"),
     ("POST", "/v1/edge/exchange"),

@@ -153,7 +153,7 @@ def _serve(account: Account) -> None:
     """A service is made ready, and answers at the address that the stack gives its edge."""
     refused = account.stand_in.cli(account.home, "up", service(account.home), "-n", "hello", "-y", code=3)
     assert "sailplane secrets set HF_TOKEN" in refused
-    account.stand_in.cli(account.home, "secrets", "set", "HF_TOKEN", stdin=SECRET)
+    account.stand_in.cli(account.home, "secrets", "set", "HF_TOKEN", "--service", "hello", stdin=SECRET)
     account.run("up", service(account.home), "-n", "hello", "-y")
     endpoint = account.run("status", "hello", "--endpoint")["endpoint"]
     assert httpx.URL(endpoint).host.endswith(".lambda-url.us-east-1.on.aws")
