@@ -107,6 +107,7 @@ class Server:
                     await asyncio.sleep(0.01)
         for connection in list(self._connections):
             connection.cut()
+        self._router.hurry()
         await asyncio.to_thread(self._refresher.stop)
 
     # What a connection calls
