@@ -76,11 +76,6 @@ class Output:
         self.message("Nothing was changed.")
         raise click.exceptions.Exit(Exit.FAILURE)
 
-    def declined(self) -> NoReturn:
-        """End the command to which the user has said no, with exit code 1: a script must not go on as if it were done."""
-        self.message("Nothing was changed.")
-        raise click.exceptions.Exit(Exit.FAILURE)
-
     @contextmanager
     def progress(self, text: str) -> Iterator[Callable[[str], None]]:
         """Show `text` while the body runs; calling what is yielded changes it.

@@ -36,6 +36,8 @@ PROTECTED = (
     ("POST", "/v1/services/svc/replicas/0-1/drain"),
     ("POST", "/v1/services/svc/replicas/0-1/preempt"),
     ("POST", "/v1/services/svc/replicas/0-1/kill"),
+    ("DELETE", "/v1/intake"),
+    ("PUT", "/v1/intake"),
     ("GET", "/v1/leftovers"),
     ("POST", "/v1/leftovers/remove"),
     ("POST", "/v1/keys"),
