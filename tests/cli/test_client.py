@@ -15,7 +15,7 @@ from chalicelib.errors import Exists, SailplaneError, Unreachable
 from sailplane.cli.client import LOST_PAUSES_S, UNDER_WAY_PAUSES_S, Client
 
 LOST = b""
-REVOKED = json.dumps({"id": "0123456789"}).encode()
+REVOKED = json.dumps({"id": "0123456789", "name": "ci"}).encode()
 
 
 def answered(status: int, body: bytes, media_type: str = "application/problem+json") -> bytes:
