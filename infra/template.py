@@ -332,7 +332,12 @@ def _settings() -> Json:
     def parameter(name: str, value: Json) -> Json:
         return {
             "Type": "AWS::SSM::Parameter",
-            "Properties": {"Type": "String", "Name": {"Fn::Sub": f"/sailplane/${{Deployment}}/{name}"}, "Value": value},
+            "Properties": {
+                "Type": "String",
+                "Tier": "Standard",
+                "Name": {"Fn::Sub": f"/sailplane/${{Deployment}}/{name}"},
+                "Value": value,
+            },
         }
 
     return {

@@ -312,19 +312,14 @@ class AwsAccount:
 
     def make_key(self, deployment: Deployment, name: str, value: str) -> None:
         with told(), suppress(self._ssm.exceptions.ParameterAlreadyExists):
-            # Under the key that AWS manages, alias/aws/ssm: one of the customer's own costs $1 a month.
             self._ssm.put_parameter(
-                Name=f"{deployment.parameters}/{name}",
-                Type="SecureString",
-                Value=value,
+                **_key(deployment, name, value),
                 Tags=[{"Key": TAG, "Value": deployment.name}],
             )
 
     def change_key(self, deployment: Deployment, name: str, value: str) -> None:
         with told():  # AWS takes no tags along with this; those that it has stay
-            self._ssm.put_parameter(
-                Name=f"{deployment.parameters}/{name}", Type="SecureString", Value=value, Overwrite=True
-            )
+            self._ssm.put_parameter(**_key(deployment, name, value), Overwrite=True)
 
     def parameter_names(self, deployment: Deployment) -> tuple[str, ...]:
         pages = self._ssm.get_paginator("get_parameters_by_path")
@@ -388,6 +383,17 @@ class AwsAccount:
         for name in names:
             with told(), suppress(self._logs.exceptions.ResourceNotFoundException):
                 self._logs.delete_log_group(logGroupName=name)
+
+
+def _key(deployment: Deployment, name: str, value: str) -> Any:
+    # Under the key that AWS manages, alias/aws/ssm: one of the customer's own costs $1 a month. In the tier that is free, which
+    # need not be the account's default: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
+    return {
+        "Name": f"{deployment.parameters}/{name}",
+        "Type": "SecureString",
+        "Value": value,
+        "Tier": "Standard",
+    }
 
 
 def _parameter(name: str, value: str | None) -> Any:

@@ -44,7 +44,7 @@ def test_nothing_in_it_costs_by_the_month(stack: Json) -> None:
     assert cost.idle_usd(stack) == 0.0
     assert cost.idle_usd(stack, code_bytes=2 * 42_000_000) < 0.005
     text = json.dumps(stack)
-    assert not re.findall("ProvisionedConcurrency|KmsKey|KMSMasterKey|VpcConfig|CacheCluster|Tier|PointInTime", text)
+    assert not re.findall("ProvisionedConcurrency|KmsKey|KMSMasterKey|VpcConfig|CacheCluster|PointInTime", text)
 
 
 def test_nothing_wakes_a_function_at_rest(stack: Json) -> None:
