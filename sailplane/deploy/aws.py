@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -91,12 +92,30 @@ def told() -> Iterator[None]:
 
 
 def session(region: str) -> boto3.Session:
-    """The user's own AWS session. Raises `NoAccess`, and `Invalid` when neither `region` nor its configuration names one."""
+    """The user's own AWS session. Raises `NoAccess`, and `Invalid` when neither `region` nor its configuration names a region."""
     with told():
         found = boto3.Session(region_name=region or None)
     if not found.region_name:
         raise Invalid("In which AWS region? Give --region, or set AWS_REGION. Nothing was changed.")
+    _require_region(found)
     return found
+
+
+def _require_region(session: boto3.Session) -> None:
+    """One that is not there has no address either, and looks like a network, or like credentials, that do not work."""
+    known = {
+        name
+        for partition in session.get_available_partitions()
+        for name in session.get_available_regions("ec2", partition)
+    }
+    if session.region_name not in known:
+        near = difflib.get_close_matches(session.region_name, sorted(known), n=5)
+        swapped = sorted(session.region_name)  # us-esat-1 is as near to us-west-1 as to what was meant
+        meant = f" Did you mean {min(near, key=lambda name: sorted(name) != swapped)}?" if near else ""
+        raise Invalid(
+            f"{session.region_name!r} is no AWS region that boto3 knows.{meant} If it is a new one: pip install -U boto3. "
+            "Nothing was changed."
+        )
 
 
 class AwsAccount:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from chalicelib.errors import Invalid
 from sailplane.deploy.account import CloudUnreachable, DeployFailed
 from sailplane.deploy.deployment import Deployment
 
@@ -103,3 +105,27 @@ def test_keys_cost_nothing_by_the_month() -> None:
         account_of(client).make_key(ACME, "NAME", "v")
         account_of(client).change_key(ACME, "NAME", "v")
         ssm.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    ("region", "says"),
+    [
+        ("us-esat-1", "Did you mean us-east-1?"),
+        ("eu-centrall-1", "Did you mean eu-central-1?"),
+        ("moon", "boto3 knows. If"),
+    ],
+)
+def test_a_region_that_is_none_is_not_taken_for_missing_credentials(region: str, says: str) -> None:
+    """With the nearest that there is."""
+    from sailplane.deploy import aws  # noqa: PLC0415 same
+
+    with pytest.raises(Invalid, match=re.escape(says)):
+        aws.session(region)
+
+
+@pytest.mark.parametrize("region", ["eu-central-2", "us-gov-west-1", "cn-north-1"])
+def test_any_region_of_aws_is_one(region: str) -> None:
+    """Of the other partitions too."""
+    from sailplane.deploy import aws  # noqa: PLC0415 same
+
+    assert aws.session(region).region_name == region
