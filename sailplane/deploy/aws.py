@@ -96,7 +96,9 @@ def session(region: str) -> boto3.Session:
     with told():
         found = boto3.Session(region_name=region or None)
     if not found.region_name:
-        raise Invalid("In which AWS region? Give --region, or set AWS_REGION. Nothing was changed.")
+        raise Invalid(
+            "In which AWS region is the control plane, or is it to be? Give --region, or set AWS_REGION. Nothing was changed."
+        )
     _require_region(found)
     return found
 
