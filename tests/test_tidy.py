@@ -220,7 +220,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "mypy_boto3_lambda",
         "mypy_boto3_s3",
         "mypy_boto3_ssm",
-        "infra",  # a checkout builds what it deploys
+        "infra",  # builds what it deploys
     },
     # The clouds' SDKs, each in the module of its cloud only.
     "sailplane.deploy.checks.finding": {"httpx"},
