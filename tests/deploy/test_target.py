@@ -65,8 +65,7 @@ def test_a_key_that_is_gone_is_made_again_by_an_upgrade() -> None:
 class SaysNo(Output):
     """A user who has thought better of it."""
 
-    def confirm(self, question: str, *, unattended: bool = False) -> bool:
-        del unattended
+    def confirm(self, question: str, **_: Any) -> bool:
         self.message(question)
         return False
 
