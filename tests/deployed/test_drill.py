@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -119,9 +120,13 @@ def die(**_: Any) -> None:
 
 
 def another_version(light: Package, directory: Path) -> Package:
+    """Other code, and another description of the minute's rule: one that an update does not touch stays as it is."""
     directory.mkdir()
     for path in light.directory.iterdir():
         (directory / path.name).write_bytes(path.read_bytes() + (b"newer" if path.name == "control.zip" else b""))
+    template = json.loads((light.directory / "template.json").read_text())
+    template["Resources"]["Tick"]["Properties"]["Events"]["TickEvent"]["Properties"]["Description"] = "newer"
+    (directory / "template.json").write_text(json.dumps(template))
     return Package(directory)
 
 
