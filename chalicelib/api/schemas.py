@@ -658,7 +658,7 @@ class AuditEntry(_Answer):
     principal: str
     name: str
     operation: str
-    target: str
+    target: str = ""
     method: str
     path: str
     ip: str
@@ -676,7 +676,7 @@ class Revoked(_Answer):
     """A key that is refused from now on: an endpoint key by every router once it has its next table."""
 
     id: str
-    name: str
+    name: str = ""
 
 
 class Secret(_Answer):
