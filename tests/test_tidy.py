@@ -226,6 +226,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "infra",  # builds what it deploys
     },
     # The clouds' SDKs, each in the module of its cloud only.
+    "sailplane.deploy.health": {"httpx"},
     "sailplane.deploy.checks.finding": {"httpx"},
     "sailplane.deploy.checks.gcp": {"sailplane.deploy.checks", "google", "httpx"},
     "sailplane.deploy.checks.azure": {"sailplane.deploy.checks", "azure", "httpx"},

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import httpx
 
-from chalicelib.errors import Invalid
+from chalicelib.errors import Invalid, Unreachable
 from sailplane.cli.output import Output
 from sailplane.cli.target import Target
-from sailplane.deploy import credentials, package, stacks
+from sailplane.deploy import credentials, health, package, stacks
 from sailplane.deploy.account import Change, Stack
 from sailplane.deploy.bootstrap import Bootstrap, Plan
 from sailplane.deploy.package import Package
@@ -135,8 +136,9 @@ def deploy(
 
 
 def tell(out: Output, target: Target, stack: Stack, *, is_changed: bool) -> None:
-    """What is there now, and what to do with it."""
+    """What is there now, and what to do with it. Raises `Unreachable` when it does not work."""
     found = stack.outputs
+    _require_answers(out, target, {"api": found["ApiUrl"], "machines": found["ControlUrl"]})
     named = {"api_url": "ApiUrl", "edge_url": "EdgeUrl", "control_url": "ControlUrl", "version": "Version"}
     out.data(
         f"{target.deployment.name} {found.get('Version', '')} serves.\n  API   {found['ApiUrl']}\n  edge  {found['EdgeUrl']}"
@@ -147,6 +149,18 @@ def tell(out: Output, target: Target, stack: Stack, *, is_changed: bool) -> None
     )
     name, region = target.deployment.name, target.account.region
     out.next(f"sailplane connect aws --deployment {name} --region {region}", "sailplane up FILE")
+
+
+def _require_answers(out: Output, target: Target, urls: Mapping[str, str]) -> None:
+    with out.progress("Asking it whether it works"), httpx.Client(timeout=30) as http:
+        for function, url in urls.items():
+            if said := health.complaint(http, url, stacks.pause):
+                log = f"/aws/lambda/{target.deployment.stack}-{function}"
+                raise Unreachable(
+                    f"{target} is in place and does not work. {url}/healthz: {said}\nIts function's log says why:"
+                    f" aws logs tail {log} --region {target.account.region}\nThen run this again; or"
+                    f" `sailplane teardown --force -d {target.deployment.name}` takes it out."
+                )
 
 
 def _require_told(clouds: list[str], known: Mapping[str, str]) -> None:

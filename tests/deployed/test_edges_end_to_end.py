@@ -27,8 +27,8 @@ def test_edges_know_the_deployed_control_plane(stand_in: StandIn, package: Packa
     def run(*arguments: str) -> Any:
         return stand_in.json(tmp_path, *arguments)
 
-    made = run("bootstrap", "aws", "-d", "edgy", "--package", str(package.directory), "--regions", "us-east-1", "-y")
-    stand_in.widen_roles()
+    options = ("-d", "edgy", "--package", str(package.directory), "--regions", "us-east-1", "-y")
+    made = stand_in.bootstrap(tmp_path, *options)
     run("connect", "aws", "-d", "edgy")
     headers = {"Authorization": f"Bearer {run('keys', 'create', '--all')['key']}"}
     token = stand_in.account.keys(Deployment("edgy"))["SAILPLANE_ROUTER_TOKEN"]
