@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +24,7 @@ from chalicelib.passes import Round
 from chalicelib.ports import Clock, Ids, Market, Meter, Provider, Runtime, Schedule, Secrets, Settings, Snapshots
 
 if TYPE_CHECKING:
+    from chalicelib.amazon import Amazon
     from chalicelib.schedules.aws import AwsRelay
     from chalicelib.store.dynamodb import DynamoDBStore
 
@@ -92,7 +92,8 @@ def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
     `poke` asks for a pass over a service at once; without one a function asks for it, or else the next tick sees to it.
     Raises `ConfigError` when a provider is unknown or is not told what it needs.
     """
-    from chalicelib.forges.github import GitHub  # noqa: PLC0415 imported when used, see above
+    from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
+    from chalicelib.forges.github import GitHub  # noqa: PLC0415 same
     from chalicelib.forges.gitlab import GitLab  # noqa: PLC0415 same
     from chalicelib.forges.http import Http  # noqa: PLC0415 same
     from chalicelib.forges.issuers import JwksKeys  # noqa: PLC0415 same
@@ -115,7 +116,8 @@ def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
     )
     http = Http()
     prober = HttpProber(settings.agent_key, clock, settings.pass_budget_s)
-    waking = _waking(config)
+    amazon = Amazon(config.region, config.amazon_endpoint)
+    relay = _relay(config, amazon)
     return Runtime(
         clock=clock,
         ids=ids,
@@ -124,16 +126,16 @@ def build(config: Config, poke: Callable[[str], None] | None = None) -> Runtime:
         market=_market(config),
         prober=prober,
         settings=settings,
-        poke=poke or (waking.poke if waking else lambda _name: None),
+        poke=poke or (partial(_poke, relay) if relay else lambda _name: None),
         spawn=Threads(),
         secrets=_secrets(config),
         ask_routers=partial(prober.ask_routers, config.edge_url),
-        snapshots=_snapshots(config),
+        snapshots=_snapshots(config, amazon),
         forges={HookKind.GITHUB: GitHub(http), HookKind.GITLAB: GitLab(http)},
         issuer_keys=JwksKeys(http, clock),
-        schedule=waking.schedule if waking else None,
-        relay=waking.relay if waking else None,
-        meter=_meter(config),
+        schedule=_schedule(config, amazon),
+        relay=relay,
+        meter=_meter(config, amazon),
         emit=partial(print, flush=True) if config.metrics == "emf" else None,
     )
 
@@ -246,54 +248,47 @@ def _secrets(config: Config) -> Secrets:
     return SsmSecrets(f"/sailplane/{config.deployment}/secrets", config.region, endpoint_url=config.ssm_endpoint)
 
 
-@dataclass(frozen=True, slots=True)
-class _Waking:
-    """How functions are woken."""
+def _relay(config: Config, amazon: Amazon) -> AwsRelay | None:
+    if not config.relay_queue:
+        return None
+    from chalicelib.schedules.aws import AwsRelay  # noqa: PLC0415 imported when used, see above
 
-    schedule: Schedule
-    relay: AwsRelay
-
-    def poke(self, name: str) -> None:
-        try:
-            self.relay.send_now(Round.poke(name).text)
-        except Unreachable as error:  # the next tick looks at all
-            _log.warning("A pass over %s could not be asked for at once: %s", name, error)
+    return AwsRelay(amazon, config.deployment, config.relay_queue)
 
 
-def _waking(config: Config) -> _Waking | None:
+def _poke(relay: AwsRelay, name: str) -> None:
+    try:
+        relay.send_now(Round.poke(name).text)
+    except Unreachable as error:  # the next tick looks at all
+        _log.warning("A pass over %s could not be asked for at once: %s", name, error)
+
+
+def _schedule(config: Config, amazon: Amazon) -> Schedule | None:
     if not config.relay_queue:
         return None
     if not config.relay_mapping:
         raise ConfigError("SAILPLANE_RELAY_MAPPING: not set; expected the UUID of the queue's event source mapping.")
-    from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
-    from chalicelib.schedules.aws import AwsRelay, AwsSchedule  # noqa: PLC0415 same
+    from chalicelib.schedules.aws import AwsSchedule  # noqa: PLC0415 imported when used, see above
 
-    amazon = Amazon(config.region, config.amazon_endpoint)
-    relay = AwsRelay(amazon, config.deployment, config.relay_queue)
-    return _Waking(AwsSchedule(amazon, config.deployment, config.relay_mapping), relay)
+    return AwsSchedule(amazon, config.deployment, config.relay_mapping)
 
 
-def _meter(config: Config) -> Meter | None:
+def _meter(config: Config, amazon: Amazon) -> Meter | None:
     if not config.relay_queue:
         return None
-    if not config.relay_mapping:
-        raise ConfigError("SAILPLANE_RELAY_MAPPING: not set; expected the UUID of the queue's event source mapping.")
-    from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
-    from chalicelib.meters.cloudwatch import CloudWatchMeter  # noqa: PLC0415 same
+    from chalicelib.meters.cloudwatch import CloudWatchMeter  # noqa: PLC0415 imported when used, see above
 
-    amazon = Amazon(config.region, config.amazon_endpoint)
     return CloudWatchMeter(amazon, config.deployment, config.table, memory(config.providers))
 
 
-def _snapshots(config: Config) -> Snapshots | None:
+def _snapshots(config: Config, amazon: Amazon) -> Snapshots | None:
     if not config.snapshot:
         return None
     if config.snapshot.startswith("s3://"):
-        from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
-        from chalicelib.snapshots.s3 import S3Snapshots  # noqa: PLC0415 same
+        from chalicelib.snapshots.s3 import S3Snapshots  # noqa: PLC0415 imported when used, see above
 
         bucket, _, key = config.snapshot.removeprefix("s3://").partition("/")
-        return S3Snapshots(Amazon(config.region, config.amazon_endpoint), bucket, key)
+        return S3Snapshots(amazon, bucket, key)
     from chalicelib.snapshots.file import FileSnapshots  # noqa: PLC0415 same
 
     return FileSnapshots(Path(config.snapshot))

@@ -30,6 +30,36 @@ HTTP_API_REQUEST_USD = 1.00 / _MILLION
 # What a machine costs that must stay up: SkyServe's controller by its documentation's default size.
 CONTROLLER_VM_USD = 160.0
 
+# What a resource of CloudFormation costs by the month for being there, while nothing calls it and it holds next to nothing:
+# https://aws.amazon.com/pricing, us-east-1, November 2026. Of a type that is not listed nobody has looked yet what it costs.
+IDLE_USD: Mapping[str, float] = MappingProxyType(
+    {
+        "AWS::ApiGateway::Deployment": 0.0,
+        "AWS::ApiGateway::RestApi": 0.0,
+        "AWS::ApiGateway::Stage": 0.0,
+        "AWS::CloudWatch::Alarm": 0.10,
+        "AWS::DynamoDB::Table": 0.0,
+        "AWS::Events::Rule": 0.0,
+        "AWS::IAM::Policy": 0.0,
+        "AWS::IAM::Role": 0.0,
+        "AWS::KMS::Key": 1.0,
+        "AWS::Lambda::EventInvokeConfig": 0.0,
+        "AWS::Lambda::EventSourceMapping": 0.0,
+        "AWS::Lambda::Function": 0.0,
+        "AWS::Lambda::Permission": 0.0,
+        "AWS::Lambda::Url": 0.0,
+        "AWS::Logs::LogGroup": 0.0,
+        "AWS::S3::Bucket": 0.0,
+        "AWS::S3::BucketPolicy": 0.0,
+        "AWS::SQS::Queue": 0.0,
+        "AWS::SQS::QueuePolicy": 0.0,
+        "AWS::SSM::Parameter": 0.0,
+        "AWS::SecretsManager::Secret": 0.40,
+        "AWS::Serverless::Api": 0.0,
+        "AWS::Serverless::Function": 0.0,
+    }
+)
+
 # A function has a whole CPU at this much memory, and its share of it below:
 # https://docs.aws.amazon.com/lambda/latest/dg/configuration-memory.html
 _MB_PER_CPU = 1769.0

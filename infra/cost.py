@@ -17,33 +17,6 @@ from chalicelib import cost
 from chalicelib.cost import Fleet
 
 _BUCKET_GB_MONTH_USD = 0.023
-# What a type of resource costs a month for being there: https://aws.amazon.com/pricing, us-east-1, November 2026. A type that
-# is not listed is refused: nobody has looked yet what it costs.
-IDLE_USD: Mapping[str, float] = {
-    "AWS::ApiGateway::Deployment": 0.0,
-    "AWS::ApiGateway::RestApi": 0.0,
-    "AWS::ApiGateway::Stage": 0.0,
-    "AWS::CloudWatch::Alarm": 0.10,
-    "AWS::DynamoDB::Table": 0.0,
-    "AWS::Events::Rule": 0.0,
-    "AWS::IAM::Policy": 0.0,
-    "AWS::IAM::Role": 0.0,
-    "AWS::KMS::Key": 1.0,
-    "AWS::Lambda::EventInvokeConfig": 0.0,
-    "AWS::Lambda::EventSourceMapping": 0.0,
-    "AWS::Lambda::Function": 0.0,
-    "AWS::Lambda::Permission": 0.0,
-    "AWS::Lambda::Url": 0.0,
-    "AWS::Logs::LogGroup": 0.0,
-    "AWS::S3::Bucket": 0.0,
-    "AWS::S3::BucketPolicy": 0.0,
-    "AWS::SQS::Queue": 0.0,
-    "AWS::SQS::QueuePolicy": 0.0,
-    "AWS::SSM::Parameter": 0.0,
-    "AWS::SecretsManager::Secret": 0.40,
-    "AWS::Serverless::Api": 0.0,
-    "AWS::Serverless::Function": 0.0,
-}
 SIZES = ((0, 0), (1, 1), (10, 30), (100, 300))
 
 
@@ -51,16 +24,16 @@ def idle_usd(template: Mapping[str, Any], code_bytes: int = 0) -> float:
     """What the template's resources cost a month while nothing calls them, and the code's zips in its bucket.
 
     Raises `ValueError` for what would be billed without anybody's doing: a rule or a queue's mapping that is on from the
-    start, capacity that is provisioned, logs that are kept for ever; and for a type that `IDLE_USD` does not know.
+    start, capacity that is provisioned, logs that are kept for ever; and for a type that `cost.IDLE_USD` does not know.
     """
     found = template["Resources"]
     for name, resource in found.items():
         kind, properties = resource["Type"], resource.get("Properties", {})
-        if kind not in IDLE_USD:
-            raise ValueError(f"{name}: nobody has looked yet what a {kind} costs; see infra.cost.IDLE_USD")
+        if kind not in cost.IDLE_USD:
+            raise ValueError(f"{name}: nobody has looked yet what a {kind} costs; see chalicelib.cost.IDLE_USD")
         if why := _ticking(kind, properties):
             raise ValueError(f"{name}: {why}")
-    return sum(IDLE_USD[one["Type"]] for one in found.values()) + code_bytes / 1e9 * _BUCKET_GB_MONTH_USD
+    return sum(cost.IDLE_USD[one["Type"]] for one in found.values()) + code_bytes / 1e9 * _BUCKET_GB_MONTH_USD
 
 
 def memory(template: Mapping[str, Any]) -> Mapping[str, int]:

@@ -6,7 +6,6 @@ https://docs.github.com/en/rest/git/refs#get-a-reference, …/rest/repos/repos#g
 
 from __future__ import annotations
 
-from typing import Final
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
@@ -16,7 +15,6 @@ from chalicelib.forges.http import Http
 from chalicelib.model import CommitStatus
 from chalicelib.ports import Repository
 
-API_URL: Final = "https://api.github.com"
 _MAX_DESCRIPTION = 140  # characters
 _CONTEXT = "sailplane"
 

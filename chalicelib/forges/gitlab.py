@@ -7,7 +7,6 @@ https://docs.gitlab.com/api/branches/#get-single-repository-branch, …/api/repo
 
 from __future__ import annotations
 
-from typing import Final
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
@@ -18,7 +17,6 @@ from chalicelib.forges.http import Http
 from chalicelib.model import CommitStatus
 from chalicelib.ports import Repository
 
-API_URL: Final = "https://gitlab.com/api/v4"
 _MAX_DESCRIPTION = 255  # characters
 _NAME = "sailplane"
 # What GitLab before 18.3 says when the status is what it is to be set to.

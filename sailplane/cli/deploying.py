@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 import httpx
 
+from chalicelib.cost import IDLE_USD
 from chalicelib.errors import Invalid, Unreachable
 from sailplane.cli.output import Output
 from sailplane.cli.target import Target
@@ -198,7 +199,7 @@ def _show(out: Output, target: Target, plan: Plan) -> None:
 
 def _show_new(out: Output, changes: tuple[Change, ...]) -> None:
     counted = sorted(Counter(change.kind for change in changes).items())
-    prices = {kind: package.idle_usd_per_month(kind) for kind, _ in counted}
+    prices = {kind: IDLE_USD.get(kind) for kind, _ in counted}
     rows = [
         (
             str(count),

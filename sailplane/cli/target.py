@@ -60,8 +60,8 @@ def admin_key(target: Target) -> str:
         name, region = target.deployment.name, target.account.region
         raise DeployFailed(
             f"The parameter {target.deployment.parameters}/{ADMIN_KEY} is gone from SSM, and nobody else has the owner's key. "
-            f"`sailplane upgrade --deployment {name} --region {region}` makes a new one; functions that run know the old one for "
-            "some minutes more. Nothing was changed."
+            f"`sailplane upgrade --deployment {name} --region {region}` makes a new one, and functions that know it. "
+            "Nothing was changed."
         )
     return key
 

@@ -19,36 +19,6 @@ CODE = "code/"
 _FOUNDATION, _TEMPLATE, _CONTROL, _EDGE = "foundation.json", "template.json", "control.zip", "edge-aws.zip"
 _UPLOADED = (_CONTROL, _EDGE, _TEMPLATE)
 
-# What a resource costs by the month while nothing calls it and it holds next to nothing: https://aws.amazon.com/pricing/.
-# Lambda, API Gateway, SQS, EventBridge by the call; DynamoDB on demand and S3 by the call and the GB (the first 25 GB of
-# tables are free, 20 MB of code cost $0.0005); logs by the GB; standard parameters and IAM are free.
-IDLE_USD_PER_MONTH: Mapping[str, float] = dict.fromkeys(
-    (
-        "AWS::ApiGateway::Deployment",
-        "AWS::ApiGateway::RestApi",
-        "AWS::ApiGateway::Stage",
-        "AWS::DynamoDB::Table",
-        "AWS::Events::Rule",
-        "AWS::IAM::ManagedPolicy",
-        "AWS::IAM::Policy",
-        "AWS::IAM::Role",
-        "AWS::Lambda::EventInvokeConfig",
-        "AWS::Lambda::EventSourceMapping",
-        "AWS::Lambda::Function",
-        "AWS::Lambda::Permission",
-        "AWS::Lambda::Url",
-        "AWS::Logs::LogGroup",
-        "AWS::S3::Bucket",
-        "AWS::S3::BucketPolicy",
-        "AWS::SQS::Queue",
-        "AWS::SQS::QueuePolicy",
-        "AWS::SSM::Parameter",
-        "AWS::Serverless::Api",
-        "AWS::Serverless::Function",
-    ),
-    0.0,
-)
-
 
 @dataclass(frozen=True)
 class Package:
@@ -117,8 +87,3 @@ def build(directory: Path, clouds: Sequence[str]) -> Package:
     except control.CannotPackage as error:
         raise Invalid(f"{error}\nNothing was changed.") from error
     return Package(directory)
-
-
-def idle_usd_per_month(kind: str) -> float | None:
-    """What one resource of a kind costs by the month when nothing uses it; None when that is not known."""
-    return IDLE_USD_PER_MONTH.get(kind)

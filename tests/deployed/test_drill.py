@@ -13,7 +13,7 @@ import pytest
 from sailplane.deploy import stacks, teardown
 from sailplane.deploy.aws import AwsAccount
 from sailplane.deploy.bootstrap import Bootstrap
-from sailplane.deploy.deployment import KEYS, Deployment
+from sailplane.deploy.deployment import KEYS, TAG, Deployment
 from sailplane.deploy.package import Package
 from tests.deploy.accounts import BrokenOffError
 from tests.deploy.test_bootstrap import silent
@@ -113,6 +113,25 @@ def test_an_upgrade_that_its_laptop_leaves_alone_leaves_services_looked_after(
     assert all(is_on(stand_in))
     tear_down(stand_in, stand_in.session())
     assert stand_in.everything() == before
+
+
+def test_machines_of_a_stack_that_was_deleted_by_hand_are_found_and_ended(stand_in: StandIn, tmp_path: Path) -> None:
+    """`sailplane teardown` with nothing but the user's own credentials; it says where it did not look."""
+    ec2 = stand_in.session().client("ec2", region_name="us-west-2", endpoint_url=stand_in.endpoint)
+    tags: Any = [{"ResourceType": "instance", "Tags": [{"Key": TAG, "Value": ACME.name}]}]
+    made = ec2.run_instances(ImageId="ami-1", InstanceType="g5.xlarge", MinCount=1, MaxCount=1, TagSpecifications=tags)
+    machine = made["Instances"][0]["InstanceId"]
+    said = stand_in.cli(tmp_path, "teardown", "-d", ACME.name, code=2)
+    assert machine in said
+    assert "g5.xlarge" in said
+    assert "Looking at aws only" in said
+    assert "Add --yes" in said
+    assert stand_in.json(tmp_path, "teardown", "-d", ACME.name, "-y")["machines"] == {
+        "leftovers": [],
+        "unreachable": {},
+    }
+    (found,) = ec2.describe_instances(InstanceIds=[machine])["Reservations"][0]["Instances"]
+    assert found["State"]["Name"] in ("shutting-down", "terminated")
 
 
 def die(**_: Any) -> None:
