@@ -113,34 +113,40 @@ def measure(port: int, target: str, requests: int, connections: int, pid: int) -
     return Row(sorted(latencies_s), seconds, after.user + after.system - before.user - before.system)
 
 
+def configuration() -> dict[str, Any]:
+    """Of an agent on this machine with the instant engine."""
+    return {
+        "replica_id": REPLICA,
+        "service": SERVICE,
+        "boot_nonce": NONCE,
+        "agent_token": "agent-token",
+        "grant_keys": grant_keys([TOKEN], REPLICA, NONCE),
+        "edge_url": "",
+        "access": "required",
+        "engine_key": "",
+        "engine_key_env": "",
+        "secrets_url": "",
+        "cloud": "local",
+        "metadata_url": "",
+        "control_url": "",
+        "host": "127.0.0.1",
+        "port": 0,
+        "engine_port": 0,
+        "image": "",
+        "setup": "",
+        "run": f"exec {sys.executable} {ENGINE} $SAILPLANE_PORT",
+        "env": {},
+        "workdir": "",
+        "drain_timeout_s": 1,
+    }
+
+
 @contextmanager
 def agent() -> Iterator[dict[str, Any]]:
     """What a running agent says of itself: pid, port, engine_port."""
     with tempfile.TemporaryDirectory(prefix="sailplane-bench-") as home:
-        config = {
-            "replica_id": REPLICA,
-            "service": SERVICE,
-            "boot_nonce": NONCE,
-            "agent_token": "agent-token",
-            "grant_keys": grant_keys([TOKEN], REPLICA, NONCE),
-            "edge_url": "",
-            "access": "required",
-            "engine_key": "",
-            "cloud": "local",
-            "metadata_url": "",
-            "control_url": "",
-            "host": "127.0.0.1",
-            "port": 0,
-            "engine_port": 0,
-            "image": "",
-            "setup": "",
-            "run": f"exec {sys.executable} {ENGINE} $SAILPLANE_PORT",
-            "env": {},
-            "workdir": "",
-            "drain_timeout_s": 1,
-        }
         path, lock = Path(home) / "agent.json", Path(home) / "agent.lock"
-        path.write_text(json.dumps(config))
+        path.write_text(json.dumps(configuration()))
         process = subprocess.Popen(
             [sys.executable, "-m", "replica_agent", "--config", str(path)], start_new_session=True
         )

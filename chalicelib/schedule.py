@@ -175,7 +175,7 @@ def _patiently(runtime: Runtime, pause: Callable[[float], None]) -> Lease:
         return _acquired(runtime)
     except LeaseHeld as held:
         raise LeaseHeld(
-            "Another service is being created, or was when its function died. Try again in a minute."
+            f"Another service is being created, or was when its function died. Try again; after {_HELD_S:g} s that is forgotten."
         ) from held
 
 

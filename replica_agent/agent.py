@@ -53,7 +53,7 @@ async def live(config: Config, host_env: Mapping[str, str]) -> None:
     with closing(Log(config.directory / "replica.log")) as log:
         refused = ""
         try:
-            config = await with_secrets(config, log.say)
+            config = await with_secrets(config, os.urandom(16).hex(), log.say)
         except Refused as error:
             refused = str(error)
         told_to_stop = _on_signal()

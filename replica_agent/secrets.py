@@ -27,12 +27,17 @@ class _NotNow(Exception):
     """The control plane cannot tell them at the moment; the message is its own."""
 
 
-async def with_secrets(config: Config, say: Callable[[str], None], patience_s: float = _PATIENCE_S) -> Config:
-    """The configuration with its secrets, asked for until there is an answer. Raises `Refused`, also when none came in time."""
+async def with_secrets(
+    config: Config, asker: str, say: Callable[[str], None], patience_s: float = _PATIENCE_S
+) -> Config:
+    """The configuration with its secrets, asked for until there is an answer. Raises `Refused`, also when none came in time.
+
+    `asker`: 32 random hexadecimal digits; the control plane tells nobody but the first of them.
+    """
     if not config.secrets_url:
         return config
     async with aiohttp.ClientSession() as session:
-        secrets = await _told(config, session, say, time.monotonic() + patience_s)
+        secrets = await _told(config, asker, session, say, time.monotonic() + patience_s)
     engine_key = secrets.get(config.engine_key_env, config.engine_key)
     if not (engine_key.isascii() and engine_key.isprintable()):
         raise Refused(f"the secret behind {config.engine_key_env} holds a character that no header can carry")
@@ -40,12 +45,12 @@ async def with_secrets(config: Config, say: Callable[[str], None], patience_s: f
 
 
 async def _told(
-    config: Config, session: aiohttp.ClientSession, say: Callable[[str], None], deadline: float
+    config: Config, asker: str, session: aiohttp.ClientSession, say: Callable[[str], None], deadline: float
 ) -> Mapping[str, str]:
     pause_s = _FIRST_PAUSE_S
     while True:
         try:
-            return await _ask(config, session)
+            return await _ask(config, asker, session)
         except _NotNow as error:
             why = f"the control plane does not tell the secrets: {error}"
         except aiohttp.ClientResponseError as error:
@@ -60,10 +65,10 @@ async def _told(
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
-async def _ask(config: Config, session: aiohttp.ClientSession) -> Mapping[str, str]:
+async def _ask(config: Config, asker: str, session: aiohttp.ClientSession) -> Mapping[str, str]:
     async with session.post(
         config.secrets_url,
-        json={"boot_nonce": config.boot_nonce},
+        json={"boot_nonce": config.boot_nonce, "asker": asker},
         headers={"Authorization": f"Bearer {config.agent_token}"},
         timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
         allow_redirects=False,

@@ -74,12 +74,13 @@ def agents() -> Iterator[list[str]]:
     with ExitStack() as exits:
         homes = [Path(exits.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
         for number, home in enumerate(homes):
-            (home / "agent.json").write_text(json.dumps(_agent(number)))
+            (home / "agent.json").write_text(json.dumps(agent_configuration(number)))
             exits.enter_context(_running([sys.executable, "-m", "replica_agent", "--config", f"{home}/agent.json"]))
         yield [f"http://127.0.0.1:{_told(home / 'agent.lock')['port']}" for home in homes]
 
 
-def _agent(number: int) -> dict[str, object]:
+def agent_configuration(number: int) -> dict[str, object]:
+    """Of one of the agents behind the fronts, on this machine."""
     return {
         "replica_id": f"bench-a1b2-{number}-1",
         "service": "bench",
@@ -89,6 +90,8 @@ def _agent(number: int) -> dict[str, object]:
         "edge_url": "",
         "access": "required",
         "engine_key": "",
+        "engine_key_env": "",
+        "secrets_url": "",
         "cloud": "local",
         "metadata_url": "",
         "control_url": "",

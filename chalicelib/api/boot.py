@@ -75,7 +75,7 @@ def boot(runtime: Callable[[], Runtime]) -> Blueprint:
                 "Tell a replica that starts the texts of its secrets",
                 schemas.ReplicaSecrets,
                 caller=Caller.AGENT,
-                body=schemas.BootedAs,
+                body=schemas.AskForSecrets,
                 errors=(403, 404),
                 max_body_bytes=_MAX_BODY_BYTES,
             ),
@@ -137,13 +137,18 @@ def _have_acted_on(runtime: Runtime, name: str, now: float) -> None:
         runtime.relay.send(passes.Round({name: now}, now + passes.TICK_S).text, _AGAIN_S)
 
 
-def tell_secrets(runtime: Runtime, replica_id: str, body: schemas.BootedAs, bearer: str) -> schemas.ReplicaSecrets:
-    """For the time of a replica's start only: a token that leaks later opens nothing. A lost answer may be asked for again."""
+def tell_secrets(runtime: Runtime, replica_id: str, body: schemas.AskForSecrets, bearer: str) -> schemas.ReplicaSecrets:
+    """For the time of a replica's start, to the first who asks: a token that leaks later opens nothing.
+
+    A lost answer may be asked for again.
+    """
     _require_own_token(runtime, replica_id, body, bearer)
     state = runtime.store.load(_service_of(replica_id))
     replica = _replica(state, replica_id)
     if not (state and replica and replica.boot_nonce == body.boot_nonce and replica.status in _BOOTING):
         raise NotFound(f"No replica {replica_id!r} is starting.")
+    if not runtime.store.claim_boot(replica.id, f"{replica.boot_nonce}#secrets", body.asker):
+        raise Refused(HTTPStatus.FORBIDDEN, "Somebody else has been told this replica's secrets.")
     wanted = _spec(runtime, state, replica).engine.secrets
     names, service = sorted({name for _, name in wanted}), state.service.name
     texts = runtime.secrets.read(names)

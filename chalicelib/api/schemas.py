@@ -430,6 +430,12 @@ class BootedAs(_Request):
     boot_nonce: Token
 
 
+class AskForSecrets(BootedAs, _Body):
+    """An agent's question. `asker` is random; the agent sends the same one until it is answered. Older ones send none."""
+
+    asker: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{32})?$")] = ""
+
+
 class Interruption(BootedAs, _Body):
     """A cloud's notice, as a replica's agent has it from the machine's metadata. `at` is an epoch second."""
 

@@ -84,7 +84,10 @@ def test_the_engine_finds_its_secrets(new_agent: NewAgent, plane: Plane) -> None
     setup = 'printf %s "$TOKEN" > seen'
     agent = new_agent(secrets_url=plane.url, engine_key_env="ENGINE_KEY", setup=setup, run=ENGINE).until_ready()
     assert (agent.directory / "seen").read_text() == TEXT
-    assert plane.asked == [("/v1/replicas/hello-k3f9-0-1/secrets", {"boot_nonce": "nonce-1"}, f"Bearer {TOKEN}")]
+    ((path, body, bearer),) = plane.asked
+    assert (path, bearer) == ("/v1/replicas/hello-k3f9-0-1/secrets", f"Bearer {TOKEN}")
+    assert body == {"boot_nonce": "nonce-1", "asker": body["asker"]}
+    assert len(body["asker"]) == 32
     shown = agent.ask("GET", "/headers").json
     assert ["Authorization", f"Bearer {KEY}"] in shown["headers"]
     assert "canary" not in _traces(agent)
@@ -123,7 +126,7 @@ def test_it_is_not_waited_for_without_end(plane: Plane) -> None:
     told: Any = SimpleNamespace(secrets_url=plane.url, boot_nonce="n", agent_token=TOKEN)
     said: list[str] = []
     with pytest.raises(Refused, match="AccessDenied"):
-        asyncio.run(with_secrets(told, said.append, patience_s=0.3))
+        asyncio.run(with_secrets(told, "a" * 32, said.append, patience_s=0.3))
     assert len(plane.asked) == 2
     assert len(said) == 1
 

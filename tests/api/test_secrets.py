@@ -45,10 +45,12 @@ def replica(api: Api) -> Replica:
     return made
 
 
-def _ask(api: Api, replica: Replica, *, key: str | None = None, nonce: str = "nonce-0", name: str = "") -> HTTPResponse:
+def _ask(
+    api: Api, replica: Replica, *, key: str | None = None, nonce: str = "nonce-0", name: str = "", asker: str = "a" * 32
+) -> HTTPResponse:
     token = identity.agent_token(SETTINGS.agent_key, replica.id, "nonce-0")
     path = f"/v1/replicas/{name or replica.id}/secrets"
-    return api.call("POST", path, {"boot_nonce": nonce}, key=token if key is None else key)
+    return api.call("POST", path, {"boot_nonce": nonce, "asker": asker}, key=token if key is None else key)
 
 
 def test_a_secret_is_kept_named_and_forgotten(api: Api) -> None:
@@ -196,6 +198,14 @@ def test_a_starting_replica_is_told_its_secrets(api: Api, replica: Replica) -> N
     assert _ask(api, replica).json_body == told
     api.world.update(spec("v2"))
     assert _ask(api, replica).json_body == told
+
+
+def test_the_first_who_asks_is_the_only_one_who_is_told(api: Api, replica: Replica) -> None:
+    """The agent asks as soon as it runs: whoever has its token from then on is refused, and a thief who was first is noticed."""
+    assert _ask(api, replica).status_code == 200
+    for other in ("b" * 32, ""):
+        assert "Somebody else has been told" in assert_problem(_ask(api, replica, asker=other), 403)["detail"]
+    assert _ask(api, replica).status_code == 200
 
 
 def test_its_machine_is_not_told_them_at_boot(api: Api, replica: Replica) -> None:
