@@ -242,6 +242,15 @@ def test_an_admin_key_has_an_id_that_it_can_be_revoked_by(api: Api, key_id: str)
     assert_problem(elsewhere(api).post("/v1/backup/entries", entry | {"document": document}), 422)
 
 
+@pytest.mark.parametrize("wrong", [{"kind": "generic"}, {"repository": ""}])
+def test_a_webhook_has_a_repository_unless_it_is_generic(api: Api, wrong: dict[str, str]) -> None:
+    """There is no forge to ask for what a generic one follows, and nothing to ask a forge without one."""
+    entry = next(entry for entry in entries(lived_in(api)) if entry["kind"] == "webhook")
+    target = elsewhere(api)
+    assert_problem(target.post("/v1/backup/entries", entry | {"document": entry["document"] | wrong}), 422)
+    assert target.world.store.hooks() == ()
+
+
 def test_versions_must_be_the_services_own(api: Api) -> None:
     """All there, once each, and with a name that a service may have."""
     source = lived_in(api)
