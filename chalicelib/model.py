@@ -678,6 +678,28 @@ class Secret:
     name: str
     version: int  # rises with every change, and starts over when the secret was removed
     changed_at: float  # to the millisecond
+    services: tuple[str, ...] = ("*",)  # see `SecretBinding`
+
+    def is_for(self, service: str) -> bool:
+        """Whether a service of this name may use it."""
+        return SecretBinding(self.name, self.services).covers(service)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretBinding:
+    """Which services may use a secret: names, beginnings of names (`llm-*`), `*` for all; none = webhooks only.
+
+    A secret without a binding was set before there were any, and is for all.
+    """
+
+    secret: str
+    services: tuple[str, ...]
+
+    def covers(self, service: str) -> bool:
+        """Whether a service of this name may use the secret."""
+        return any(
+            one == service or (one.endswith("*") and service.startswith(one.removesuffix("*"))) for one in self.services
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -710,6 +732,7 @@ class AuditEntry:
     ip: str
     status: int | None = None  # of the answer; None = not known to have ended
     replayed: bool = False  # answered as before; nothing was done
+    target: str = ""  # what was made, changed or removed, e.g. "0123456789 (ci)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -767,6 +790,7 @@ class Push:
     received_at: float
     pushed_at: float = 0.0
     source: str = field(default="", repr=False)  # the service file; empty once it is acted on
+    repository_id: str = ""  # the forge's number of the repository; empty where the delivery does not say
 
 
 @dataclass(frozen=True, slots=True)
@@ -803,6 +827,7 @@ class Hook:
     is_pending: bool = False
     outcome: Outcome | None = None  # of the latest head that was acted on
     look_at: float | None = None
+    repository_id: str = ""  # the forge's number of the repository that is followed; empty until the forge has told it
     failures: int = 0  # of the forge to answer, in a row
     trouble: str = ""  # why nothing can be done at the moment
     version: int = 0
@@ -830,7 +855,7 @@ class Trust:
     created_at: float
     ref: str = ""  # refs/heads/main
     environment: str = ""
-    repository_id: str = ""  # which another repository of the same name, made later, has not; empty = not asked for
+    repository_id: str = ""  # which another repository of the same name has not; empty until the first job has told it
 
 
 # --- what the world looks like --------------------------------------------------------------------------------------
@@ -956,7 +981,7 @@ class ProbeResult:
     detail: str = ""  # why not ready: the status code, the exception, whose identity was answered
     in_flight: int = 0
     engine: EnginePhase | None = None
-    exit_code: int | None = None
+    exit_code: int | None = None  # of an engine that has exited; None then = its agent has never run it
     log_tail: str = ""  # last lines, only when the engine exited
     interruption_at: float | None = None
     load: ReplicaLoad | None = None  # None = not known, or not asked for

@@ -168,7 +168,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pydantic",
     },
     "chalicelib.meters": {"chalicelib.amazon", "chalicelib.cost"},
-    "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
+    "chalicelib.snapshots": {"chalicelib.amazon", "chalicelib.errors"},
     "chalicelib.config": {"chalicelib.credentials", "chalicelib.errors"},
     "chalicelib.credentials": {"chalicelib.errors"},
     "chalicelib.amazon": {"chalicelib.errors", "botocore"},

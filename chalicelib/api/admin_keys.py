@@ -89,10 +89,11 @@ def revoke_admin_key(runtime: Runtime, key_id: str, principal: Principal) -> sch
     """Refused from the next request on; what it made stays."""
     if key_id == ROOT:
         raise Invalid("The root key belongs to the deployment. It is changed where it is configured, not here.")
-    if all(key.id != key_id for key in _visible(runtime, principal)):
+    known = next((key for key in _visible(runtime, principal) if key.id == key_id), None)
+    if known is None:
         raise NotFound(f"There is no admin key with the id {key_id!r}. `sailplane admin-keys list` shows them.")
     runtime.store.revoke_admin_key(key_id)
-    return schemas.Revoked(id=key_id)
+    return schemas.Revoked(id=key_id, name=known.name)
 
 
 def issued(ids: Ids, key: AdminKey) -> tuple[str, AdminKey]:

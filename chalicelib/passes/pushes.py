@@ -8,6 +8,7 @@ of two passes at work on one hook one writes, and a push that comes meanwhile is
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 
 from chalicelib import deploying
@@ -15,7 +16,7 @@ from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, Un
 from chalicelib.hooks import following
 from chalicelib.model import Event, Hook, Outcome
 from chalicelib.passes.report import Report, guarded
-from chalicelib.ports import Commit, Repository, Runtime
+from chalicelib.ports import Commit, Forge, Repository, Runtime
 
 _LANE = "forges"
 _COMMIT_CHARACTERS = 10  # enough to find it by
@@ -72,9 +73,23 @@ def _settled(runtime: Runtime, hook: Hook) -> Hook:
         return _acted_on(runtime, hook, head, lambda: yaml)
     forge, repository = runtime.forges[hook.kind], _repository(runtime, hook)
     head = forge.head(repository, hook.branch)
-    if hook.outcome and hook.outcome.commit == head:
+    is_known = hook.outcome is not None and hook.outcome.commit == head
+    if not (is_known and hook.repository_id):
+        hook = replace(hook, repository_id=_number(forge, repository, hook))
+    if is_known:
         return _write(runtime, following.unmoved(hook, runtime.clock.now()))
     return _acted_on(runtime, hook, head, lambda: forge.file(repository, hook.path, head))
+
+
+def _number(forge: Forge, repository: Repository, hook: Hook) -> str:
+    """The repository's, once the head is known and before its file is read. Raises `Invalid` when another has taken the name.
+
+    Asked for new heads only: without a token GitHub answers 60 questions an hour, and twelve looks at the branch are twelve.
+    """
+    number = forge.number(repository)
+    if hook.repository_id not in ("", number):
+        raise Invalid(f"{following.another(hook, number)}.")
+    return number
 
 
 def _acted_on(runtime: Runtime, hook: Hook, head: str, read: Callable[[], str]) -> Hook:
@@ -88,7 +103,7 @@ def _acted_on(runtime: Runtime, hook: Hook, head: str, read: Callable[[], str]) 
 
 def _deployed(runtime: Runtime, hook: Hook, head: str, yaml: str) -> Hook:
     """The hook as written in one transaction with the service. Raises `Invalid` when the service file is refused."""
-    parsed = deploying.understood(runtime, yaml, {})
+    parsed = deploying.understood(runtime, hook.service, yaml, {})
     state = runtime.store.load(hook.service)
     if state is not None and state.service.spec == parsed.spec:
         version = state.service.spec_version
@@ -124,7 +139,7 @@ def _repository(runtime: Runtime, hook: Hook) -> Repository:
     token = runtime.secrets.read([name]).get(name, "") if name else ""
     if name and not token:
         raise Invalid(
-            f"There is no secret {name!r}, which should hold the forge's token: `sailplane secrets set {name}`."
+            f"There is no secret {name!r}, which should hold the forge's token: `sailplane secrets set {name} --no-service`."
         )
     return Repository(hook.api_url, hook.repository, token)
 

@@ -139,10 +139,11 @@ def test_what_may_not_be_asked_is_unknown_and_not_missing(account: Account) -> N
         ("ExpiredToken", "NoAccess", "aws sso login"),
         ("AccessDenied", "NoAccess", "docs/deploy.md"),
         ("Throttling", "CloudUnreachable", "cannot answer DescribeStacks now"),
+        ("SubscriptionRequired", "CloudRefused", r"refuses DescribeStacks: no \(SubscriptionRequired\)"),
     ],
 )
 def test_refusals_say_what_to_do(code: str, kind: str, says: str) -> None:
-    """Credentials, rights and patience are three different things to see to."""
+    """Credentials, rights and patience are three different things to see to; the rest is told in AWS's own words."""
     from botocore.exceptions import ClientError  # noqa: PLC0415 as above
 
     from sailplane.deploy import account as errors  # noqa: PLC0415 as above

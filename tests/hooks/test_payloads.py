@@ -59,7 +59,32 @@ def reading(kind: HookKind, **changes: Any) -> Push | Ignored:
 @pytest.mark.parametrize("changes", [{}, {"forced": True}, {"before": HEAD}, {"later_release": {"of": "the forge"}}])
 def test_a_push_tells_of_a_commit(kind: HookKind, changes: dict[str, Any]) -> None:
     """A forced one and the first one of a branch too; fields of later releases are no matter."""
-    assert reading(kind, **changes) == Push(HEAD, NOW)
+    number = {HookKind.GITHUB: "1", HookKind.GITLAB: "15"}[kind]
+    assert reading(kind, **changes) == Push(HEAD, NOW, repository_id=number)
+
+
+@pytest.mark.parametrize("kind", FORGES)
+def test_a_repository_is_known_by_its_number(kind: HookKind) -> None:
+    """Another one that has taken its name deploys nothing; the same one under another name is told to be followed anew."""
+    headers, document = KINDS[kind]
+    number = {HookKind.GITHUB: "1", HookKind.GITLAB: "15"}[kind]
+
+    def said(repository_id: str, **changes: Any) -> Push | Ignored:
+        hook = replace(HOOK, kind=kind, repository_id=repository_id)
+        return read(hook, headers, json.dumps({**document, **changes}).encode(), NOW)
+
+    assert isinstance(said(number), Push)
+    other = said("2")
+    assert isinstance(other, Ignored)
+    assert f"another repository by now, number {number}" in other.why
+    assert "sailplane webhook remove 0123456789" in other.why
+    of_the_same = {
+        "repository": {"id": 1, "full_name": "acme/new"},
+        "project": {"id": 15, "path_with_namespace": "acme/new"},
+    }
+    renamed = said(number, **of_the_same)
+    assert isinstance(renamed, Ignored)
+    assert "is called acme/new by now: make the webhook again" in renamed.why
 
 
 def test_a_generic_push_brings_its_file() -> None:
@@ -71,7 +96,7 @@ def test_github_s_other_content_type_is_read() -> None:
     """A form with the document in it, which is what GitHub proposes."""
     headers = {"x-github-event": "push", "content-type": "application/x-www-form-urlencoded"}
     body = urlencode({"payload": json.dumps(PUSHED_TO_GITHUB)}).encode()
-    assert read(HOOK, headers, body, NOW) == Push(HEAD, NOW)
+    assert read(HOOK, headers, body, NOW) == Push(HEAD, NOW, repository_id="1")
 
 
 @pytest.mark.parametrize("kind", FORGES)

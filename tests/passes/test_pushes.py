@@ -15,7 +15,7 @@ from chalicelib.errors import Conflict, Exists, Unreachable
 from chalicelib.hooks import following
 from chalicelib.hooks.following import LOOK_AGAIN_S, POLL_EVERY_S
 from chalicelib.model import Event, Hook, HookKind, Push
-from chalicelib.ports import Repository, Store
+from chalicelib.ports import Commit, Repository, Store
 from chalicelib.schedule import pushes_wait
 from tests.fakes import Interposed, World
 from tests.hooks.forge import TOKEN, FakeForge, Repositories
@@ -221,6 +221,51 @@ def test_what_the_owner_changed_stays_until_the_next_push() -> None:
     ci.world.update(replace(ci.world.state().service.spec, drain_timeout_s=7))
     ci.work(times=5, every_s=POLL_EVERY_S)
     assert len(ci.versions()) == 2
+
+
+def test_a_later_repository_of_the_same_name_is_not_deployed() -> None:
+    """Neither pushed nor polled: the first look has pinned its number. It is said once, and deployed again when it is back."""
+    ci = Ci()
+    ci.push(yaml(1))
+    ci.work()
+    assert ci.hook.repository_id == "74"
+    ci.forge.repositories.numbers[REPOSITORY] = 75
+    ci.push(yaml(2))
+    ci.work(times=3, every_s=POLL_EVERY_S)
+    ci.deliver(ci.push(yaml(3)))
+    ci.work(times=3, every_s=POLL_EVERY_S)
+    assert ci.versions() == [yaml(1)]
+    (event,) = ci.events("hook.trouble")
+    assert "another repository by now, number 75: this webhook follows number 74" in event.message
+    assert "sailplane webhook remove 0123456789" in event.message
+    ci.forge.repositories.numbers.clear()
+    ci.work(every_s=POLL_EVERY_S)
+    assert ci.versions() == [yaml(1), yaml(3)]
+
+
+def test_a_webhook_of_before_is_pinned_when_it_is_looked_at_next() -> None:
+    """An older release knew no numbers; a head that does not move asks for it once."""
+    ci = Ci()
+    ci.push(yaml(1))
+    ci.work()
+    ci.store.commit("svc", None, Commit(hook=replace(ci.hook, repository_id="")))
+    ci.work(every_s=POLL_EVERY_S)
+    assert ci.hook.repository_id == "74"
+    asked = ci.forge.asked
+    ci.work(every_s=POLL_EVERY_S)
+    assert ci.forge.asked == asked + 1
+
+
+def test_the_first_delivery_pins_too() -> None:
+    """Where the forge could not be asked before, what it has signed says which repository is meant."""
+    ci = Ci()
+    now = ci.world.clock.now()
+    pushed = following.pushed(ci.hook, Push(ci.push(yaml()), now, repository_id="73"), now)
+    assert pushed
+    ci.store.record_push(pushed, ["d"], now + 1000)
+    ci.work()
+    assert ci.versions() == []
+    assert "number 74: this webhook follows number 73" in ci.events("hook.trouble")[0].message
 
 
 def test_a_forge_that_is_down_is_asked_again() -> None:

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
 
-from sailplane.deploy.account import CloudUnreachable, NoAccess
+from sailplane.deploy.account import CloudRefused, CloudUnreachable, NoAccess
 from sailplane.deploy.aws import told
 from sailplane.deploy.checks.finding import Finding, Verdict
 
@@ -66,7 +65,7 @@ def findings(session: boto3.Session, endpoint_url: str | None) -> Iterator[Findi
     try:
         with told():
             caller = session.client("sts", **options).get_caller_identity()
-    except (NoAccess, CloudUnreachable) as error:
+    except (NoAccess, CloudUnreachable, CloudRefused) as error:
         yield Finding("aws", "credentials", Verdict.MISSING, str(error), "aws configure, or aws sso login")
         return
     yield Finding("aws", "credentials", Verdict.FINE, caller["Arn"])
@@ -93,7 +92,7 @@ def _permissions(iam: Any, arn: str) -> Iterator[Finding]:
                 for one in page["EvaluationResults"]
                 if one["EvalDecision"] != "allowed"
             ]
-    except (NoAccess, CloudUnreachable, ClientError) as error:
+    except (NoAccess, CloudUnreachable, CloudRefused) as error:
         fix = "allow yourself iam:SimulatePrincipalPolicy and iam:GetRole, or just try"
         yield Finding("aws", "permissions", Verdict.UNKNOWN, str(error), fix)
         return
@@ -117,7 +116,7 @@ def _concurrency(functions: Any, region: str) -> Iterator[Finding]:
     try:
         with told():
             at_once = functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
-    except (NoAccess, CloudUnreachable, ClientError) as error:
+    except (NoAccess, CloudUnreachable, CloudRefused) as error:
         yield Finding(
             "aws", "functions at once", Verdict.UNKNOWN, str(error), "allow yourself lambda:GetAccountSettings"
         )
@@ -134,7 +133,7 @@ def _quota(quotas: Any, code: str, name: str, region: str) -> Finding:
     try:
         with told():
             value = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
-    except (NoAccess, CloudUnreachable, ClientError) as error:
+    except (NoAccess, CloudUnreachable, CloudRefused) as error:
         return Finding("aws", what, Verdict.UNKNOWN, str(error), "allow yourself servicequotas:GetServiceQuota")
     smallest = _SMALLEST["P" if " P " in f"{name} " else "G"]
     if value < smallest:
