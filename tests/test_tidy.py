@@ -228,6 +228,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sailplane.deploy.checks.azure": {"sailplane.deploy.checks", "azure", "httpx"},
     "sailplane.deploy.edges": {"sailplane.deploy.edges", "chalicelib.errors", "infra"},
     "sailplane.deploy.edges.gcp": {"sailplane.deploy", "chalicelib.errors", "google", "requests"},
+    "sailplane.deploy.edges.google_apis": {"sailplane.deploy", "google", "requests"},
     "sailplane.deploy.edges.azure": {"sailplane.deploy", "chalicelib.errors", "azure"},
     "sailplane.deploy.edges.arm": {"sailplane.deploy", "azure"},
     "sailplane.deploy.edges.scm": {"sailplane.deploy", "requests"},
