@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from chalicelib.errors import Invalid
 from chalicelib.lifecycle import budget
-from chalicelib.model import Backoff, Hook, ScalerState, Service, SpecVersion, Spend, State
+from chalicelib.model import Backoff, Hook, HookKind, ScalerState, Service, SpecVersion, Spend, State
 from chalicelib.store.documents import from_json, to_json
 
 FORMAT = 1
@@ -78,6 +78,8 @@ def service_of(document: Mapping[str, Any], uid: str, now: float) -> Restored:
 def hook_of(document: Mapping[str, Any], now: float) -> Hook:
     """A webhook as it was, with nothing pending: where it follows a branch, that is looked at now. Raises `Invalid`."""
     hook = noun_of(Hook, document)
+    if (hook.kind is HookKind.GENERIC) is bool(hook.repository):  # a pass could neither ask a forge nor go without
+        raise Invalid(f"Webhook {hook.id!r}: it has a repository exactly if its kind is not generic.")
     return replace(
         hook,
         old_key_until=0.0,

@@ -197,7 +197,10 @@ def _require_complete(name: str, config: Config) -> None:
             "SAILPLANE_AZURE_SUBSCRIPTION, SAILPLANE_AZURE_RESOURCE_GROUP: not set; expected where machines are made."
         )
     if name in _SDKS and find_spec(_SDKS[name]) is None:
-        raise ConfigError(f"SAILPLANE_PROVIDERS: {name} needs its SDK: pip install 'sailplane[{name}]'.")
+        raise ConfigError(
+            f"SAILPLANE_PROVIDERS: {name} needs its SDK. Functions: `python -m infra.package --clouds aws,{name}` packs it."
+            f" A laptop: `make setup` or `pip install '.[{name}]'` where Sailplane was checked out."
+        )
 
 
 def _provider(name: str, config: Config, clock: Clock) -> Provider:

@@ -69,6 +69,14 @@ def test_the_question_is_what_amazons_own_sdk_would_ask() -> None:
     assert all("sailplane-acme" in metric["Dimensions"][0]["Value"] for metric in metrics)
 
 
+def test_who_asks_again_and_again_pays_once() -> None:
+    """What CloudWatch says is some minutes old anyhow: for ten minutes an answer is kept, and over a month's end none."""
+    amazon = Scripted(*[{"MetricDataResults": [{"Id": "m0", "Values": [float(value)]}]} for value in (1, 2, 3)])
+    found = meter(amazon)
+    asked_at = [(0.0, 7200.0), (0.0, 7201.0), (0.0, 7799.0), (0.0, 7800.0), (7800.0, 7801.0)]
+    assert [found.used(*instants).requests for instants in asked_at] == [1, 1, 1, 2, 3]
+
+
 def test_a_meter_that_is_down_is_unreachable() -> None:
     """In words; whoever asks goes on without."""
     with pytest.raises(Unreachable):

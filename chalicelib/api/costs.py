@@ -51,14 +51,17 @@ def service_cost(runtime: Runtime, name: str) -> schemas.ServiceCost:
 
 
 def all_costs(runtime: Runtime, principal: Principal) -> schemas.Costs:
-    """The bill of every service that the principal is for; one deleted between two reads is left out."""
+    """The bill of every service that the principal is for; one deleted between two reads is left out.
+
+    The control plane's is for who sees all services: it is that of looking after all of them, and counting it costs money.
+    """
     now = runtime.clock.now()
     names = (name for name in runtime.store.service_names() if principal.reaches((name,)))
     states = [state for state in map(runtime.store.load, names) if state]
     return schemas.Costs(
         since=instant(budget.month_at(now)),
         services=tuple(_service(state, now) for state in states),
-        control_plane=_control_plane(runtime, states, now),
+        control_plane=_control_plane(runtime, states, now) if principal.reaches(("*",)) else None,
     )
 
 

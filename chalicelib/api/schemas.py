@@ -546,11 +546,11 @@ class ControlPlaneCost(_Answer):
 
 
 class Costs(_Answer):
-    """What everything costs, since the month began."""
+    """What everything costs, since the month began. `control_plane` is null for a key that is for some services only."""
 
     since: AwareDatetime
     services: tuple[ServiceCost, ...]
-    control_plane: ControlPlaneCost
+    control_plane: ControlPlaneCost | None
 
 
 class Version(_Answer):

@@ -6,7 +6,8 @@ from chalicelib.passes.cadence import TICK_S, Round, delay_s, next_round
 from chalicelib.passes.interrupt import interrupt, noted
 from chalicelib.passes.listing import not_enabled
 from chalicelib.passes.pushes import deploy_pushes
-from chalicelib.passes.runner import Report, preview, run, tick
+from chalicelib.passes.report import Report
+from chalicelib.passes.runner import preview, run, tick
 from chalicelib.passes.snapshot import leave_snapshot
 
 __all__ = [

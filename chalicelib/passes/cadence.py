@@ -10,10 +10,10 @@ import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from chalicelib.lifecycle import wanted_mix
 from chalicelib.model import ReplicaStatus, State
+from chalicelib.passes.report import Report
 
 # While anything is on its way somewhere; a pass over one service takes 0.2 to 5 ms of CPU, see benchmarks/passes.py.
 _BUSY_S = 1.0
@@ -23,16 +23,6 @@ TICK_S = 60.0  # EventBridge's finest rate
 SHORTEST_S = 2.0
 # A service this close to its turn is taken along: one round costs nearly the same for ten services as for one.
 _TAKEN_ALONG_S = 1.0
-
-
-class Looked(Protocol):
-    """As much of a `Report` as rounds need."""
-
-    @property
-    def service(self) -> str: ...
-
-    @property
-    def next_at(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +68,7 @@ def next_pass_s(state: State, *, failed: bool) -> float:
     return max(_BUSY_S, state.service.spec.probe.interval_s)
 
 
-def next_round(last: Round, looked_at: Collection[str], reports: Iterable[Looked], now: float) -> Round | None:
+def next_round(last: Round, looked_at: Collection[str], reports: Iterable[Report], now: float) -> Round | None:
     """The round after one that ended at `now`; None when the tick comes before any of its services is due."""
     waiting = {name: at for name, at in last.due.items() if name not in looked_at}
     told = {report.service: report.next_at for report in reports if report.service}

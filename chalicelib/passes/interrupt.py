@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from chalicelib.errors import Conflict
 from chalicelib.model import Event, Instance, InterruptionNotice, NoticeKind, Replica, State
 from chalicelib.passes.listing import ask, observe
-from chalicelib.passes.runner import Report, run
+from chalicelib.passes.report import Report
+from chalicelib.passes.runner import run
 from chalicelib.ports import Asked, Commit, Runtime
 
 _WRITES = 4  # of one notice, while passes and owners write to the same replica

@@ -16,7 +16,7 @@ from chalicelib import deploying, lifecycle
 from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, Unreachable
 from chalicelib.hooks import following
 from chalicelib.model import CommitStatus, Event, Hook, Outcome, Rollout
-from chalicelib.passes.runner import Report
+from chalicelib.passes.report import Report, guarded
 from chalicelib.ports import Commit, Forge, Repository, Runtime
 
 _LANE = "forges"
@@ -36,10 +36,9 @@ def deploy_pushes(runtime: Runtime, only: Collection[str] | None = None) -> tupl
     A service file that is refused changes nothing of the service: its events say why, and so does the commit's status. What
     could not be asked or written is tried again, see `following.put_off`. One request where there are no hooks.
     """
-    try:
-        hooks = runtime.store.hooks()
-    except Unreachable as error:
-        return (Report("", (f"store: {error}",), acted=False, next_at=runtime.clock.now() + 1.0),)
+    hooks = guarded(runtime.clock, "", runtime.store.hooks)
+    if isinstance(hooks, Report):
+        return (hooks,)
     if not hooks:
         return ()
     now = runtime.clock.now()
@@ -51,14 +50,16 @@ def deploy_pushes(runtime: Runtime, only: Collection[str] | None = None) -> tupl
 
 
 def _attended(runtime: Runtime, hook: Hook, attend: Callable[[Runtime, Hook], bool]) -> Report:
+    """Never raises: what goes wrong with one hook is neither the next one's trouble nor the passes'."""
+    return guarded(runtime.clock, hook.service, partial(_reported, runtime, hook, attend))
+
+
+def _reported(runtime: Runtime, hook: Hook, attend: Callable[[Runtime, Hook], bool]) -> Report:
     try:
         acted = attend(runtime, hook)
     except (Conflict, Exists, LeaseHeld):
         # A push came, another pass was faster, or the owner made or changed the service: all of it is decided on anew.
         return Report(hook.service, (), acted=False, next_at=runtime.clock.now(), is_held_up=True)
-    except Unreachable as error:
-        failure = f"webhook {hook.id}: {error}"
-        return Report(hook.service, (failure,), acted=False, next_at=runtime.clock.now() + 1.0)
     return Report(hook.service, (), acted=acted, next_at=runtime.clock.now())
 
 

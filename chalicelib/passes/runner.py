@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from chalicelib import schedule
 from chalicelib.actions import Decision
-from chalicelib.errors import Conflict, Fenced, LeaseHeld, SailplaneError, Unreachable
+from chalicelib.errors import Conflict, Fenced, LeaseHeld, Unreachable
 from chalicelib.executor import Execution, remove_orphan
 from chalicelib.lifecycle import is_orphan
 from chalicelib.model import Instance, Observed, State
 from chalicelib.passes import autoscale, cadence, listing, optimize, probe, publish, reconcile
+from chalicelib.passes.report import Report, guarded
 from chalicelib.passes.snapshot import leave_snapshot
 from chalicelib.ports import Asked, Ids, Runtime
 
@@ -29,22 +29,6 @@ PASSES: tuple[tuple[str, Pass], ...] = (
     ("publish", publish.decide),
     ("optimize", optimize.decide),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How the passes over one service went. `next_at` (epoch seconds) is when it wants to be looked at again: never, if it is gone.
-
-    `failures` is returned, not raised: Lambda turns it into its error metric, the laptop prints it, tests
-    accept none. `service` is empty for what concerns the deployment as a whole. `is_held_up` says that somebody else was at
-    work on the service or changed it, so that what is to be done may not be done yet.
-    """
-
-    service: str
-    failures: tuple[str, ...]
-    acted: bool
-    next_at: float
-    is_held_up: bool = False
 
 
 def tick(
@@ -97,12 +81,7 @@ def _in_turn(names: Sequence[str], ids: Ids) -> Sequence[str]:
 
 def run(runtime: Runtime, name: str, asked: Mapping[str, Asked], on_demand: listing.OnDemand | None = None) -> Report:
     """Run all passes over one service. Never raises: one service's trouble is not the next one's."""
-    try:
-        return _run(runtime, name, asked, on_demand)
-    except SailplaneError as error:
-        return Report(name, (f"{type(error).__name__}: {error}",), acted=False, next_at=runtime.clock.now() + 1.0)
-    except Exception:  # noqa: BLE001 the one boundary: a bug met in one service must not stop the others
-        return Report(name, (traceback.format_exc(),), acted=False, next_at=runtime.clock.now() + 10.0)
+    return guarded(runtime.clock, name, partial(_run, runtime, name, asked, on_demand))
 
 
 def preview(runtime: Runtime, name: str) -> tuple[str, ...]:

@@ -118,4 +118,6 @@ def _azure(subscription: str, group: str) -> Iterator[Finding]:
 def _require_sdk(cloud: str, module: str) -> None:
     top = module.partition(".")[0]
     if find_spec(top) is None or find_spec(module) is None:
-        raise Invalid(f"To look at {cloud} it needs its SDK: pip install 'sailplane[{cloud}]'.")
+        raise Invalid(
+            f"To look at {cloud} it needs its SDK: `make setup` or `pip install '.[{cloud}]'` where Sailplane was checked out."
+        )

@@ -35,8 +35,8 @@ def command(out: Output, *, client: Client, name: str | None) -> None:
     costs = client.costs()
     if costs.services:
         _show_services(out, costs.services)
-        out.data("")
-    out.data(_control_plane(costs.control_plane))
+    if costs.control_plane:
+        out.data(f"\n{_control_plane(costs.control_plane)}" if costs.services else _control_plane(costs.control_plane))
     out.document(costs.model_dump(mode="json"))
     if costs.services:
         dearest = max(costs.services, key=lambda service: service.usd_per_hour)

@@ -52,7 +52,9 @@ class Clouds:
         try:
             return self._gcp(deployment) if cloud == "gcp" else self._azure(deployment)
         except ModuleNotFoundError as error:
-            raise Invalid(f"Edges on {cloud} need its SDK: pip install 'sailplane[{cloud}]'.") from error
+            raise Invalid(
+                f"Edges on {cloud} need its SDK: `make setup` or `pip install '.[{cloud}]'` where Sailplane was checked out."
+            ) from error
 
     def _gcp(self, deployment: str) -> Edges:
         from sailplane.deploy.edges.gcp import GcpEdges  # noqa: PLC0415 half a second that others need not pay

@@ -175,7 +175,8 @@ def _tell(out: Output, client: Client, made: Trust) -> None:
         out.message(f"Only jobs that run in your network reach {made.audience}, where they exchange their tokens.")
     example = "github-deploy.yml" if made.kind is OidcIssuer.GITHUB else "gitlab-ci.yml"
     out.next(
-        f"take examples/ci/{example} into the repository, with these two addresses", f"sailplane trust remove {made.id}"
+        f"take examples/ci/{example} and examples/ci/deploy.py into the repository, with these two addresses",
+        f"sailplane trust remove {made.id}",
     )
 
 

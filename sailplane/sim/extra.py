@@ -20,7 +20,8 @@ def wanted_for(purpose: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingExtra(
-            f"{purpose} needs {error.name}, which is not installed: pip install 'sailplane[sim]'"
+            f"{purpose} needs {error.name}, which is not installed: `make setup` or `pip install '.[sim]'` where Sailplane was"
+            " checked out"
         ) from error
 
 

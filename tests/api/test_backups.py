@@ -210,16 +210,19 @@ def test_a_service_being_reckoned_from_machines_that_run_counts_them(api: Api) -
 
 
 def test_large_backups_come_in_pages(api: Api) -> None:
-    """No answer is larger than a function may give, and nothing is lost between two."""
-    large = YAML + "# " + "x" * 60_000
-    for number in range(40):
-        name = f"svc-{number:02}"
-        service, version = nouns.service(name), nouns.spec(name, source=large * 2)
-        api.world.store.create_service(replace(service, version=0), version)
-    first = api.get("/v1/backup")
-    assert len(first.body) < 3_000_000
-    assert json.loads(first.body)["next"]
-    assert [entry["id"] for entry in entries(api)] == [f"svc-{number:02}" for number in range(40)]
+    """No answer is larger than a function may give, quoted as the gateway wants it, and nothing is lost between two."""
+    large = YAML + '# "é"\n' * 20_000
+    names = [f"svc-{number:02}" for number in range(12)]
+    for name, versions in zip(names, [1] * 10 + [19, 1], strict=True):
+        service = replace(nouns.service(name), spec_version=versions, version=0)
+        *earlier, last = (nouns.spec(name, one + 1, source=large) for one in range(versions))
+        api.world.store.create_service(service, last, earlier=earlier)
+    pages = [api.get("/v1/backup").body.decode()]
+    while cursor := json.loads(pages[-1])["next"]:
+        pages.append(api.get(f"/v1/backup?cursor={cursor}").body.decode())
+    assert max(len(json.dumps(page)) for page in pages) < 6_000_000
+    assert len(pages) > 1
+    assert [entry["id"] for page in pages for entry in json.loads(page)["entries"]] == names
 
 
 def test_versions_beyond_what_one_write_takes_are_left_behind() -> None:
@@ -277,6 +280,15 @@ def test_an_admin_key_has_an_id_that_it_can_be_revoked_by(api: Api, key_id: str)
     entry = next(entry for entry in entries(lived_in(api)) if entry["kind"] == "admin_key")
     document = entry["document"] | {"id": key_id}
     assert_problem(elsewhere(api).post("/v1/backup/entries", entry | {"document": document}), 422)
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "generic"}, {"repository": ""}])
+def test_a_webhook_has_a_repository_unless_it_is_generic(api: Api, wrong: dict[str, str]) -> None:
+    """There is no forge to ask for what a generic one follows, and nothing to ask a forge without one."""
+    entry = next(entry for entry in entries(lived_in(api)) if entry["kind"] == "webhook")
+    target = elsewhere(api)
+    assert_problem(target.post("/v1/backup/entries", entry | {"document": entry["document"] | wrong}), 422)
+    assert target.world.store.hooks() == ()
 
 
 def test_versions_must_be_the_services_own(api: Api) -> None:

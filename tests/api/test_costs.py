@@ -63,6 +63,17 @@ def test_a_laptops_control_plane_costs_nothing(api: Api) -> None:
     assert "nobody bills" in control_plane["message"]
 
 
+def test_a_key_for_some_services_sees_their_bill_alone(api: Api) -> None:
+    """The control plane looks after all of them; and nobody counts what it has used, for that is billed."""
+    api.world.runtime = replace(api.world.runtime, schedule=Switch(), meter=FakeMeter(fails=True))
+    for name in ("mine", "theirs"):
+        api.world.create(name)
+    wanted = {"name": "team", "scopes": ["read"], "services": ["mine"]}
+    key = json.loads(api.post("/v1/admin-keys", wanted).body)["key"]
+    seen = json.loads(api.call("GET", "/v1/cost", key=key).body)
+    assert ([service["name"] for service in seen["services"]], seen["control_plane"]) == (["mine"], None)
+
+
 def test_a_deployments_control_plane_is_reckoned_and_measured(api: Api) -> None:
     """By the model for what there is now, and by the meter since the month began; a meter that is down is said to be."""
     api.world.runtime = replace(api.world.runtime, schedule=Switch(), meter=FakeMeter())

@@ -203,6 +203,21 @@ def test_a_push_is_found_by_the_tick(api: Api, relay: FakeRelay) -> None:
     assert [event.kind for event in api.world.store.events("svc", kind="hook")] == ["hook.refused"]
 
 
+def test_a_defect_met_in_a_webhook_stops_no_pass(api: Api, relay: FakeRelay, caplog: pytest.LogCaptureFixture) -> None:
+    """Of the tick the passes' own reports are told beside it, and in a round the passes run that were asked for."""
+    api.world.create("other")
+    _pushed(api)
+    api.world.runtime = replace(api.world.runtime, forges={})
+    with caplog.at_level("INFO", "chalicelib.api.triggers"), pytest.raises(PassesFailed, match=r"svc: (?s:.*)KeyError"):
+        _tick(api)
+    assert [record.__dict__["service"] for record in caplog.records] == ["svc", "other"]
+    api.world.create("svc")
+    with pytest.raises(PassesFailed, match=r"svc: (?s:.*)KeyError"):
+        _deliver(api, passes.Round.poke("svc").text)
+    assert relay.sent
+    assert sum(api.world.cloud.started.values()) == 4
+
+
 def test_a_service_that_is_gone_has_no_more_rounds(api: Api, relay: FakeRelay) -> None:
     """Nor has a message that comes twice, or late, done any harm."""
     _deliver(api, passes.Round({"gone": 0.0}, api.world.clock.now() + 50).text)

@@ -1,9 +1,11 @@
-"""The CI examples run as they stand: their commands exist, and a job with their settings gets a key and deploys with it."""
+"""The CI examples run as they stand: a job with their settings and their one line gets a key and deploys with it."""
 
 from __future__ import annotations
 
+import runpy
 import shlex
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,8 @@ from urllib.parse import quote
 import jwt
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sailplane.cli import cli
 from tests.cli.conftest import YAML, Plane, plane
 from tests.hooks.forge import Answer, Server, served
 
@@ -24,6 +24,7 @@ __all__ = ["plane"]
 CI = Path(__file__).resolve().parents[2] / "examples" / "ci"
 GITHUB: dict[str, Any] = yaml.safe_load((CI / "github-deploy.yml").read_text())
 GITLAB: dict[str, Any] = yaml.safe_load((CI / "gitlab-ci.yml").read_text())
+CHANGED = YAML.replace("replicas: 2", "replicas: 1")
 GITHUB_SCRIPT = [line for step in GITHUB["jobs"]["deploy"]["steps"] for line in step.get("run", "").splitlines()]
 
 
@@ -66,44 +67,45 @@ def trusting(plane: Plane, issuer: Issuer) -> Plane:
     return plane
 
 
-def run(plane: Plane, script: list[str], env: Mapping[str, str]) -> list[Result]:
-    """The script's lines in a shell that knows as much as they need: variables, and sailplane."""
-    shell = {**env, "SAILPLANE_HOME": str(plane.directory)}
-    plane.file(YAML.replace("replicas: 2", "replicas: 1"))
-    results = []
-    for line in script:
-        assigned, _, command = line.rpartition("$(") if "$(" in line else ("", "", line)
-        words = [_expanded(word, shell) for word in shlex.split(command.rstrip(")"))]
-        if words[0] in ("pip", "echo", "export"):
-            continue
-        assert words[0] == "sailplane", line
-        words = [str(plane.directory / word) if word == "service.yaml" else word for word in words]
-        results.append(CliRunner().invoke(cli, words[1:], env=shell))
-        if assigned:
-            shell[assigned.rstrip("=")] = results[-1].stdout.strip()
-    return results
+def run(plane: Plane, script: Sequence[str], env: Mapping[str, str], text: str = CHANGED) -> None:
+    """The script's one line that deploys, as a job's shell would read it, in as little time as the plane needs."""
+    (line,) = script
+    python, program, service, file = shlex.split(line)
+    assert (python, program) == ("python3", "deploy.py")
+    path = Path(plane.file(text))
+    assert path.name == file
+    runpy.run_path(str(CI / program))["main"](service, path, env, pause=lambda _s: time.sleep(0.02))
 
 
-def _expanded(word: str, shell: Mapping[str, str]) -> str:
-    return shell[word[1:]] if word.startswith("$") else word
+def addresses(plane: Plane, told: Mapping[str, str]) -> dict[str, str]:
+    """The variables of an example, with the plane's addresses in the places that its reader fills in."""
+    assert told == {"SAILPLANE_URL": "https://CONTROL-PLANE", "SAILPLANE_AUDIENCE": "https://AUDIENCE"}
+    return dict.fromkeys(told, plane.url)
 
 
-def test_the_github_workflow_deploys(trusting: Plane, issuer: Issuer, forge: Server) -> None:
-    """It may ask who it is, its job is proven by the token that GitHub gives, and its key changes the service."""
-    assert GITHUB["permissions"] == {"contents": "read", "id-token": "write"}
+def asked(plane: Plane, issuer: Issuer, forge: Server) -> dict[str, str]:
+    """The variables of a GitHub job that may ask who it is."""
     names = {"iss": "https://token.actions.githubusercontent.com", "repository": "acme/app"}
     token = issuer.token(
-        trusting, sub="repo:acme/app:ref:refs/heads/main", ref="refs/heads/main", event_name="push", **names
+        plane, sub="repo:acme/app:ref:refs/heads/main", ref="refs/heads/main", event_name="push", **names
     )
     forge.instead = Answer(200, f'{{"value": "{token}"}}'.encode())
-    env = {**GITHUB["jobs"]["deploy"]["env"], "SAILPLANE_URL": trusting.url, "SAILPLANE_AUDIENCE": trusting.url}
-    asked = {"ACTIONS_ID_TOKEN_REQUEST_URL": f"{forge.url}/token?v=1", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "runner"}
-    results = run(trusting, GITHUB_SCRIPT, env | asked)
-    assert [result.exit_code for result in results] == [0, 0, 0], [result.exception for result in results]
+    env = addresses(plane, GITHUB["jobs"]["deploy"]["env"])
+    url = f"{forge.url}/token?v=1"
+    return {**env, "ACTIONS_ID_TOKEN_REQUEST_URL": url, "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "runner"}
+
+
+def test_the_github_workflow_deploys(
+    trusting: Plane, issuer: Issuer, forge: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may ask who it is, its job is proven by the token that GitHub gives, and its key changes the service."""
+    assert GITHUB["permissions"] == {"contents": "read", "id-token": "write"}
+    run(trusting, GITHUB_SCRIPT, asked(trusting, issuer, forge))
     ((_, target, headers),) = forge.requests
     assert target == f"/token?v=1&audience={quote(trusting.url, safe='')}"
     assert headers["authorization"] == "Bearer runner"
     assert trusting.world.state("llm").service.spec_version == 2
+    assert "llm: version 2, READY." in capsys.readouterr().out
 
 
 def test_the_gitlab_job_deploys(trusting: Plane, issuer: Issuer) -> None:
@@ -112,11 +114,35 @@ def test_the_gitlab_job_deploys(trusting: Plane, issuer: Issuer) -> None:
     ((variable, made),) = job["id_tokens"].items()
     claims = {"iss": "https://gitlab.com", "project_path": "acme/app", "ref": "main", "ref_type": "branch"}
     token = issuer.token(trusting, sub="project_path:acme/app:ref_type:branch:ref:main", **claims)
-    env = {**job["variables"], "SAILPLANE_URL": trusting.url, "SAILPLANE_AUDIENCE": trusting.url, variable: token}
-    results = run(trusting, job["script"], env)
+    run(trusting, job["script"], {**addresses(trusting, job["variables"]), variable: token})
     assert made == {"aud": "$SAILPLANE_AUDIENCE"}
-    assert [result.exit_code for result in results] == [0, 0, 0], [result.exception for result in results]
     assert trusting.world.state("llm").service.spec_version == 2
+
+
+def test_a_version_that_fails_fails_the_job(trusting: Plane, issuer: Issuer, forge: Server) -> None:
+    """With the engine's reason, while the version before serves on."""
+    trusting.cloud.broken = True
+    with pytest.raises(SystemExit, match=r"Version 2 fails, ENGINE_EXITED"):
+        run(trusting, GITHUB_SCRIPT, asked(trusting, issuer, forge), CHANGED.replace("serve", "serve --twice"))
+
+
+def test_a_file_that_is_refused_fails_the_job(trusting: Plane, issuer: Issuer, forge: Server) -> None:
+    """With what is wrong and in which line; a job that nobody can vouch for is told what it lacks."""
+    env = asked(trusting, issuer, forge)
+    with pytest.raises(SystemExit, match=r"422 .*replicas"):
+        run(trusting, GITHUB_SCRIPT, env, CHANGED.replace("replicas: 1", "replicas: -1"))
+    with pytest.raises(SystemExit, match="id-token: write"):
+        run(trusting, GITHUB_SCRIPT, addresses(trusting, GITHUB["jobs"]["deploy"]["env"]))
+    assert trusting.world.state("llm").service.spec_version == 1
+
+
+def test_who_does_not_answer_is_asked_again(trusting: Plane, issuer: Issuer, forge: Server) -> None:
+    """Four times, and then the job ends with who it was."""
+    env = asked(trusting, issuer, forge)
+    forge.instead = Answer(503, b"down")
+    with pytest.raises(SystemExit, match=r"/token\?v=1.*: 503 down"):
+        run(trusting, GITHUB_SCRIPT, env)
+    assert len(forge.requests) == 4
 
 
 def test_a_job_without_a_token_is_told_what_it_lacks(trusting: Plane) -> None:
@@ -127,6 +153,6 @@ def test_a_job_without_a_token_is_told_what_it_lacks(trusting: Plane) -> None:
     assert "id-token: write" in lacking.stderr
     assert f"aud: {trusting.url}" in lacking.stderr
     wrong = trusting.run("trust", "key", *at, "--id-token", "x")
-    assert (wrong.exit_code, f"for the audience {trusting.url}" in wrong.stderr) == (1, True)
+    assert (wrong.exit_code, f"for the audience {trusting.url}" in wrong.stderr) == (9, True)
     nobody = trusting.run("trust", "key", "--audience", "http://127.0.0.1:9", "--id-token", "x")
     assert "127.0.0.1 does not answer" in nobody.stderr

@@ -567,4 +567,16 @@ def test_a_store_that_does_not_answer_at_all_is_a_failure() -> None:
         raise Unreachable("down")
 
     (report,) = passes.deploy_pushes(replace(ci.world.runtime, store=_dying(ci.store, refuse)))
-    assert (report.service, report.failures) == ("", ("store: down",))
+    assert (report.service, report.failures) == ("", ("Unreachable: down",))
+
+
+def test_a_hook_that_meets_a_defect_stops_no_other() -> None:
+    """Its own report says what happened, as that of a service does whose pass meets one; the next hook's head is deployed."""
+    ci = Ci()
+    odd = replace(ci.hook, id="0000000000", service="odd", kind=HookKind.GITLAB, version=0)  # a forge there is not
+    ci.store.create_hook(odd)
+    ci.push(yaml())
+    failed, good = passes.deploy_pushes(ci.world.runtime)
+    assert (failed.service, good.service, good.failures) == ("odd", "svc", ())
+    assert "KeyError" in failed.failures[0]
+    assert ci.versions() == [yaml()]

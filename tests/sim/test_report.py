@@ -114,6 +114,6 @@ def test_windows_are_days_or_eighths() -> None:
 
 def test_without_the_extra_the_command_that_installs_it_is_named() -> None:
     """Whoever has no scipy is told what needs it and how to get it."""
-    told = re.escape("A plot needs no_such_library, which is not installed: pip install 'sailplane[sim]'")
+    told = re.escape("A plot needs no_such_library, which is not installed: `make setup` or `pip install '.[sim]'`")
     with pytest.raises(extra.MissingExtra, match=told):
         extra.check("no_such_library", "A plot")

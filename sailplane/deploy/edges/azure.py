@@ -3,32 +3,21 @@
     storage account + container -> plan FC1 -> function app -> the zip to its SCM site, which builds it -> mark as done
 
 https://learn.microsoft.com/azure/azure-functions/functions-infrastructure-as-code?pivots=flex-consumption-plan
-https://learn.microsoft.com/azure/azure-functions/functions-deployment-technologies#one-deploy
 """
 
 from __future__ import annotations
 
-import re
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
-import requests
-from azure.core.credentials import AccessToken, TokenCredential
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
-from azure.core.pipeline.policies import HeadersPolicy, RequestIdPolicy, RetryPolicy, UserAgentPolicy
-from azure.core.polling import LROPoller
-from azure.mgmt.core.policies import ARMChallengeAuthenticationPolicy
-from azure.mgmt.storage import StorageManagementClient
-from azure.mgmt.web import WebSiteManagementClient
+from azure.core.exceptions import ResourceNotFoundError
 from azure.mgmt.web.models import Site
 
 from chalicelib.errors import SailplaneError
-from sailplane.deploy.account import CloudUnreachable, NoAccess
+from sailplane.deploy.edges import scm
+from sailplane.deploy.edges.arm import Arm, asking, gone
 from sailplane.deploy.edges.edge import (
     CONTENT,
     DEPLOYMENT,
@@ -43,23 +32,8 @@ from sailplane.deploy.edges.edge import (
     failed,
 )
 
-_T = TypeVar("_T")
-
-_PUBLIC = "https://management.azure.com"
-# What SCM sites take tokens for; those for _PUBLIC are not accepted by all of them.
-_SCM_SCOPE = "https://management.core.windows.net//.default"
-_TIMEOUT_S = 60.0
-_PATIENCE_S = 900.0
-_LOOKS = 300  # at the build, with a pause after each: it takes one to three minutes
-# The SCM site of a new app does not answer, or does not know the roles yet, for up to a minute; 409 while it still builds
-# what an interrupted run gave it.
-_SCM_TRIES = 100
-_SCM_NOT_YET = {401, 403, 404, 409, 500, 502, 503}
 _CONTAINER = "package"
 _UNFINISHED = "unfinished"
-# https://github.com/projectkudu/kudu/wiki/REST-API#deployment: pending, building, deploying; failed; success.
-_SCM_UNDER_WAY, _SCM_SUCCESS = {0, 1, 2}, 4
-
 _SETTINGS = {"PYTHON_THREADPOOL_THREAD_COUNT": "100"}
 # With 3.13 comes azure-functions 2, which is not what the edge is tested with.
 _RUNTIME = {"name": "python", "version": "3.12"}
@@ -74,15 +48,6 @@ _STORAGE = {
     "allowBlobPublicAccess": False,
     "minimumTlsVersion": "TLS1_2",
     "supportsHttpsTrafficOnly": True,
-}
-_HINTS = {
-    "AuthorizationFailed": "Have the role Contributor on the resource group.",
-    "ExpiredAuthenticationToken": "Log in: az login.",
-    "InvalidAuthenticationToken": "Log in: az login.",
-    "LocationNotAvailableForResourceType": "Choose a region of: az functionapp list-flexconsumption-locations.",
-    "MissingSubscriptionRegistration": "Run az provider register for Microsoft.Web and Microsoft.Storage.",
-    "ResourceGroupNotFound": "Create it with az group create, or name an existing one.",
-    "SubscriptionNotFound": "Name a subscription that az account list shows.",
 }
 
 
@@ -107,9 +72,8 @@ class AzureEdges:
         self._deployment = deployment
         self._subscription = subscription
         self._group = resource_group
-        self._endpoint_url = endpoint_url
-        self._pause = pause
-        self._poll_s = poll_s
+        self._arm = Arm(subscription, endpoint_url, poll_s)
+        self._pause = partial(pause, poll_s)
 
     def parts(self, region: str) -> tuple[Part, ...]:
         return (
@@ -119,7 +83,7 @@ class AzureEdges:
         )
 
     def find(self, region: str) -> Found | None:
-        with _asking():
+        with asking():
             app = self._app(region)
             if app is not None:
                 return self._found(app)
@@ -131,11 +95,11 @@ class AzureEdges:
         return found.state is State.READY and found.content == self._content(wanted)
 
     def deploy(self, region: str, wanted: Wanted, show: Show) -> Found:
-        with _asking():
+        with asking():
             before = self._app(region)
         has_served = before is not None and CONTENT in (before.tags or {})
         try:
-            with _asking():
+            with asking():
                 show("Making the storage account")
                 connection = self._make_storage(region)
                 show("Making the plan")
@@ -145,7 +109,8 @@ class AzureEdges:
                 app = self._make_app(region, body)
                 self._forbid_passwords(region)
                 show("Uploading the function")
-                self._publish(_scm_url(app, self._scheme), wanted.archive, show)
+                site = scm.ScmSite(self._scm_url(app), partial(self._arm.token, scm.SCOPE), show, self._pause)
+                site.publish(wanted.archive)
                 show("Marking it as done")
                 app = self._make_app(region, self._body(region, plan_id, connection, wanted, self._content(wanted)))
                 return self._found(app)
@@ -153,28 +118,30 @@ class AzureEdges:
             raise failed(error, wanted, None if has_served else lambda: self.remove(region, show)) from None
 
     def remove(self, region: str, show: Show) -> bool:
-        with _asking():
+        with asking():
             app = self._app(region)
             was_there = app is not None or self._storage_exists(region)
             name, storage = self._app_name(region), self._storage_name(region)
             show("Deleting the function app")
-            _gone(lambda: self._web.web_apps.delete(self._group, name, delete_empty_server_farm=False))
+            gone(lambda: self._arm.web.web_apps.delete(self._group, name, delete_empty_server_farm=False))
             show("Deleting the plan")
-            _gone(lambda: self._web.app_service_plans.delete(self._group, name))
+            gone(lambda: self._arm.web.app_service_plans.delete(self._group, name))
             show("Deleting the storage account")
-            _gone(lambda: self._storage.storage_accounts.delete(self._group, storage))
+            gone(lambda: self._arm.storage.storage_accounts.delete(self._group, storage))
             return was_there
 
     def edges(self) -> tuple[Found, ...]:
-        with _asking():
-            apps = [app for app in self._web.web_apps.list_by_resource_group(self._group) if self._is_ours(app.tags)]
+        with asking():
+            apps = [
+                app for app in self._arm.web.web_apps.list_by_resource_group(self._group) if self._is_ours(app.tags)
+            ]
             found = [self._found(app) for app in apps]
             complete = {each.region for each in found}
             return (
                 *found,
                 *(
                     Found(self.cloud, region, str(account.name), "", State.UNFINISHED)
-                    for account in self._storage.storage_accounts.list_by_resource_group(self._group)
+                    for account in self._arm.storage.storage_accounts.list_by_resource_group(self._group)
                     if self._is_ours(account.tags) and (region := (account.tags or {})[REGION]) not in complete
                 ),
             )
@@ -210,10 +177,12 @@ class AzureEdges:
             "tags": self._tags(region),
             "properties": _STORAGE,
         }
-        self._waited(self._storage.storage_accounts.begin_create(self._group, name, account, **self._polling))
+        self._arm.finished(
+            self._arm.storage.storage_accounts.begin_create(self._group, name, account, **self._arm.polling)
+        )
         container: Any = {"properties": {"publicAccess": "None"}}
-        self._storage.blob_containers.create(self._group, name, _CONTAINER, container)
-        key = (self._storage.storage_accounts.list_keys(self._group, name).keys_property or [])[0].value
+        self._arm.storage.blob_containers.create(self._group, name, _CONTAINER, container)
+        key = (self._arm.storage.storage_accounts.list_keys(self._group, name).keys_property or [])[0].value
         return f"DefaultEndpointsProtocol=https;AccountName={name};AccountKey={key};EndpointSuffix=core.windows.net"
 
     def _make_plan(self, region: str) -> str:
@@ -224,8 +193,10 @@ class AzureEdges:
             "tags": self._tags(region),
             "properties": {"reserved": True},  # Linux
         }
-        plans = self._web.app_service_plans
-        made = self._waited(plans.begin_create_or_update(self._group, self._app_name(region), plan, **self._polling))
+        plans = self._arm.web.app_service_plans
+        made = self._arm.finished(
+            plans.begin_create_or_update(self._group, self._app_name(region), plan, **self._arm.polling)
+        )
         return str(made.id)
 
     def _body(self, region: str, plan_id: str, connection: str, wanted: Wanted, content: str) -> Any:
@@ -267,18 +238,20 @@ class AzureEdges:
 
     def _make_app(self, region: str, body: Any) -> Site:
         name = self._app_name(region)
-        return self._waited(self._web.web_apps.begin_create_or_update(self._group, name, body, **self._polling))
+        return self._arm.finished(
+            self._arm.web.web_apps.begin_create_or_update(self._group, name, body, **self._arm.polling)
+        )
 
     def _forbid_passwords(self, region: str) -> None:
         """Nobody but Azure's own identities may deploy: an app that is made by its API takes passwords otherwise."""
         name, never = self._app_name(region), {"properties": {"allow": False}}
-        apps: Any = self._web.web_apps
+        apps: Any = self._arm.web.web_apps
         apps.update_scm_allowed(self._group, name, never)
         apps.update_ftp_allowed(self._group, name, never)
 
     def _app(self, region: str) -> Site | None:
         try:
-            app = self._web.web_apps.get(self._group, self._app_name(region))
+            app = self._arm.web.web_apps.get(self._group, self._app_name(region))
         except ResourceNotFoundError as error:
             if error.error and error.error.code in ("ResourceGroupNotFound", "SubscriptionNotFound"):
                 raise
@@ -289,7 +262,7 @@ class AzureEdges:
 
     def _storage_exists(self, region: str) -> bool:
         try:
-            self._storage.storage_accounts.get_properties(self._group, self._storage_name(region))
+            self._arm.storage.storage_accounts.get_properties(self._group, self._storage_name(region))
         except ResourceNotFoundError:
             return False
         return True
@@ -308,145 +281,10 @@ class AzureEdges:
             content if is_ready else "",
         )
 
-    # --- the app's SCM site, which takes the zip ----------------------------------------------------------------------
-
-    def _publish(self, scm: str, archive: bytes, show: Show) -> None:
-        """Hand over the zip, and wait until it is built: `azure-functions` is installed by Azure."""
-        answer = self._scm("POST", f"{scm}/api/publish?RemoteBuild=true&Deployer=sailplane", archive, show)
-        if answer.status_code != 202:
-            raise EdgeFailed(f"Azure does not take the upload (HTTP {answer.status_code}): {_said(answer)}")
-        deployment = f"{scm}/api/deployments/{answer.json()}"
-        for _ in range(_LOOKS):
-            document = self._scm("GET", deployment, None, show).json()
-            if document["status"] not in _SCM_UNDER_WAY:
-                break
-            show("Waiting for Azure to build it")
-            self._pause(self._poll_s)
-        else:
-            raise CloudUnreachable("Azure has not built the app in a quarter of an hour. Run the same command again.")
-        if document["status"] != _SCM_SUCCESS:
-            raise EdgeFailed(f"Azure could not build the app: {document.get('status_text') or document['status']}")
-
-    def _scm(self, method: str, url: str, content: bytes | None, show: Show) -> requests.Response:
-        """An answer of the SCM site, asked again while it is not up."""
-        headers = {"Authorization": f"Bearer {self._credential.get_token(_SCM_SCOPE).token}"}
-        if content is not None:
-            headers["Content-Type"] = "application/zip"
-        refusal = ""
-        for _ in range(_SCM_TRIES):
-            try:
-                answer = requests.request(
-                    method, url, data=content, headers=headers, timeout=_TIMEOUT_S, allow_redirects=False
-                )
-            except requests.ConnectionError as error:  # its name is not known everywhere yet
-                refusal = str(error)
-            else:
-                if answer.status_code not in _SCM_NOT_YET:
-                    return answer
-                refusal = f"HTTP {answer.status_code}: {_said(answer)}"
-            show("Waiting for the app's SCM site")
-            self._pause(self._poll_s)
-        raise EdgeFailed(f"The app's SCM site refuses: {refusal}")
-
-    # --- the way to Azure ---------------------------------------------------------------------------------------------
-
-    def _waited(self, poller: LROPoller[_T]) -> _T:
-        poller.wait(_PATIENCE_S)
-        if not poller.done():
-            raise CloudUnreachable(f"Azure has not finished after {_PATIENCE_S:.0f} s. Run the same command again.")
-        return poller.result()
-
-    @property
-    def _polling(self) -> dict[str, Any]:
-        return {"polling_interval": self._poll_s}
-
-    @cached_property
-    def _web(self) -> WebSiteManagementClient:
-        return WebSiteManagementClient(self._credential, self._subscription, self._base, **self._policies)
-
-    @cached_property
-    def _storage(self) -> StorageManagementClient:
-        return StorageManagementClient(self._credential, self._subscription, self._base, **self._policies)
-
-    @cached_property
-    def _credential(self) -> TokenCredential:
-        if self._endpoint_url:
-            return _StandInToken(urlsplit(self._endpoint_url).username or "")
-        from azure.identity import DefaultAzureCredential  # noqa: PLC0415 a quarter of a second that stand-ins save
-
-        return DefaultAzureCredential()
-
-    @property
-    def _base(self) -> str:
-        if not self._endpoint_url:
-            return _PUBLIC
-        url = urlsplit(self._endpoint_url)
-        return f"{url.scheme}://{url.hostname}:{url.port}"
-
-    @property
-    def _scheme(self) -> str:
-        return urlsplit(self._base).scheme
-
-    @property
-    def _policies(self) -> dict[str, Any]:
-        """Few of our own: the SDK's would register a missing resource provider, and wait for that without an end."""
-        if self._endpoint_url:  # spoken to over http, for which the SDK's own policy shows no token
-            token = self._credential.get_token().token
-            authentication: Any = HeadersPolicy({"Authorization": f"Bearer {token}"})
-        else:
-            authentication = ARMChallengeAuthenticationPolicy(self._credential, f"{_PUBLIC}/.default")
-        again = RetryPolicy(retry_total=3, retry_backoff_factor=self._poll_s / 4)
-        return {"policies": [RequestIdPolicy(), UserAgentPolicy("sailplane"), again, authentication]}
-
-
-class _StandInToken:
-    """A stand-in's one token, as a credential."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
-        """Good for everything, for good."""
-        return AccessToken(self._token, sys.maxsize)
-
-
-def _scm_url(app: Site, scheme: str) -> str:
-    """The app's SCM site, as Azure says: the hosts of newer apps cannot be made of their names."""
-    states = (app.properties.host_name_ssl_states if app.properties else None) or []
-    host = next((state.name for state in states if state.host_type == "Repository"), None)
-    if not host:
-        raise EdgeFailed(f"Azure names no SCM site of {app.name}.")
-    return f"{scheme}://{host}"
-
-
-def _gone(delete: Callable[[], object]) -> None:
-    try:
-        delete()
-    except ResourceNotFoundError:
-        return
-
-
-def _said(answer: requests.Response) -> str:
-    return answer.text[:500]
-
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    """Raise what Azure's libraries raise as ours."""
-    try:
-        yield
-    except HttpResponseError as error:
-        if isinstance(error, ClientAuthenticationError) and error.response is None:  # nothing to show to Azure
-            said = error.message.partition("\n")[0][:500]
-            raise NoAccess(f"There are no credentials for Azure: {said} Log in: az login.") from error
-        code = (error.error.code if error.error else None) or f"HTTP {error.status_code}"
-        said = str((error.error.message if error.error else None) or error.reason)[:500]
-        # Azure may repeat what it rejects, which holds the key of the edge's storage account.
-        said = re.sub(r"AccountKey=[^;'\"]+", "AccountKey=…", said)
-        if error.status_code in (408, 429) or (error.status_code or 0) >= 500:
-            raise CloudUnreachable(f"Azure asks to try later ({code}): {said}") from None
-        raise EdgeFailed(f"Azure refuses ({code}): {said} {_HINTS.get(code, '')}".rstrip()) from None
-    except AzureError as error:
-        raise CloudUnreachable(f"Azure does not answer: {error.message[:500]}") from error
-    except requests.RequestException as error:
-        raise CloudUnreachable(f"The app's SCM site does not answer: {error}") from error
+    def _scm_url(self, app: Site) -> str:
+        """The app's SCM site, as Azure says: the hosts of newer apps cannot be made of their names."""
+        states = (app.properties.host_name_ssl_states if app.properties else None) or []
+        host = next((state.name for state in states if state.host_type == "Repository"), None)
+        if not host:
+            raise EdgeFailed(f"Azure names no SCM site of {app.name}.")
+        return f"{self._arm.scheme}://{host}"
