@@ -15,6 +15,7 @@ from chalicelib.model import (
     AdminKey,
     AuditEntry,
     Claim,
+    CommitStatus,
     EndpointKey,
     Event,
     Hook,
@@ -31,6 +32,7 @@ from chalicelib.model import (
     RouteTable,
     ScalingSpec,
     Secret,
+    SecretBinding,
     Service,
     SpecVersion,
     State,
@@ -266,11 +268,23 @@ class Store(Protocol):
     def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
         """Whether this is the first time that `source` delivers this. It is remembered until the instant `until`."""
 
+    def bind_secret(self, binding: SecretBinding) -> None:
+        """Write which services may use a secret, in place of what was written before."""
+
+    def secret_bindings(self) -> tuple[SecretBinding, ...]:
+        """All that there are, by secret. One request per 1 MB."""
+
+    def unbind_secret(self, name: str) -> None:
+        """Forget a binding, if there is one."""
+
     def create_trust(self, trust: Trust) -> Trust:
         """Write a new trust. Raises `Exists` when its id is taken."""
 
     def trusts(self) -> tuple[Trust, ...]:
         """All trusts, by id. One request per 1 MB."""
+
+    def change_trust(self, known: Trust, changed: Trust) -> None:
+        """Write `changed` in the place of `known`. Raises `Conflict` when that is not what there is."""
 
     def delete_trust(self, trust_id: str) -> None:
         """Forget a trust. Raises `NotFound` when there is none of that id."""
@@ -425,13 +439,16 @@ class Forge(Protocol):
     `NotFound` when it shows us no such repository, branch, file or commit.
     """
 
+    def number(self, repository: Repository) -> str:
+        """What names the repository for good: whoever takes its name later has another one."""
+
     def head(self, repository: Repository, branch: str) -> str:
         """The commit that the branch is at now."""
 
     def file(self, repository: Repository, path: str, commit: str) -> str:
         """A text file as of a commit. Raises `Invalid` too when it is no text, or has more than 256 KB."""
 
-    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
+    def tell(self, repository: Repository, commit: str, status: CommitStatus, message: str) -> None:
         """Set the commit's status, which stands beside it in the forge. Set again, the later one counts."""
 
 

@@ -170,7 +170,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pydantic",
     },
     "chalicelib.meters": {"chalicelib.amazon", "chalicelib.cost"},
-    "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
+    "chalicelib.snapshots": {"chalicelib.amazon", "chalicelib.errors"},
     "chalicelib.config": {"chalicelib.credentials", "chalicelib.errors"},
     "chalicelib.credentials": {"chalicelib.errors"},
     "chalicelib.amazon": {"chalicelib.errors", "botocore"},
@@ -223,7 +223,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "mypy_boto3_lambda",
         "mypy_boto3_s3",
         "mypy_boto3_ssm",
-        "infra",  # a checkout builds what it deploys
+        "infra",  # builds what it deploys
     },
     # The clouds' SDKs, each in the module of its cloud only.
     "sailplane.deploy.checks.finding": {"httpx"},

@@ -20,6 +20,7 @@
 | AUDIT          | see `audit_key`    | expires_at                                                     |
 | HOOKS          | id                 | version                                                        |
 | DELIVERY#source| delivery           | no body: expires_at                                            |
+| SECRETS        | name               |                                                                |
 | TRUSTS         | id                 |                                                                |
 
 A TERMINATED replica moves to a partition of its own, because every pass reads SERVICE#name whole: an hour without capacity
@@ -56,6 +57,7 @@ from chalicelib.model import (
     ReplicaStatus,
     RouterLoad,
     RouteTable,
+    SecretBinding,
     Service,
     SpecVersion,
     State,
@@ -303,7 +305,8 @@ class DynamoDBStore:
     ) -> None:
         key = f"LOAD#{router_id}"
         for attempt in range(_LOAD_ATTEMPTS):
-            rows = self._table.get_many(f"SERVICE#{name}", ["META", key])
+            # At first what may be a moment old: a router's last report is not, and if it is, the write below is refused.
+            rows = self._table.get_many(f"SERVICE#{name}", ["META", key], consistent=attempt > 0)
             if "META" not in rows:
                 return
             uid = rows["META"]["uid"]
@@ -486,14 +489,30 @@ class DynamoDBStore:
         is_first = Path("pk").does_not_exist() | (Path("expires_at") <= self._clock.now())
         return put({"pk": f"DELIVERY#{source}", "sk": delivery, **_ttl(until)}, known, is_first)
 
+    def bind_secret(self, binding: SecretBinding) -> None:
+        self._table.put_if({"pk": "SECRETS", "sk": binding.secret, "body": to_json(binding)}, None)
+
+    def secret_bindings(self) -> tuple[SecretBinding, ...]:
+        return tuple(from_json(SecretBinding, row["body"]) for row in self._table.query("SECRETS"))
+
+    def unbind_secret(self, name: str) -> None:
+        self._table.transact([delete("SECRETS", name, Conflict(f"Secret {name!r} changed meanwhile."))])
+
     def create_trust(self, trust: Trust) -> Trust:
         taken = Exists(f"There is already a trust with the id {trust.id}. Try again.")
-        row = {"pk": "TRUSTS", "sk": trust.id, "body": to_json(trust)}
-        self._table.transact([put(row, taken, Path("pk").does_not_exist())])
+        self._table.transact([put(_trust_row(trust), taken, Path("pk").does_not_exist())])
         return trust
 
     def trusts(self) -> tuple[Trust, ...]:
         return tuple(from_json(Trust, row["body"]) for row in self._table.query("TRUSTS"))
+
+    def change_trust(self, known: Trust, changed: Trust) -> None:
+        # Read and compared here: what an older release has written need not have the text that this one would.
+        row = self._table.get("TRUSTS", known.id)
+        refused = _changed(f"Trust {known.id}")
+        if row is None or from_json(Trust, row["body"]) != known:
+            raise refused
+        self._table.transact([put(_trust_row(changed), refused, Path("body") == row["body"])])
 
     def delete_trust(self, trust_id: str) -> None:
         missing = NotFound(f"There is no trust with the id {trust_id!r}.")
@@ -616,6 +635,10 @@ def _put_hook(hook: Hook | None) -> list[Write]:
     if hook is None:
         return []
     return [put(_hook_row(hook), _changed(f"Webhook {hook.id}"), _is_version(hook.version))]
+
+
+def _trust_row(trust: Trust) -> Row:
+    return {"pk": "TRUSTS", "sk": trust.id, "body": to_json(trust)}
 
 
 def _hook_row(hook: Hook) -> Row:

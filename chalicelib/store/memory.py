@@ -22,6 +22,7 @@ from chalicelib.model import (
     ReplicaStatus,
     RouterLoad,
     RouteTable,
+    SecretBinding,
     Service,
     SpecVersion,
     State,
@@ -82,6 +83,7 @@ class MemoryStore:
         self._audit: dict[str, AuditEntry] = {}
         self._events: defaultdict[str, dict[str, Event]] = defaultdict(dict)
         self._hooks: dict[str, Hook] = {}
+        self._bindings: dict[str, SecretBinding] = {}
         self._trusts: dict[str, Trust] = {}
         self._deliveries: dict[tuple[str, str], float] = {}
 
@@ -453,6 +455,18 @@ class MemoryStore:
     def _is_remembered(self, source: str, delivery: str) -> bool:
         return self._deliveries.get((source, delivery), 0.0) > self._clock.now()
 
+    def bind_secret(self, binding: SecretBinding) -> None:
+        with self._lock:
+            self._bindings[binding.secret] = binding
+
+    def secret_bindings(self) -> tuple[SecretBinding, ...]:
+        with self._lock:
+            return tuple(binding for _, binding in sorted(self._bindings.items()))
+
+    def unbind_secret(self, name: str) -> None:
+        with self._lock:
+            self._bindings.pop(name, None)
+
     def create_trust(self, trust: Trust) -> Trust:
         with self._lock:
             if trust.id in self._trusts:
@@ -463,6 +477,12 @@ class MemoryStore:
     def trusts(self) -> tuple[Trust, ...]:
         with self._lock:
             return tuple(trust for _, trust in sorted(self._trusts.items()))
+
+    def change_trust(self, known: Trust, changed: Trust) -> None:
+        with self._lock:
+            if self._trusts.get(known.id) != known:
+                raise Conflict(f"Trust {known.id} changed meanwhile. Load it again. Nothing was written.")
+            self._trusts[known.id] = changed
 
     def delete_trust(self, trust_id: str) -> None:
         with self._lock:

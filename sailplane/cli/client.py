@@ -32,7 +32,17 @@ _BUSY = (HTTPStatus.LOCKED, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNA
 _UNDER_WAY = "urn:sailplane:problem:in-progress"
 
 _A = TypeVar("_A", bound=BaseModel)
-_P = TypeVar("_P", schemas.Services, schemas.Keys, schemas.AdminKeys, schemas.Audit, schemas.Backup)
+_P = TypeVar(
+    "_P",
+    schemas.Services,
+    schemas.Keys,
+    schemas.AdminKeys,
+    schemas.Secrets,
+    schemas.Webhooks,
+    schemas.Trusts,
+    schemas.Audit,
+    schemas.Backup,
+)
 
 
 class Client:
@@ -135,10 +145,16 @@ class Client:
         return self._ask(schemas.NewKey, "POST", f"/v1/keys/{quote(key_id, safe='')}/rotate", {"overlap_s": overlap_s})
 
     def secrets(self) -> tuple[schemas.Secret, ...]:
-        return self._ask(schemas.Secrets, "GET", "/v1/secrets").secrets
+        return tuple(one for page in self._pages(schemas.Secrets, "/v1/secrets") for one in page.secrets)
 
-    def set_secret(self, name: str, text: str) -> schemas.SecretUse:
-        return self._ask(schemas.SecretUse, "PUT", f"/v1/secrets/{quote(name, safe='')}", {"text": text})
+    def set_secret(self, name: str, text: str, services: Sequence[str] | None) -> schemas.SecretUse:
+        """None in `services` leaves a secret that there is with those that have it."""
+        wanted = {"text": text, "services": services}
+        return self._ask(schemas.SecretUse, "PUT", f"/v1/secrets/{quote(name, safe='')}", wanted)
+
+    def allow_secret(self, name: str, services: Sequence[str], *, only: bool) -> schemas.SecretUse:
+        wanted = {"services": services, "only": only}
+        return self._ask(schemas.SecretUse, "POST", f"/v1/secrets/{quote(name, safe='')}/services", wanted)
 
     def remove_secret(self, name: str, *, force: bool) -> schemas.SecretUse:
         query = {"force": force}
@@ -168,7 +184,7 @@ class Client:
         return self._ask(schemas.RestoredEntry, "POST", "/v1/backup/entries", entry.model_dump(mode="json"))
 
     def webhooks(self) -> tuple[schemas.Webhook, ...]:
-        return self._ask(schemas.Webhooks, "GET", "/v1/webhooks").webhooks
+        return tuple(one for page in self._pages(schemas.Webhooks, "/v1/webhooks") for one in page.webhooks)
 
     def create_webhook(self, wanted: Mapping[str, Any]) -> schemas.NewWebhook:
         return self._ask(schemas.NewWebhook, "POST", "/v1/webhooks", wanted)
@@ -182,7 +198,7 @@ class Client:
         return self._ask(schemas.Removed, "DELETE", f"/v1/webhooks/{quote(hook_id, safe='')}")
 
     def trusts(self) -> tuple[schemas.Trust, ...]:
-        return self._ask(schemas.Trusts, "GET", "/v1/trusts").trusts
+        return tuple(one for page in self._pages(schemas.Trusts, "/v1/trusts") for one in page.trusts)
 
     def create_trust(self, wanted: Mapping[str, Any]) -> schemas.Trust:
         return self._ask(schemas.Trust, "POST", "/v1/trusts", wanted)
@@ -196,6 +212,12 @@ class Client:
     def remove_leftovers(self, leftovers: Sequence[schemas.Leftover]) -> schemas.Leftovers:
         names = [{"provider": one.provider, "id": one.id} for one in leftovers]
         return self._ask(schemas.Leftovers, "POST", "/v1/leftovers/remove", {"leftovers": names})
+
+    def close_intake(self) -> schemas.Intake:
+        return self._ask(schemas.Intake, "DELETE", "/v1/intake")
+
+    def open_intake(self) -> schemas.Intake:
+        return self._ask(schemas.Intake, "PUT", "/v1/intake")
 
     def act(self, name: str, replica: str, action: str, query: Mapping[str, Any] | None = None) -> schemas.Accepted:
         return self._ask(schemas.Accepted, "POST", f"{_path(name, replica)}/{action}", query=query)

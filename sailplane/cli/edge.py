@@ -243,8 +243,7 @@ def _of_account(target: targets.Target) -> tuple[str, str]:
     stack = target.account.stack(target.deployment)
     if stack is None or not stack.has_code:
         raise NoDeployment(f"There is no {target}.")
-    # While it is changed there are two: the first is the one to show.
-    return stack.outputs["ControlUrl"], target.account.keys(target.deployment)[ROUTER_TOKEN].split(",")[0]
+    return stack.outputs["ControlUrl"], target.account.keys(target.deployment)[ROUTER_TOKEN]
 
 
 def _of_this_machine(home: Home) -> tuple[str, str]:

@@ -44,7 +44,9 @@ def command(
     planned = plan.make(parsed, client.info().providers, catalog)
     spec.require_reachable_workdir(parsed.spec, planned.providers)
     plan.show(out, planned)
-    secrets.bound(client, parsed.spec)  # the control plane refuses missing ones too; here, before anything is asked
+    secrets.bound(
+        client, parsed.spec, name
+    )  # the control plane refuses missing ones too; here, before anything is asked
     _require_free(client, name)
     if parsed.spec.routing.access == "open":
         out.message(OPEN)

@@ -41,7 +41,7 @@ def command(
     before = client.service(name)
     current = client.version(name, before.version)
     # Read once more as the control plane will: replicas are made of the absolute `workdir`.
-    _show_change(out, current, text, secrets.bound(client, spec.parse(text, env_overrides=envs).spec))
+    _show_change(out, current, text, secrets.bound(client, spec.parse(text, env_overrides=envs).spec, name))
     if parsed.spec.routing.access == "open" and before.access != "open":
         out.message(OPEN)
     if not yes and not out.confirm(f"Update service {name!r}?"):

@@ -48,14 +48,14 @@ def test_what_is_missing_is_named(arguments: list[str], said: str, tmp_path: Pat
 
 
 def test_the_account_tells_the_way_to_the_control_plane() -> None:
-    """Where machines and routers exchange, not where the owner's commands go; of two tokens the newer."""
-    account = FakeAccount(parameters={"/sailplane/acme/SAILPLANE_ROUTER_TOKEN": f"{TOKEN},old"})
+    """Where machines and routers exchange, not where the owner's commands go; while the token is changed, all of them."""
+    account = FakeAccount(parameters={"/sailplane/acme/SAILPLANE_ROUTER_TOKEN": f"{TOKEN},next"})
     target: Any = Target(Deployment("acme"), account)  # type: ignore[arg-type]  # a fake account
     with pytest.raises(NoDeployment, match="There is no acme in us-east-1"):
         _of_account(target)
     outputs = {"ControlUrl": "https://machines.example/", "ApiUrl": "https://api.example/v1"}
     account.stacks["sailplane-acme"] = Formation("1", "CREATE_COMPLETE", parameters={"CodeKey": "k"}, outputs=outputs)
-    assert _of_account(target) == ("https://machines.example/", TOKEN)
+    assert _of_account(target) == ("https://machines.example/", f"{TOKEN},next")
 
 
 @given(
