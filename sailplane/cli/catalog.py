@@ -19,8 +19,8 @@ from sailplane.catalog.judging import Judged
 from sailplane.cli import LazyCommand, output, prices
 from sailplane.cli.output import Output
 
-_SHOWN = ("CLOUD", "INSTANCE", "vCPUs", "Mem(GB)", "ACCELERATORS", "ON-DEMAND ($/h)", "IN", "SPOT ($/h)", "IN")
-_SHOWN_RIGHT = ("vCPUs", "Mem(GB)", "ON-DEMAND ($/h)", "SPOT ($/h)")
+_SHOWN = ("CLOUD", "INSTANCE", "vCPUs", "GiB", "GPU", "ON-DEMAND $/HOUR", "IN", "SPOT $/HOUR", "IN")
+_SHOWN_RIGHT = ("vCPUs", "GiB", "ON-DEMAND $/HOUR", "SPOT $/HOUR")
 
 
 @click.group("catalog")

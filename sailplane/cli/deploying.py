@@ -128,9 +128,7 @@ def deploy(
         if chosen.credentials and plan.changes:
             names = ", ".join(f"{target.deployment.parameters}/{name}" for name in chosen.credentials)
             out.message(f"Credentials are kept as SecureString: {names}")
-        if plan.changes and not yes and not out.confirm(_question(target, plan)):
-            if not plan.is_new:
-                run.withdraw()
+        if plan.changes and not yes and not _is_wanted(out, target, run, plan):
             out.declined()
         with out.progress(f"Making {target}" if plan.is_new else f"Changing {target}") as show:
             return run.carry_out(plan, show)
@@ -213,5 +211,12 @@ def _show_new(out: Output, changes: tuple[Change, ...]) -> None:
     out.message(f"While no service is deployed: ${total:.2f} a month. docs/cost.md says what services cost.")
 
 
-def _question(target: Target, plan: Plan) -> str:
-    return f"Make {target}?" if plan.is_new else f"Change {target}?"
+def _is_wanted(out: Output, target: Target, run: Bootstrap, plan: Plan) -> bool:
+    """Ask. A change set that is not wanted is withdrawn, also when nobody can be asked; of a new stack nothing is there yet."""
+    wanted = False
+    try:
+        wanted = out.confirm(f"Make {target}?" if plan.is_new else f"Change {target}?")
+    finally:
+        if not wanted and not plan.is_new:
+            run.withdraw()
+    return wanted

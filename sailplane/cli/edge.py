@@ -203,8 +203,13 @@ def list_(out: Output, *, home: Home, clouds: Clouds, deployment: str | None) ->
         found = [each for cloud in known for each in clouds.edges(cloud, name).edges()]
     if found:
         out.table(_HEADING, [(each.cloud, each.region, each.state, each.name, each.url or "-") for each in found])
+        out.message(
+            "`sailplane upgrade` leaves these as they are: deploy them again after it. Remove them before `sailplane teardown`."
+        )
+        out.next(*(f"sailplane edge remove --cloud {each.cloud} --location {each.region}" for each in found))
     else:
         out.data(f"{name} has no edge there.")
+        out.next("sailplane edge deploy --cloud gcp|azure --location REGION")
     out.document({"edges": [_document(each) for each in found]})
 
 

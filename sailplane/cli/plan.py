@@ -16,8 +16,10 @@ from chalicelib.providers.local.offers import offers as local_offers
 from sailplane import plan as planning
 from sailplane.cli import inputs, output, prices
 
-_HEADING = ("CLOUD", "INSTANCE", "vCPUs", "Mem(GB)", "ACCELERATORS", "REGION/ZONE", "CAPACITY", "COST ($/h)", "CHOSEN")
-_FLUSH_RIGHT = ("vCPUs", "Mem(GB)", "COST ($/h)")
+# SkyServe's columns, under shorter words: what is chosen among today's machines fits into a hundred columns. The last one has
+# the mark of the chosen.
+_HEADING = ("CLOUD", "INSTANCE", "vCPUs", "GiB", "GPU", "REGION/ZONE", "CAPACITY", "$/HOUR", "")
+_FLUSH_RIGHT = ("vCPUs", "GiB", "$/HOUR")
 _CLOUDS = {"aws": "AWS", "azure": "Azure", "gcp": "GCP"}
 _CAPACITY = {CapacityType.SPOT: "spot", CapacityType.ON_DEMAND: "on-demand"}
 

@@ -21,7 +21,7 @@ def test_show_lists_the_cheapest_place_of_each_machine() -> None:
     """A name in any case, with a number if wanted: one line for each type, dates underneath; --all has every place."""
     some, every = catalog("show", "a100-80gb:2"), catalog("show", "a100-80gb:2", "--all")
     assert some.exit_code == 0
-    assert "Standard_NC48ads_A100_v4     48      440  A100-80GB:2" in some.stdout
+    assert "Standard_NC48ads_A100_v4     48  440  A100-80GB:2" in some.stdout
     assert "azure 20" in some.stdout
     assert len(every.stdout.splitlines()) > len(some.stdout.splitlines()) > 4
     document = json.loads(catalog("show", "A100-80GB", "--json").stdout)

@@ -24,7 +24,7 @@ def test_up_shows_plan_and_progress_and_ends_when_ready(plane: Plane) -> None:
     """Data (plan, service) go to stdout, progress to stderr, one line a change; it returns only when READY."""
     result = plane.up()
     assert result.exit_code == 0, result.stderr
-    assert "CHOSEN" in result.stdout
+    assert "Chosen:" in result.stdout
     assert "svc: READY, 2 of 2 ready" in result.stdout
     assert "Endpoint: http://127.0.0.1:7490/svc" in result.stdout
     progress = result.stderr.splitlines()

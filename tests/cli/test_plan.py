@@ -62,7 +62,7 @@ def test_the_table_has_the_best_place_of_each_machine_cheapest_first() -> None:
     lines = result.stdout.splitlines()
     heading = next(number for number, line in enumerate(lines) if line.startswith("CLOUD"))
     rows = [line.split() for line in lines[heading + 1 : lines.index(next(line for line in lines if "--all" in line))]]
-    assert lines[heading].split()[:5] == ["CLOUD", "INSTANCE", "vCPUs", "Mem(GB)", "ACCELERATORS"]
+    assert lines[heading].split()[:5] == ["CLOUD", "INSTANCE", "vCPUs", "GiB", "GPU"]
     assert rows[0] == [
         "Azure",
         "Standard_NC48ads_A100_v4",
@@ -79,6 +79,15 @@ def test_the_table_has_the_best_place_of_each_machine_cheapest_first() -> None:
     assert prices == sorted(prices)
     assert len({row[1] for row in rows}) == len(rows)
     assert "\x1b[" not in result.stdout
+
+
+@pytest.mark.parametrize("accelerators", ["H100:8", "A100-80GB:8"])
+def test_the_widest_tables_fit_into_a_hundred_columns(accelerators: str) -> None:
+    """Of machines with the longest names; with --all the longest zones' names take six more."""
+    service = "service: {readiness_probe: /, replicas: 1, ports: 80}"
+    lines = plan(f"{service}\nresources: {{accelerators: '{accelerators}'}}\nrun: x\n").stdout.splitlines()
+    table = lines[next(number for number, line in enumerate(lines) if line.startswith("CLOUD")) :]
+    assert max(map(len, table[: table.index("")])) in range(90, 101)
 
 
 def test_the_summary_says_what_was_understood_and_what_it_costs() -> None:

@@ -142,6 +142,9 @@ def test_a_plan_names_where_they_are_kept_and_not_what_they_are(
     shown = capsys.readouterr()
     assert "Credentials are kept as SecureString: /sailplane/acme/SAILPLANE_AZURE_CREDENTIALS" in shown.err
     assert SECRET not in repr(chosen) + repr(run(account, package, chosen.credentials)) + shown.out + shown.err
+    assert account.proposed == {}, "nobody could be asked, and the change set is still there"
+    run(account, package, chosen.credentials).plan(silent)
+    assert account.proposed
     assert SECRET not in repr(account.proposed)
 
 
