@@ -34,7 +34,7 @@ PYTHONS: Mapping[str, str] = {
     "3.14": "manylinux_2_34",
 }
 # The services whose descriptions botocore needs here; those of the other 400 are 25 MB.
-_BOTOCORE_SERVICES = frozenset({"dynamodb", "ec2", "events", "lambda", "s3", "sqs", "ssm", "sts"})
+_BOTOCORE_SERVICES = frozenset({"dynamodb", "ec2", "events", "lambda", "sqs", "ssm", "sts"})
 _OURS = ("chalicelib", "replica_agent")
 # What only developers read, and what installers leave behind. Licences stay.
 _TRIMMED = (

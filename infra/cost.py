@@ -95,7 +95,10 @@ def _ticking(kind: str, properties: Mapping[str, Any]) -> str:
             not properties.get("RetentionInDays"),
             "logs without RetentionInDays are kept, and billed, for ever",
         ),
-        "AWS::SSM::Parameter": (properties.get("Tier", "Standard") != "Standard", "only standard parameters are free"),
+        "AWS::SSM::Parameter": (
+            properties.get("Tier") != "Standard",
+            "an account may have another default than the free tier",
+        ),
         "AWS::Serverless::Function": (
             any(_is_on(event) for event in properties.get("Events", {}).values()),
             "its rules have to be DISABLED, and its mapping not Enabled, until there is a service",

@@ -76,7 +76,7 @@ def boot(runtime: Callable[[], Runtime]) -> Blueprint:
                 schemas.ReplicaSecrets,
                 caller=Caller.AGENT,
                 body=schemas.BootedAs,
-                errors=(404,),
+                errors=(403, 404),
                 max_body_bytes=_MAX_BODY_BYTES,
             ),
         ),
@@ -86,16 +86,18 @@ def boot(runtime: Callable[[], Runtime]) -> Blueprint:
 def claim(runtime: Runtime, body: schemas.Boot) -> schemas.Booted:
     """The agent and its configuration, for the first machine that shows the replica's token.
 
-    A wrong token and an unknown replica cost the same and are answered alike, with 403; so is a replica whose time to
-    boot is over.
+    A wrong token and an unknown replica are answered alike, with 403; so is a replica whose time to boot is over. Only a token
+    that was made for this very id costs a look into the store.
     """
-    key = runtime.settings.agent_key
+    key, not_ours = runtime.settings.agent_key, "No replica is to boot with this token."
+    if not (identity.is_boot_token_for(key, body.replica_id, body.boot_token) and key):
+        raise Refused(HTTPStatus.FORBIDDEN, not_ours)
     state = runtime.store.load(_service_of(body.replica_id))
     replica = _replica(state, body.replica_id)
     expected = identity.boot_token(key, body.replica_id, replica.boot_nonce if replica else "")
     matches = hmac.compare_digest(body.boot_token.encode(), expected.encode())
     if not (key and matches and state and replica and replica.status in _BOOTING):
-        raise Refused(HTTPStatus.FORBIDDEN, "No replica is to boot with this token.")
+        raise Refused(HTTPStatus.FORBIDDEN, not_ours)
     if not runtime.store.claim_boot(replica.id, replica.boot_nonce, body.machine_key):
         raise Refused(HTTPStatus.FORBIDDEN, "Another machine has booted with this token.")
     spec = _spec(runtime, state, replica)
@@ -143,10 +145,17 @@ def tell_secrets(runtime: Runtime, replica_id: str, body: schemas.BootedAs, bear
     if not (state and replica and replica.boot_nonce == body.boot_nonce and replica.status in _BOOTING):
         raise NotFound(f"No replica {replica_id!r} is starting.")
     wanted = _spec(runtime, state, replica).engine.secrets
-    texts = runtime.secrets.read(sorted({name for _, name in wanted}))
-    if missing := sorted({name for _, name in wanted} - texts.keys()):
-        advice = "; ".join(f"sailplane secrets set {name}" for name in missing)
-        raise NotFound(f"There is no secret {' or '.join(map(repr, missing))}, which the service needs: {advice}")
+    names, service = sorted({name for _, name in wanted}), state.service.name
+    texts = runtime.secrets.read(names)
+    if missing := [name for name in names if name not in texts]:
+        advice = "; ".join(f"sailplane secrets set {name} --service {service}" for name in missing)
+        raise NotFound(f"There is no secret {_either(missing)}, which the service needs: {advice}")
+    # Read after the texts, which are written after it: a text is never told by what held for the one before.
+    bindings = runtime.store.secret_bindings()
+    if others := [one.secret for one in bindings if one.secret in names and not one.covers(service)]:
+        advice = "; ".join(f"sailplane secrets allow {name} {service}" for name in others)
+        detail = f"The secret {_either(others)} is not for the service {service!r} any more: {advice}"
+        raise Refused(HTTPStatus.FORBIDDEN, detail)
     return schemas.ReplicaSecrets(envs={variable: texts[name] for variable, name in wanted})
 
 
@@ -156,6 +165,10 @@ def _require_own_token(runtime: Runtime, replica_id: str, body: schemas.BootedAs
     expected = identity.agent_token(key, replica_id, body.boot_nonce)
     if not (hmac.compare_digest(bearer.encode(), expected.encode()) and key):
         raise unauthorized()
+
+
+def _either(names: list[str]) -> str:
+    return " or ".join(map(repr, names))
 
 
 def _service_of(replica_id: str) -> str:

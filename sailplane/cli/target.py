@@ -96,7 +96,15 @@ def find(home: Home, deployment: str | None, region: str | None, endpoint_url: s
     known = home.connected()
     if known is not None and deployment in (None, known.deployment):
         deployment, region = known.deployment, region or known.region
-    return Target(Deployment(deployment), account(region, endpoint_url), endpoint_url) if deployment else None
+    return Target(named(deployment), account(region, endpoint_url), endpoint_url) if deployment else None
+
+
+def named(deployment: str) -> Deployment:
+    """The deployment of that name. Raises `click.UsageError` when none can have it."""
+    try:
+        return Deployment(deployment)
+    except Invalid as error:
+        raise click.UsageError(str(error)) from error
 
 
 def region(command: Callable[..., _R]) -> Callable[..., _R]:
@@ -114,7 +122,11 @@ def region(command: Callable[..., _R]) -> Callable[..., _R]:
 
 
 def account(region: str | None, endpoint_url: str | None) -> AwsAccount:
-    """The account of the user's AWS credentials. Raises `Invalid` when no region is known."""
+    """The account of the user's AWS credentials. Raises `click.UsageError` when no region is known."""
     from sailplane.deploy import aws  # noqa: PLC0415 - costs 200 ms, which other commands need not pay
 
-    return aws.AwsAccount(aws.session(region or ""), endpoint_url)
+    try:
+        session = aws.session(region or "")
+    except Invalid as error:
+        raise click.UsageError(str(error)) from error
+    return aws.AwsAccount(session, endpoint_url)

@@ -19,6 +19,10 @@ class CloudUnreachable(Retry):
     """The account does not answer, or throttles."""
 
 
+class CloudRefused(SailplaneError):
+    """The account does not do what it was asked, for a reason of its own; the message has its words."""
+
+
 class DeployFailed(SailplaneError):
     """CloudFormation could not do it; the message has the resource's own reason and what was left."""
 
@@ -104,7 +108,10 @@ Show = Callable[[str], None]
 
 
 class Account(Protocol):
-    """One account and region. Everything raises `NoAccess` or `CloudUnreachable`; whatever is asked for twice is done once."""
+    """One account and region. What is asked for twice is done once.
+
+    Everything raises `NoAccess`, `CloudUnreachable` or `CloudRefused`.
+    """
 
     @property
     def region(self) -> str: ...

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
 
 from chalicelib.errors import Invalid
-from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, Identity, NoAccess, Stack
+from chalicelib.schedules.aws import ON
+from sailplane.deploy.account import (
+    Change,
+    CloudRefused,
+    CloudUnreachable,
+    DeployFailed,
+    Event,
+    Identity,
+    NoAccess,
+    Stack,
+)
 from sailplane.deploy.deployment import TAG, Deployment
 
 if TYPE_CHECKING:
@@ -25,16 +35,19 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_ssm import SSMClient
 
+_T = TypeVar("_T")
+
 _CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 8})
 _CHANGE_SET = "sailplane"
 # A change set is computed in some seconds; of what takes minutes, nothing will come.
-_PROPOSAL_TIMEOUT_S = 300.0
+_PROPOSAL_LOOKS = 600
 _PROPOSAL_POLL_S = 0.5
-_ON = ("Enabled", "Enabling", "Creating")
 _TURNS = 20
 _PARAMETERS_AT_ONCE = 10  # what DeleteParameters takes
 _OBJECTS_AT_ONCE = 1000  # what DeleteObjects takes
-# What CloudFormation says of a change set without changes; it fails for them.
+# What CloudFormation says of a stack that an operation goes on in, or that has somebody else's change set of the same name.
+_OTHERS = ("_IN_PROGRESS state", "AlreadyExistsException")
+# What it says of a change set without changes; it fails for them.
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
@@ -57,7 +70,7 @@ _SIGN_IN = "Sign in (`aws configure`, `aws sso login`), or name other credential
 
 @contextmanager
 def told() -> Iterator[None]:
-    """AWS's refusals that concern the user's access as our own errors; what a caller expects passes."""
+    """AWS's refusals as our own errors, for whoever has not caught them inside."""
     try:
         yield
     except ClientError as error:
@@ -70,7 +83,7 @@ def told() -> Iterator[None]:
             raise NoAccess(f"AWS does not allow {operation}: {message or code} {advice}") from error
         if code in _PASSING:
             raise CloudUnreachable(f"AWS cannot answer {error.operation_name} now: {message or code}") from error
-        raise
+        raise CloudRefused(f"AWS refuses {error.operation_name}: {message.rstrip('.')} ({code}).") from error
     except (EndpointConnectionError, HTTPClientError) as error:
         raise CloudUnreachable(f"AWS does not answer: {error}") from error
     except BotoCoreError as error:
@@ -83,7 +96,9 @@ def session(region: str) -> boto3.Session:
     with told():
         found = boto3.Session(region_name=region or None)
     if not found.region_name:
-        raise Invalid("In which AWS region? Give --region, or set AWS_REGION. Nothing was changed.")
+        raise Invalid(
+            "In which AWS region is the control plane, or is it to be? Give --region, or set AWS_REGION. Nothing was changed."
+        )
     _require_region(found)
     return found
 
@@ -111,12 +126,16 @@ class AwsAccount:
     Args:
         session: as made by `session`.
         endpoint_url: a stand-in for all of AWS.
+        pause: waits for so many seconds.
     """
 
-    def __init__(self, session: boto3.Session, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self, session: boto3.Session, endpoint_url: str | None = None, pause: Callable[[float], None] = time.sleep
+    ) -> None:
         self.region = str(session.region_name)
         self._options: dict[str, Any] = {"config": _CONFIG, "endpoint_url": endpoint_url or None}
         self._session = session
+        self._pause = pause
         self._proposal = ""
 
     # Each is made when it is first used, for 20 to 200 ms.
@@ -148,7 +167,7 @@ class AwsAccount:
         with told():
             caller = self._session.client("sts", **self._options).get_caller_identity()
         alias = ""
-        with suppress(NoAccess, CloudUnreachable, ClientError), told():  # it is nice to know, and not needed
+        with suppress(NoAccess, CloudUnreachable, CloudRefused), told():  # it is nice to know, and not needed
             aliases = self._session.client("iam", **self._options).list_account_aliases()["AccountAliases"]
             alias = next(iter(aliases), "")
         return Identity(caller["Account"], caller["Arn"], alias)
@@ -199,27 +218,36 @@ class AwsAccount:
                     Tags=[{"Key": TAG, "Value": deployment.name}],
                     **_template(template),
                 )
-        except ClientError as error:
-            raise DeployFailed(f"CloudFormation refuses the template: {error.response['Error']['Message']}") from error
+        except CloudRefused as error:
+            if any(text in str(error) for text in _OTHERS):
+                raise _overtaken(deployment) from error
+            raise DeployFailed(str(error)) from error
         self._proposal = made["Id"]
         return self._proposed(deployment)
 
     def _proposed(self, deployment: Deployment) -> tuple[Change, ...]:
-        deadline = time.monotonic() + _PROPOSAL_TIMEOUT_S
-        while True:
-            with told():
-                found = self._formation.describe_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
-            if found["Status"] == "CREATE_COMPLETE":
-                return self._changes(deployment)
-            if found["Status"] == "FAILED":
-                self.withdraw(deployment)
-                reason = found.get("StatusReason", "")
-                if any(text in reason for text in _NO_CHANGES):
-                    return ()
-                raise DeployFailed(f"CloudFormation refuses the change: {reason}")
-            if time.monotonic() > deadline:
-                raise CloudUnreachable(f"CloudFormation has not computed the change within {_PROPOSAL_TIMEOUT_S:g} s.")
-            time.sleep(_PROPOSAL_POLL_S)
+        found = self._awaited(lambda: self._computed(deployment))
+        if found["Status"] == "CREATE_COMPLETE":
+            return self._changes(deployment)
+        self.withdraw(deployment)
+        reason = found.get("StatusReason", "")
+        if any(text in reason for text in _NO_CHANGES):
+            return ()
+        raise DeployFailed(f"CloudFormation refuses the change: {reason}")
+
+    def _computed(self, deployment: Deployment) -> Mapping[str, Any] | None:
+        with told():
+            found = self._formation.describe_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
+        return found if found["Status"] in ("CREATE_COMPLETE", "FAILED") else None
+
+    def _awaited(self, look: Callable[[], _T | None]) -> _T:
+        for _ in range(_PROPOSAL_LOOKS):
+            found = look()
+            if found is not None:
+                return found
+            self._pause(_PROPOSAL_POLL_S)
+        waited_s = _PROPOSAL_LOOKS * _PROPOSAL_POLL_S
+        raise CloudUnreachable(f"CloudFormation has not computed the change within {waited_s:g} s.")
 
     def _changes(self, deployment: Deployment) -> tuple[Change, ...]:
         pages = self._formation.get_paginator("describe_change_set")
@@ -240,25 +268,30 @@ class AwsAccount:
         )
 
     def withdraw(self, deployment: Deployment) -> None:
+        self._awaited(lambda: self._withdrawn(deployment))
+
+    def _withdrawn(self, deployment: Deployment) -> Literal[True] | None:
+        """None while it is being computed, for a run that was killed: it cannot be deleted then."""
         with told():
             try:
                 self._formation.delete_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
             except self._formation.exceptions.ChangeSetNotFoundException:
                 pass
+            except self._formation.exceptions.InvalidChangeSetStatusException:
+                return None
             except ClientError as error:
                 if not _is_no_stack(error):
                     raise
+        return True
 
     def execute(self, deployment: Deployment) -> None:
+        refusals = self._formation.exceptions
         with told():
             try:
                 # Not by its name, which by now may be that of somebody else's, whom nobody here has shown the plan of.
                 self._formation.execute_change_set(StackName=deployment.stack, ChangeSetName=self._proposal)
-            except self._formation.exceptions.ChangeSetNotFoundException as error:
-                # Not a failure of ours, after which a first deployment would be taken away again: it is theirs.
-                raise CloudUnreachable(
-                    f"Somebody else changes {deployment.stack} at the same time. Run the same command again."
-                ) from error
+            except (refusals.ChangeSetNotFoundException, refusals.InvalidChangeSetStatusException) as error:
+                raise _overtaken(deployment) from error
 
     def resume_rollback(self, deployment: Deployment) -> None:
         with told():
@@ -274,7 +307,7 @@ class AwsAccount:
                 self._events.enable_rule(Name=rule)
             found = self._lambda.list_event_source_mappings(FunctionName=deployment.relay)["EventSourceMappings"]
             for mapping in found:
-                if mapping["State"] not in _ON:
+                if mapping["State"] not in ON:
                     self._turn_on(mapping["UUID"])
 
     def _turn_on(self, mapping: str) -> None:
@@ -300,19 +333,14 @@ class AwsAccount:
 
     def make_key(self, deployment: Deployment, name: str, value: str) -> None:
         with told(), suppress(self._ssm.exceptions.ParameterAlreadyExists):
-            # Under the key that AWS manages, alias/aws/ssm: one of the customer's own costs $1 a month.
             self._ssm.put_parameter(
-                Name=f"{deployment.parameters}/{name}",
-                Type="SecureString",
-                Value=value,
+                **_key(deployment, name, value),
                 Tags=[{"Key": TAG, "Value": deployment.name}],
             )
 
     def change_key(self, deployment: Deployment, name: str, value: str) -> None:
         with told():  # AWS takes no tags along with this; those that it has stay
-            self._ssm.put_parameter(
-                Name=f"{deployment.parameters}/{name}", Type="SecureString", Value=value, Overwrite=True
-            )
+            self._ssm.put_parameter(**_key(deployment, name, value), Overwrite=True)
 
     def parameter_names(self, deployment: Deployment) -> tuple[str, ...]:
         pages = self._ssm.get_paginator("get_parameters_by_path")
@@ -378,12 +406,28 @@ class AwsAccount:
                 self._logs.delete_log_group(logGroupName=name)
 
 
+def _key(deployment: Deployment, name: str, value: str) -> Any:
+    # Under the key that AWS manages, alias/aws/ssm: one of the customer's own costs $1 a month. In the tier that is free, which
+    # need not be the account's default: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
+    return {
+        "Name": f"{deployment.parameters}/{name}",
+        "Type": "SecureString",
+        "Value": value,
+        "Tier": "Standard",
+    }
+
+
 def _parameter(name: str, value: str | None) -> Any:
     return {"ParameterKey": name} | ({"UsePreviousValue": True} if value is None else {"ParameterValue": value})
 
 
 def _template(template: str) -> Any:
     return {"TemplateBody": template} if template.startswith("{") else {"TemplateURL": template}
+
+
+def _overtaken(deployment: Deployment) -> CloudUnreachable:
+    """Not a failure of ours, after which a first deployment would be taken away again: it is theirs."""
+    return CloudUnreachable(f"Somebody else changes {deployment.stack} at the same time. Run the same command again.")
 
 
 def _is_no_stack(error: ClientError) -> bool:

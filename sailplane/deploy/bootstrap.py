@@ -120,8 +120,7 @@ class Bootstrap:
             "Deployment": self.deployment.name,
             "CodeKey": self.package.code_key,
             "EdgeKey": self.package.edge_key,
-            # Routers that are being changed from one token to the next are known by several; a router shows the first.
-            "RouterToken": keys[ROUTER_TOKEN].split(",")[0],
+            "RouterToken": keys[ROUTER_TOKEN],
             "Credentials": _digest({**keys, **self.credentials}),
             **self._awake(stack),
         }
@@ -192,7 +191,6 @@ class Bootstrap:
 
 
 def _digest(keys: Mapping[str, str]) -> str:
-    """Tells one set of credentials from another, and nothing of them to who has not the agents' key."""
-    found = {name: keys[name] for name in CREDENTIALS.values() if name in keys}
-    text = json.dumps(found, sort_keys=True).encode()
-    return hmac.digest(keys[AGENT_KEY].encode(), text, "sha256").hex() if found else ""
+    """Tells what functions read once in their life from what they read before, and nothing of it to who has not the agents' key."""
+    found = {name: keys[name] for name in (*KEYS, *CREDENTIALS.values()) if name in keys}
+    return hmac.digest(keys[AGENT_KEY].encode(), json.dumps(found, sort_keys=True).encode(), "sha256").hex()

@@ -115,3 +115,17 @@ def test_any_region_of_aws_is_one(region: str) -> None:
     from sailplane.deploy import aws  # noqa: PLC0415 same
 
     assert aws.session(region).region_name == region
+
+
+def test_keys_cost_nothing_by_the_month() -> None:
+    """In an account whose default is the advanced tier, at $0.05 each, too."""
+    from botocore.stub import Stubber  # noqa: PLC0415 takes a while to import, which other tests need not pay
+
+    client = client_of("ssm")
+    wanted = {"Name": "/sailplane/acme/NAME", "Type": "SecureString", "Value": "v", "Tier": "Standard"}
+    with Stubber(client) as ssm:
+        ssm.add_response("put_parameter", {}, {**wanted, "Tags": [{"Key": "sailplane-deployment", "Value": "acme"}]})
+        ssm.add_response("put_parameter", {}, {**wanted, "Overwrite": True})
+        account_of(client).make_key(ACME, "NAME", "v")
+        account_of(client).change_key(ACME, "NAME", "v")
+        ssm.assert_no_pending_responses()

@@ -189,13 +189,26 @@ def test_a_plan_that_is_not_wanted_changes_nothing(package: Package, tmp_path: P
     assert bootstrap(account, package).plan(silent).changes == ()
 
 
-def test_a_router_is_given_one_token_of_those_that_are_accepted(package: Package) -> None:
-    """While the token is being changed the parameter holds the next and the last; an upgrade gives routers the first."""
+def test_a_router_is_given_all_tokens_that_are_accepted(package: Package) -> None:
+    """While the token is being changed: the control plane may seal the table with either, whoever of them is changed first."""
     account = FakeAccount()
     deploy(account, package)
     account.parameters[f"{ACME.parameters}/SAILPLANE_ROUTER_TOKEN"] = f"{'n' * 32},{'o' * 32}"
     deploy(account, package)
-    assert account.stacks[ACME.stack].parameters["RouterToken"] == "n" * 32
+    assert account.stacks[ACME.stack].parameters["RouterToken"] == f"{'n' * 32},{'o' * 32}"
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_changed_in_the_account_reaches_functions_that_have_read_the_old_one(package: Package, name: str) -> None:
+    """They read it once in their life, of hours: an upgrade makes them anew, and the next one has nothing to do."""
+    account = FakeAccount()
+    deploy(account, package)
+    account.parameters[f"{ACME.parameters}/{name}"] = "n" * 32
+    plan = bootstrap(account, package).plan(silent)
+    assert ("Modify", "Api") in [(change.action, change.resource) for change in plan.changes]
+    deploy(account, package)
+    assert bootstrap(account, package).plan(silent).changes == ()
+    assert "n" * 32 not in account.stacks[ACME.stack].parameters["Credentials"]
 
 
 @pytest.mark.parametrize("broken", ["Table", "Api"])

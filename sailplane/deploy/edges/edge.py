@@ -80,8 +80,8 @@ class Part:
 class Edges(Protocol):
     """The edges of one deployment on one cloud.
 
-    All of it may be interrupted anywhere and done again; every method raises `EdgeFailed`, or `CloudUnreachable` when the cloud
-    did not answer.
+    All of it may be interrupted anywhere and done again; every method raises `EdgeFailed`, `NoAccess` without
+    credentials, or `CloudUnreachable` when the cloud did not answer.
     """
 
     cloud: str
