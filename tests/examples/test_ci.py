@@ -127,6 +127,6 @@ def test_a_job_without_a_token_is_told_what_it_lacks(trusting: Plane) -> None:
     assert "id-token: write" in lacking.stderr
     assert f"aud: {trusting.url}" in lacking.stderr
     wrong = trusting.run("trust", "key", *at, "--id-token", "x")
-    assert (wrong.exit_code, f"for the audience {trusting.url}" in wrong.stderr) == (1, True)
+    assert (wrong.exit_code, f"for the audience {trusting.url}" in wrong.stderr) == (9, True)
     nobody = trusting.run("trust", "key", "--audience", "http://127.0.0.1:9", "--id-token", "x")
     assert "127.0.0.1 does not answer" in nobody.stderr
