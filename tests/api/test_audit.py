@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib import identity
@@ -136,6 +136,7 @@ def test_an_entry_names_its_target(api: Api) -> None:
     sent=st.builds(Named, id=st.text(), name=st.text(), services=st.lists(st.text())),
     answered=st.builds(Named, id=st.text(), name=st.text()),
 )
+@settings(max_examples=30)
 def test_no_target_is_too_long_or_holds_a_key(path: dict[str, str], sent: Named, answered: Named) -> None:
     """Whatever is sent; what stands where an id belongs may be a key's text."""
     assert len(target(path, sent, answered)) <= LONGEST_TARGET
