@@ -40,6 +40,8 @@ PROTECTED = (
     ("PUT", "/v1/intake"),
     ("GET", "/v1/leftovers"),
     ("POST", "/v1/leftovers/remove"),
+    ("PUT", "/v1/intake"),
+    ("DELETE", "/v1/intake"),
     ("POST", "/v1/keys"),
     ("GET", "/v1/keys"),
     ("DELETE", "/v1/keys/0123456789"),
