@@ -33,8 +33,8 @@ PYTHONS: Mapping[str, str] = {
     "3.13": "manylinux_2_34",
     "3.14": "manylinux_2_34",
 }
-# The services whose descriptions botocore needs here; those of the other 400 are 25 MB.
-_BOTOCORE_SERVICES = frozenset({"dynamodb", "ec2", "events", "lambda", "sqs", "ssm", "sts"})
+# The services that there are clients of; the descriptions of the other 400 are 25 MB. What else is asked is signed by hand.
+_BOTOCORE_SERVICES = frozenset({"dynamodb", "ec2", "ssm"})
 _OURS = ("chalicelib", "replica_agent")
 # What only developers read, and what installers leave behind. Licences stay.
 _TRIMMED = (

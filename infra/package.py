@@ -78,7 +78,7 @@ def main() -> None:
 
 
 def build(out: Path, clouds: Sequence[str], python: str = THIS_PYTHON, arch: str = "arm64") -> Built:
-    """All artefacts in the directory `out`, written anew. Takes half a minute and the network.
+    """All artefacts in the directory `out`, written anew. Takes 5 s, and the network.
 
     Args:
         out: a directory, made if it is not there.

@@ -222,8 +222,13 @@ class AwsAccount:
             if any(text in str(error) for text in _OTHERS):
                 raise _overtaken(deployment) from error
             raise DeployFailed(str(error)) from error
+        # From here on not by its name, which may be that of somebody else's by now, whom nobody here has shown the plan of.
         self._proposal = made["Id"]
-        return self._proposed(deployment)
+        with told():
+            try:
+                return self._proposed(deployment)
+            except self._formation.exceptions.ChangeSetNotFoundException as error:
+                raise _overtaken(deployment) from error
 
     def _proposed(self, deployment: Deployment) -> tuple[Change, ...]:
         found = self._awaited(lambda: self._computed(deployment))
@@ -236,8 +241,7 @@ class AwsAccount:
         raise DeployFailed(f"CloudFormation refuses the change: {reason}")
 
     def _computed(self, deployment: Deployment) -> Mapping[str, Any] | None:
-        with told():
-            found = self._formation.describe_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
+        found = self._formation.describe_change_set(StackName=deployment.stack, ChangeSetName=self._proposal)
         return found if found["Status"] in ("CREATE_COMPLETE", "FAILED") else None
 
     def _awaited(self, look: Callable[[], _T | None]) -> _T:
@@ -251,12 +255,11 @@ class AwsAccount:
 
     def _changes(self, deployment: Deployment) -> tuple[Change, ...]:
         pages = self._formation.get_paginator("describe_change_set")
-        with told():
-            found = [
-                change["ResourceChange"]
-                for page in pages.paginate(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
-                for change in page["Changes"]
-            ]
+        found = [
+            change["ResourceChange"]
+            for page in pages.paginate(StackName=deployment.stack, ChangeSetName=self._proposal)
+            for change in page["Changes"]
+        ]
         return tuple(
             Change(
                 action=one["Action"],
@@ -288,7 +291,6 @@ class AwsAccount:
         refusals = self._formation.exceptions
         with told():
             try:
-                # Not by its name, which by now may be that of somebody else's, whom nobody here has shown the plan of.
                 self._formation.execute_change_set(StackName=deployment.stack, ChangeSetName=self._proposal)
             except (refusals.ChangeSetNotFoundException, refusals.InvalidChangeSetStatusException) as error:
                 raise _overtaken(deployment) from error

@@ -167,6 +167,7 @@ class Bootstrap:
 
     def _executed(self, show: Show) -> Stack | None:
         self.account.execute(self.deployment)
+        self.pause()  # it need not show at once that something goes on
         return self._settled(show)
 
     def _settled(self, show: Show) -> Stack | None:

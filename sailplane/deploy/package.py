@@ -76,7 +76,7 @@ class Package:
 
 
 def build(directory: Path, clouds: Sequence[str]) -> Package:
-    """Build all of it in a directory, for machines on these clouds. Takes half a minute and the network.
+    """Build all of it in a directory, for machines on these clouds. Takes 5 s, and the network.
 
     Raises `Invalid` without what building it takes.
     """

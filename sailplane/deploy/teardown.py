@@ -26,6 +26,7 @@ def remove(account: Account, deployment: Deployment, show: Show, pause: Callable
             show(f"emptying {bucket}")
             account.delete_objects(bucket, account.objects(bucket))
         account.delete_stack(deployment)
+        pause()  # it need not show at once that something goes on
         stack = stacks.settled(account, deployment, show, pause)
     if stack is not None:
         raise DeployFailed(

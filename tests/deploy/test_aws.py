@@ -79,14 +79,14 @@ def test_what_is_executed_is_what_was_proposed() -> None:
     client = client_of("cloudformation")
     account = account_of(client)
     named = {"StackName": ACME.stack, "ChangeSetName": "sailplane"}
+    ours = {"StackName": ACME.stack, "ChangeSetName": OURS}
     seen = {"Status": "CREATE_COMPLETE", "Changes": []}
     with Stubber(client) as formation:
         formation.add_response("delete_change_set", {}, named)
         formation.add_response("create_change_set", {"Id": OURS})
-        formation.add_response("describe_change_set", seen, named)
-        formation.add_response("describe_change_set", seen, named)
-        gone = {"StackName": ACME.stack, "ChangeSetName": OURS}
-        formation.add_client_error("execute_change_set", "ChangeSetNotFound", "it is gone", expected_params=gone)
+        formation.add_response("describe_change_set", seen, ours)
+        formation.add_response("describe_change_set", seen, ours)
+        formation.add_client_error("execute_change_set", "ChangeSetNotFound", "it is gone", expected_params=ours)
         account.propose(ACME, "{}", {}, is_new=True)
         with pytest.raises(CloudUnreachable, match="Somebody else changes"):
             account.execute(ACME)

@@ -211,6 +211,37 @@ def test_a_key_changed_in_the_account_reaches_functions_that_have_read_the_old_o
     assert "n" * 32 not in account.stacks[ACME.stack].parameters["Credentials"]
 
 
+class Lagging(FakeAccount):
+    """It shows a stack as it was before an operation was begun, until somebody has waited a while."""
+
+    shown: Stack | None = None
+
+    def stack(self, deployment: Deployment) -> Stack | None:
+        return self.shown or super().stack(deployment)
+
+    def execute(self, deployment: Deployment) -> None:
+        self.shown = super().stack(deployment)
+        super().execute(deployment)
+
+    def delete_stack(self, deployment: Deployment) -> None:
+        self.shown = super().stack(deployment)
+        super().delete_stack(deployment)
+
+    def pause(self) -> None:
+        self.shown = None
+
+
+def test_what_was_begun_is_waited_for_though_it_does_not_show_at_once(package: Package, tmp_path: Path) -> None:
+    """Or a stack that is not there yet counts as failed, an upgrade as done, and one that is being deleted as left."""
+    account = Lagging()
+    for packed_one in (package, packed(tmp_path / "newer", "two")):
+        run = Bootstrap(cast("Account", account), ACME, packed_one, {}, account.pause)
+        run.carry_out(run.plan(silent), silent)
+        assert account.stacks[ACME.stack].parameters["CodeKey"] == packed_one.code_key
+    teardown.remove(cast("Account", account), ACME, silent, account.pause)
+    assert account.is_empty()
+
+
 @pytest.mark.parametrize("broken", ["Table", "Api"])
 def test_a_first_deployment_that_fails_leaves_nothing(package: Package, broken: str) -> None:
     """Whichever half fails, the error has the resource's own reason, not that of those which it took along."""

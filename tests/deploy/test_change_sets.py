@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ACME = Deployment("acme")
 OURS = "arn:aws:cloudformation:us-east-1:123456789012:changeSet/sailplane/1"
 NAMED = {"StackName": ACME.stack, "ChangeSetName": "sailplane"}
+OUR_OWN = {"StackName": ACME.stack, "ChangeSetName": OURS}
 COMPUTED = {"Status": "CREATE_COMPLETE", "Changes": []}
 
 
@@ -52,10 +53,9 @@ def test_what_is_proposed_while_another_operation_goes_on_is_not_executed(
     """What goes on is not waited for here: it may make the plan that was shown untrue."""
     formation.add_response("delete_change_set", {}, NAMED)
     formation.add_response("create_change_set", {"Id": OURS})
-    formation.add_response("describe_change_set", COMPUTED, NAMED)
-    formation.add_response("describe_change_set", COMPUTED, NAMED)
-    ours = {"StackName": ACME.stack, "ChangeSetName": OURS}
-    formation.add_client_error("execute_change_set", "InvalidChangeSetStatus", "not now", expected_params=ours)
+    formation.add_response("describe_change_set", COMPUTED, OUR_OWN)
+    formation.add_response("describe_change_set", COMPUTED, OUR_OWN)
+    formation.add_client_error("execute_change_set", "InvalidChangeSetStatus", "not now", expected_params=OUR_OWN)
     account.propose(ACME, "{}", {}, is_new=True)
     with pytest.raises(CloudUnreachable, match="Somebody else changes"):
         account.execute(ACME)
@@ -90,5 +90,15 @@ def test_what_somebody_else_does_meanwhile_is_theirs(
     """It is no failure of ours, after which a first deployment would be taken away again, with theirs in it."""
     formation.add_response("delete_change_set", {}, NAMED)
     formation.add_client_error("create_change_set", code, message)
+    with pytest.raises(CloudUnreachable, match="Somebody else changes"):
+        account.propose(ACME, "{}", {}, is_new=True)
+
+
+def test_a_plan_that_somebody_else_replaced_is_not_shown(account: AwsAccount, formation: Stubber) -> None:
+    """Theirs has the same name, and would be taken for ours; ours is gone."""
+    formation.add_response("delete_change_set", {}, NAMED)
+    formation.add_response("create_change_set", {"Id": OURS})
+    formation.add_response("describe_change_set", {"Status": "CREATE_IN_PROGRESS"}, OUR_OWN)
+    formation.add_client_error("describe_change_set", "ChangeSetNotFound", "it is gone", expected_params=OUR_OWN)
     with pytest.raises(CloudUnreachable, match="Somebody else changes"):
         account.propose(ACME, "{}", {}, is_new=True)
