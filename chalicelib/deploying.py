@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib import catalog, lifecycle, optimizer
 from chalicelib.errors import Invalid, NoFeasibleOffer
-from chalicelib.model import Event, Hook, Service, SpecVersion, State
+from chalicelib.model import Event, Hook, Secret, Service, SpecVersion, State
 from chalicelib.ports import Runtime
 from chalicelib.schedule import kept_on
 from chalicelib.writes import made_once
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from chalicelib import spec
 
 
-def understood(runtime: Runtime, yaml: str, envs: Mapping[str, str]) -> spec.Parsed:
-    """What a service file means. Nothing is written.
+def understood(runtime: Runtime, name: str, yaml: str, envs: Mapping[str, str]) -> spec.Parsed:
+    """What the file of the service `name` means. Nothing is written.
 
     Raises:
-        SpecError: something in it is wrong, or a secret is missing that it names.
+        SpecError: something in it is wrong, or a secret that it names is missing or not for this service.
         NoFeasibleOffer: no enabled provider has such a machine.
         Invalid: one such machine is above the service's hourly budget.
     """
@@ -42,7 +42,14 @@ def understood(runtime: Runtime, yaml: str, envs: Mapping[str, str]) -> spec.Par
         raise Invalid(refused)
     if not parsed.spec.engine.secrets:
         return parsed
-    return replace(parsed, spec=spec.with_secrets(parsed.spec, runtime.secrets.known()))
+    return replace(parsed, spec=spec.with_secrets(parsed.spec, name, known_secrets(runtime)))
+
+
+def known_secrets(runtime: Runtime) -> tuple[Secret, ...]:
+    """What secrets there are, each with the services that may use it."""
+    known = runtime.secrets.known()
+    services = {binding.secret: binding.services for binding in runtime.store.secret_bindings()}
+    return tuple(replace(secret, services=services.get(secret.name, secret.services)) for secret in known)
 
 
 def create(

@@ -30,8 +30,21 @@ def agent_token(agent_key: str, replica_id: str, boot_nonce: str) -> str:
 
 
 def boot_token(agent_key: str, replica_id: str, boot_nonce: str) -> str:
-    """What a machine shows once to be told what to run as this replica. Derived like the agent's token, and not it."""
-    return _derived(agent_key, "sailplane-boot", replica_id, boot_nonce)
+    """What a machine shows once to be told what to run as this replica. Derived like the agent's token, and not it.
+
+    Its first part hangs on the replica's id alone: whoever has none of ours is known before any record is read.
+    """
+    return f"{_boot_token_for(agent_key, replica_id)}.{_derived(agent_key, 'sailplane-boot', replica_id, boot_nonce)}"
+
+
+def is_boot_token_for(agent_key: str, replica_id: str, shown: str) -> bool:
+    """Whether it was made for some boot of this replica; which one takes the replica's record to know."""
+    expected = _boot_token_for(agent_key, replica_id)
+    return hmac.compare_digest(shown.partition(".")[0].encode(), expected.encode())
+
+
+def _boot_token_for(agent_key: str, replica_id: str) -> str:
+    return _derived(agent_key, "sailplane-boot-of", replica_id, "")[:32]
 
 
 def grant_keys(router_tokens: Sequence[str], replica_id: str, boot_nonce: str) -> dict[str, str]:

@@ -678,6 +678,28 @@ class Secret:
     name: str
     version: int  # rises with every change, and starts over when the secret was removed
     changed_at: float  # to the millisecond
+    services: tuple[str, ...] = ("*",)  # see `SecretBinding`
+
+    def is_for(self, service: str) -> bool:
+        """Whether a service of this name may use it."""
+        return SecretBinding(self.name, self.services).covers(service)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretBinding:
+    """Which services may use a secret: names, beginnings of names (`llm-*`), `*` for all; none = webhooks only.
+
+    A secret without a binding was set before there were any, and is for all.
+    """
+
+    secret: str
+    services: tuple[str, ...]
+
+    def covers(self, service: str) -> bool:
+        """Whether a service of this name may use the secret."""
+        return any(
+            one == service or (one.endswith("*") and service.startswith(one.removesuffix("*"))) for one in self.services
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -710,6 +732,7 @@ class AuditEntry:
     ip: str
     status: int | None = None  # of the answer; None = not known to have ended
     replayed: bool = False  # answered as before; nothing was done
+    target: str = ""  # what was made, changed or removed, e.g. "0123456789 (ci)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -767,6 +790,24 @@ class Push:
     received_at: float
     pushed_at: float = 0.0
     source: str = field(default="", repr=False)  # the service file; empty once it is acted on
+    repository_id: str = ""  # the forge's number of the repository; empty where the delivery does not say
+
+
+class Rollout(StrEnum):
+    """How far a version has come."""
+
+    UNDER_WAY = "UNDER_WAY"
+    DONE = "DONE"  # it serves, or would if anybody asked
+    FAILED = "FAILED"  # a replica of it has failed by the service's own fault
+    OVERTAKEN = "OVERTAKEN"  # another version came first, or the service is being shut down
+
+
+class CommitStatus(StrEnum):
+    """What a forge shows beside a commit."""
+
+    PENDING = "pending"
+    SUCCESS = "success"
+    FAILURE = "failure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -778,6 +819,14 @@ class Outcome:
     version: int
     message: str
     is_told: bool  # the forge knows, or there is nobody to be told
+    rollout: Rollout = Rollout.DONE  # of the version; under way only as long as there is somebody to be told of its end
+
+    @property
+    def status(self) -> CommitStatus:
+        """What the forge is to show."""
+        if self.version and self.rollout is Rollout.UNDER_WAY:
+            return CommitStatus.PENDING
+        return CommitStatus.SUCCESS if self.version and self.rollout is Rollout.DONE else CommitStatus.FAILURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -803,6 +852,7 @@ class Hook:
     is_pending: bool = False
     outcome: Outcome | None = None  # of the latest head that was acted on
     look_at: float | None = None
+    repository_id: str = ""  # the forge's number of the repository that is followed; empty until the forge has told it
     failures: int = 0  # of the forge to answer, in a row
     trouble: str = ""  # why nothing can be done at the moment
     version: int = 0
@@ -830,7 +880,7 @@ class Trust:
     created_at: float
     ref: str = ""  # refs/heads/main
     environment: str = ""
-    repository_id: str = ""  # which another repository of the same name, made later, has not; empty = not asked for
+    repository_id: str = ""  # which another repository of the same name has not; empty until the first job has told it
 
 
 # --- what the world looks like --------------------------------------------------------------------------------------
@@ -956,7 +1006,7 @@ class ProbeResult:
     detail: str = ""  # why not ready: the status code, the exception, whose identity was answered
     in_flight: int = 0
     engine: EnginePhase | None = None
-    exit_code: int | None = None
+    exit_code: int | None = None  # of an engine that has exited; None then = its agent has never run it
     log_tail: str = ""  # last lines, only when the engine exited
     interruption_at: float | None = None
     load: ReplicaLoad | None = None  # None = not known, or not asked for

@@ -15,6 +15,7 @@ from chalicelib.model import (
     AdminKey,
     AuditEntry,
     Claim,
+    CommitStatus,
     EndpointKey,
     Event,
     Hook,
@@ -31,6 +32,7 @@ from chalicelib.model import (
     RouteTable,
     ScalingSpec,
     Secret,
+    SecretBinding,
     Service,
     SpecVersion,
     State,
@@ -184,19 +186,19 @@ class Store(Protocol):
         """Whether a service of this name has ever been acted on under a lease, gone ones included: proof that it was ours."""
 
     def create_key(self, key: EndpointKey) -> EndpointKey:
-        """Write a new endpoint key. Raises `Exists` when its id is taken."""
+        """Write a new endpoint key. Raises `Exists` when its id is taken, or was that of a key since revoked or replaced."""
 
     def endpoint_keys(self) -> tuple[EndpointKey, ...]:
         """All endpoint keys, oldest first, expired ones for a week longer. One request per 1 MB."""
 
     def replace_key(self, old: EndpointKey, new: EndpointKey) -> EndpointKey:
-        """Write `old` under its version and `new` as a new key, at once; `new` as written.
+        """Write `old`, which ends, under its version and `new` as a new key, at once; `new` as written.
 
         Raises `Conflict` when `old` was changed or revoked meanwhile, or the id of `new` is taken.
         """
 
     def revoke_key(self, key_id: str) -> None:
-        """Forget a key. Raises `NotFound` when there is none of that id."""
+        """Forget a key but its id, which is never taken again. Raises `NotFound` when there is none of that id."""
 
     def record_used(self, used: Mapping[str, float], now: float) -> None:
         """Note when keys were last used: epoch seconds by id, as routers report them.
@@ -212,7 +214,7 @@ class Store(Protocol):
         """
 
     def create_admin_key(self, key: AdminKey) -> AdminKey:
-        """Write a new admin key. Raises `Exists` when its id is taken."""
+        """Write a new admin key. Raises `Exists` when its id is taken, or was that of a key since revoked."""
 
     def admin_key(self, key_id: str) -> AdminKey | None:
         """One admin key, expired or not. One request."""
@@ -221,7 +223,7 @@ class Store(Protocol):
         """All admin keys, oldest first, expired ones for a while longer. One request per 1 MB."""
 
     def revoke_admin_key(self, key_id: str) -> None:
-        """Forget an admin key. Raises `NotFound` when there is none of that id."""
+        """Forget an admin key but its id, which is never taken again. Raises `NotFound` when there is none of that id."""
 
     def record_admin_key_used(self, key: AdminKey, now: float) -> None:
         """Note that `key`, as it was read, is used at `now`: at most once an hour. One that is gone stays gone."""
@@ -266,11 +268,23 @@ class Store(Protocol):
     def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
         """Whether this is the first time that `source` delivers this. It is remembered until the instant `until`."""
 
+    def bind_secret(self, binding: SecretBinding) -> None:
+        """Write which services may use a secret, in place of what was written before."""
+
+    def secret_bindings(self) -> tuple[SecretBinding, ...]:
+        """All that there are, by secret. One request per 1 MB."""
+
+    def unbind_secret(self, name: str) -> None:
+        """Forget a binding, if there is one."""
+
     def create_trust(self, trust: Trust) -> Trust:
         """Write a new trust. Raises `Exists` when its id is taken."""
 
     def trusts(self) -> tuple[Trust, ...]:
         """All trusts, by id. One request per 1 MB."""
+
+    def change_trust(self, known: Trust, changed: Trust) -> None:
+        """Write `changed` in the place of `known`. Raises `Conflict` when that is not what there is."""
 
     def delete_trust(self, trust_id: str) -> None:
         """Forget a trust. Raises `NotFound` when there is none of that id."""
@@ -425,13 +439,16 @@ class Forge(Protocol):
     `NotFound` when it shows us no such repository, branch, file or commit.
     """
 
+    def number(self, repository: Repository) -> str:
+        """What names the repository for good: whoever takes its name later has another one."""
+
     def head(self, repository: Repository, branch: str) -> str:
         """The commit that the branch is at now."""
 
     def file(self, repository: Repository, path: str, commit: str) -> str:
         """A text file as of a commit. Raises `Invalid` too when it is no text, or has more than 256 KB."""
 
-    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
+    def tell(self, repository: Repository, commit: str, status: CommitStatus, message: str) -> None:
         """Set the commit's status, which stands beside it in the forge. Set again, the later one counts."""
 
 

@@ -97,6 +97,7 @@ def test_what_is_free_while_idle_is_free() -> None:
         ("AWS::DynamoDB::Table", {"BillingMode": "PROVISIONED"}),
         ("AWS::Logs::LogGroup", {}),
         ("AWS::SSM::Parameter", {"Tier": "Advanced"}),
+        ("AWS::SSM::Parameter", {}),
         ("AWS::Lambda::Function", {"ProvisionedConcurrencyConfig": {"ProvisionedConcurrentExecutions": 1}}),
         ("AWS::EC2::NatGateway", {}),
         ("AWS::Serverless::Function", {"Events": {"Tick": {"Type": "Schedule", "Properties": {"State": "ENABLED"}}}}),

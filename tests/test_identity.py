@@ -33,7 +33,7 @@ def test_known_answers() -> None:
     }
     agent, boot = (make("key", "svc-u1-0-1", "nonce") for make in (identity.agent_token, identity.boot_token))
     assert agent == "576740b9046024a4982477894ee87e03bd8ddf7cd107356d96e5413b24f81a6a"
-    assert boot == "b0598cd78daf7b25995fbe3f5e8faaf30fc3239acd32fc12914a55d057b7350d"
+    assert boot == "afc9b51048d0453ad093608dbe4f74fb.b0598cd78daf7b25995fbe3f5e8faaf30fc3239acd32fc12914a55d057b7350d"
 
 
 def test_every_accepted_token_has_a_grant_key() -> None:

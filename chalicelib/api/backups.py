@@ -10,13 +10,13 @@ from typing import Any
 
 from chalice.app import Blueprint
 
-from chalicelib import __version__, backup, identity
+from chalicelib import __version__, backup, deploying, identity
 from chalicelib.api import paging, schemas
 from chalicelib.api.auth import Principal, Reach, forbidden
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.api.views import instant
 from chalicelib.errors import Exists, Invalid
-from chalicelib.model import AdminKey, EndpointKey, Event, Trust
+from chalicelib.model import AdminKey, EndpointKey, Event, SecretBinding, Trust
 from chalicelib.ports import Runtime
 from chalicelib.schedule import kept_on, kept_on_for_a_push
 
@@ -84,8 +84,9 @@ def _places(runtime: Runtime) -> Iterator[tuple[str, Callable[[], _Entry | None]
         yield f"1#{admin_key.id}", partial(_noun, "admin_key", admin_key.id, admin_key)
     for key in sorted(runtime.store.endpoint_keys(), key=lambda one: one.id):
         yield f"2#{key.id}", partial(_noun, "key", key.id, key)
-    for secret in runtime.secrets.known():
-        yield f"3#{secret.name}", partial(_Entry, kind="secret", id=secret.name, document={})
+    for secret in deploying.known_secrets(runtime):
+        document = {"services": list(secret.services)}
+        yield f"3#{secret.name}", partial(_Entry, kind="secret", id=secret.name, document=document)
     for name in runtime.store.service_names():
         yield f"4#{name}", partial(_service, runtime, name)
     for trust in runtime.store.trusts():
@@ -123,8 +124,7 @@ def _restore_admin_key(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome
     try:
         runtime.store.create_admin_key(key)
     except Exists:
-        known = runtime.store.admin_key(key.id)
-        return "same" if known and known.hash == key.hash else "kept"
+        return _found(key, runtime.store.admin_key(key.id))
     return "restored"
 
 
@@ -133,13 +133,25 @@ def _restore_key(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
     try:
         runtime.store.create_key(key)
     except Exists:
-        return "same" if key.hash in {known.hash for known in runtime.store.endpoint_keys()} else "kept"
+        return _found(key, next((known for known in runtime.store.endpoint_keys() if known.id == key.id), None))
     return "restored"
 
 
+def _found(key: AdminKey | EndpointKey, known: AdminKey | EndpointKey | None) -> schemas.RestoreOutcome:
+    """What it means that a key cannot be written: its id stays taken when it is revoked, replaced, or over and forgotten."""
+    if known is None:
+        return "revoked"
+    return "same" if known.hash == key.hash else "kept"
+
+
 def _restore_secret(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
-    """Its text is in no backup."""
-    return "same" if body.id in {secret.name for secret in runtime.secrets.known()} else "missing"
+    """Its text is in no backup. For whom it is may be known before it is set."""
+    if body.id in {secret.name for secret in runtime.secrets.known()}:
+        return "same"
+    is_bound = body.id in {binding.secret for binding in runtime.store.secret_bindings()}
+    if body.document and not is_bound:  # older backups do not say for whom
+        runtime.store.bind_secret(backup.noun_of(SecretBinding, {**body.document, "secret": body.id}))
+    return "missing"
 
 
 def _restore_service(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:

@@ -34,6 +34,7 @@ from chalicelib.providers.boot import agent_archive, agent_requirements, configu
 # A pass may not have written down yet that the machine was granted, or have heard its agent already.
 _BOOTING = (ReplicaStatus.PENDING, ReplicaStatus.PROVISIONING, ReplicaStatus.STARTING)
 _MAX_BODY_BYTES = 4 * 1024
+_AGAIN_S = 2  # of the 30 s that clouds give at the least
 _PLAUSIBLE_S = 3600.0  # clouds give seconds to minutes of notice
 
 
@@ -85,16 +86,18 @@ def boot(runtime: Callable[[], Runtime]) -> Blueprint:
 def claim(runtime: Runtime, body: schemas.Boot) -> schemas.Booted:
     """The agent and its configuration, for the first machine that shows the replica's token.
 
-    A wrong token and an unknown replica cost the same and are answered alike, with 403; so is a replica whose time to
-    boot is over.
+    A wrong token and an unknown replica are answered alike, with 403; so is a replica whose time to boot is over. Only a token
+    that was made for this very id costs a look into the store.
     """
-    key = runtime.settings.agent_key
+    key, not_ours = runtime.settings.agent_key, "No replica is to boot with this token."
+    if not (identity.is_boot_token_for(key, body.replica_id, body.boot_token) and key):
+        raise Refused(HTTPStatus.FORBIDDEN, not_ours)
     state = runtime.store.load(_service_of(body.replica_id))
     replica = _replica(state, body.replica_id)
     expected = identity.boot_token(key, body.replica_id, replica.boot_nonce if replica else "")
     matches = hmac.compare_digest(body.boot_token.encode(), expected.encode())
     if not (key and matches and state and replica and replica.status in _BOOTING):
-        raise Refused(HTTPStatus.FORBIDDEN, "No replica is to boot with this token.")
+        raise Refused(HTTPStatus.FORBIDDEN, not_ours)
     if not runtime.store.claim_boot(replica.id, replica.boot_nonce, body.machine_key):
         raise Refused(HTTPStatus.FORBIDDEN, "Another machine has booted with this token.")
     spec = _spec(runtime, state, replica)
@@ -107,7 +110,10 @@ def claim(runtime: Runtime, body: schemas.Boot) -> schemas.Booted:
 
 
 def interruption(runtime: Runtime, replica_id: str, body: schemas.Interruption, bearer: str) -> schemas.Noticed:
-    """Record the notice and act on it at once. The token covers id and nonce, so a stranger costs no look into the store."""
+    """Record the notice and have it acted on at once. The token covers id and nonce: a stranger costs no look into the store.
+
+    Not here: whoever may launch machines is not asked by the whole internet.
+    """
     _require_own_token(runtime, replica_id, body, bearer)
     now = runtime.clock.now()
     if abs(body.at - now) > _PLAUSIBLE_S:
@@ -119,8 +125,16 @@ def interruption(runtime: Runtime, replica_id: str, body: schemas.Interruption, 
         raise NotFound(f"Replica {replica_id!r} has ended.")
     place = replica.offer.location.provider
     notice = InterruptionNotice(place, NoticeKind(body.kind), body.at, replica_id=replica.id)
-    passes.interrupt(runtime, [notice])  # a pass that failed is repeated by the next tick, the notice is recorded
+    if passes.noted(runtime, notice, replica):
+        _have_acted_on(runtime, replica.service, now)
     return schemas.Noticed(replica=replica.id)
+
+
+def _have_acted_on(runtime: Runtime, name: str, now: float) -> None:
+    """Now, and soon again: whoever is at work on the service decided before the notice, and may keep others out for seconds."""
+    runtime.poke(name)
+    if runtime.relay:
+        runtime.relay.send(passes.Round({name: now}, now + passes.TICK_S).text, _AGAIN_S)
 
 
 def tell_secrets(runtime: Runtime, replica_id: str, body: schemas.AskForSecrets, bearer: str) -> schemas.ReplicaSecrets:
@@ -136,10 +150,17 @@ def tell_secrets(runtime: Runtime, replica_id: str, body: schemas.AskForSecrets,
     if not runtime.store.claim_boot(replica.id, f"{replica.boot_nonce}#secrets", body.asker):
         raise Refused(HTTPStatus.FORBIDDEN, "Somebody else has been told this replica's secrets.")
     wanted = _spec(runtime, state, replica).engine.secrets
-    texts = runtime.secrets.read(sorted({name for _, name in wanted}))
-    if missing := sorted({name for _, name in wanted} - texts.keys()):
-        advice = "; ".join(f"sailplane secrets set {name}" for name in missing)
-        raise NotFound(f"There is no secret {' or '.join(map(repr, missing))}, which the service needs: {advice}")
+    names, service = sorted({name for _, name in wanted}), state.service.name
+    texts = runtime.secrets.read(names)
+    if missing := [name for name in names if name not in texts]:
+        advice = "; ".join(f"sailplane secrets set {name} --service {service}" for name in missing)
+        raise NotFound(f"There is no secret {_either(missing)}, which the service needs: {advice}")
+    # Read after the texts, which are written after it: a text is never told by what held for the one before.
+    bindings = runtime.store.secret_bindings()
+    if others := [one.secret for one in bindings if one.secret in names and not one.covers(service)]:
+        advice = "; ".join(f"sailplane secrets allow {name} {service}" for name in others)
+        detail = f"The secret {_either(others)} is not for the service {service!r} any more: {advice}"
+        raise Refused(HTTPStatus.FORBIDDEN, detail)
     return schemas.ReplicaSecrets(envs={variable: texts[name] for variable, name in wanted})
 
 
@@ -149,6 +170,10 @@ def _require_own_token(runtime: Runtime, replica_id: str, body: schemas.BootedAs
     expected = identity.agent_token(key, replica_id, body.boot_nonce)
     if not (hmac.compare_digest(bearer.encode(), expected.encode()) and key):
         raise unauthorized()
+
+
+def _either(names: list[str]) -> str:
+    return " or ".join(map(repr, names))
 
 
 def _service_of(replica_id: str) -> str:

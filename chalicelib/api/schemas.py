@@ -38,6 +38,8 @@ from chalicelib.model import (
 
 RESERVED_NAMES = frozenset({"v1", "healthz"})  # the first segments of our own paths, here and at the edge
 _NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
+# What a secret may be for: a service, all whose names begin so, or all.
+SERVICE_PATTERN = r"^(\*|[a-z]([-a-z0-9]{0,38}[a-z0-9])?|[a-z][-a-z0-9]{0,38}\*)$"
 _LINE = r"^[^\u0000-\u001f\u007f-\u009f\u2028-\u202e\u2066-\u2069]*$"  # no control characters, nor any that turn the direction
 # Parts with a slash between them, none of which is all dots. Empty = none given. Dots first and then what is none, in one way
 # only: a pattern that can be met in several ways takes hours to find a long text wrong.
@@ -64,6 +66,7 @@ MOST_ADMIN_KEYS = 1000
 # Each is looked at by every tick, and a delivery to /v1/hooks/github is held against all of its repository's.
 MOST_WEBHOOKS = 200
 MOST_TRUSTS = 200
+MOST_USERS = 100  # entries that say which services may use a secret
 SLOWEST_PER_S, FASTEST_PER_S = 0.001, 1e6  # of a key's rate
 
 
@@ -138,7 +141,11 @@ _INTEGRAL = BeforeValidator(_whole)  # after the bounds, or pydantic leaves them
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True), _INTEGRAL]
 ReplicaId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Cursor = Annotated[str, StringConstraints(pattern=paging.PATTERN)]
+Cursor = Annotated[
+    str,
+    Field(json_schema_extra={"pattern": paging.PATTERN}, max_length=paging.LONGEST_CURSOR),
+    AfterValidator(paging.valid_cursor),
+]
 EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True), _INTEGRAL]
 
 
@@ -257,10 +264,24 @@ def _keepable(text: SecretStr) -> SecretStr:
 _KEEPABLE: dict[str, JsonValue] = {"minLength": 1, "maxLength": MAX_SECRET_BYTES, "pattern": r"^[^\u0000]*$"}
 
 
+_Users = Annotated[tuple[Annotated[str, StringConstraints(pattern=SERVICE_PATTERN)], ...], Field(max_length=MOST_USERS)]
+
+
 class SetSecret(_Body):
-    """A secret's text."""
+    """A secret's text, and which services may use it: names, beginnings such as `llm-*`, or `*` for all; none = webhooks only.
+
+    `services` may be left out for a secret that there is: it stays with those that have it.
+    """
 
     text: Annotated[SecretStr, AfterValidator(_keepable), Field(json_schema_extra=_KEEPABLE)]
+    services: _Users | None = None
+
+
+class AllowSecret(_Body):
+    """Services that may use a secret, beside those that may already; with `only`, in place of them."""
+
+    services: _Users
+    only: bool = False
 
 
 class RemoveSecret(_Request):
@@ -288,6 +309,7 @@ class CreateAdminKey(_Body):
 
 
 # What the models' own validators demand, in the words of JSON Schema.
+_BRANCH_FOLLOWED, _PATH_FOLLOWED = "main", "service.yaml"  # unless another is given
 _FOLLOWED: dict[str, JsonValue] = {
     "anyOf": [
         {
@@ -296,6 +318,8 @@ _FOLLOWED: dict[str, JsonValue] = {
                 "repository": {"const": ""},
                 "api_url": {"const": ""},
                 "token_secret": {"const": ""},
+                "branch": {"const": _BRANCH_FOLLOWED},
+                "path": {"const": _PATH_FOLLOWED},
             },
         },
         {
@@ -322,19 +346,20 @@ class CreateWebhook(_Body):
     service: ServiceName
     repository: RepositoryName = ""
     branch: Annotated[str, Field(json_schema_extra={"pattern": _BRANCH}, max_length=200), AfterValidator(_branch)] = (
-        "main"
+        _BRANCH_FOLLOWED
     )
     path: Annotated[
         str, Field(json_schema_extra={"pattern": _PATH}, max_length=256), AfterValidator(_path_in_repository)
-    ] = "service.yaml"
+    ] = _PATH_FOLLOWED
     api_url: ForgeUrl = ""
     token_secret: Annotated[str, StringConstraints(pattern=rf"^$|{SECRET_NAME}")] = ""
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
         is_generic = self.kind is HookKind.GENERIC
-        if is_generic and (self.repository or self.api_url or self.token_secret):
-            raise ValueError("a generic webhook has no repository, api_url or token_secret")
+        is_followed = (self.branch, self.path) != (_BRANCH_FOLLOWED, _PATH_FOLLOWED)
+        if is_generic and (self.repository or self.api_url or self.token_secret or is_followed):
+            raise ValueError("a generic webhook has no repository, api_url, token_secret, branch or path")
         if not is_generic and not self.repository:
             raise ValueError("give the repository, as owner/name")
         return self
@@ -350,7 +375,7 @@ class CreateTrust(_Body):
     """CI jobs that may deploy some services without a key: of a repository, for a ref or an environment.
 
     A `ref` such as `refs/heads/main` may end in `*`. `repository_id` is the forge's number of the repository, which another one
-    that takes its name later has not. An empty `issuer` is github.com's or gitlab.com's.
+    that takes its name later has not; left out, it is that of the first job. An empty `issuer` is github.com's or gitlab.com's.
     """
 
     model_config = ConfigDict(json_schema_extra=_NARROWED)
@@ -649,13 +674,18 @@ class NewAdminKey(AdminKey):
 
 
 class AuditEntry(_Answer):
-    """Who asked for a change, and what became of it. `status` null = not known to have ended; `replayed` = nothing was done."""
+    """Who asked for a change, of what, and what became of it.
+
+    `target` names what was made, changed or removed: its id and, in brackets, what it is called. `status` null = not known to
+    have ended; `replayed` = nothing was done.
+    """
 
     id: str
     at: AwareDatetime
     principal: str
     name: str
     operation: str
+    target: str = ""
     method: str
     path: str
     ip: str
@@ -673,31 +703,35 @@ class Revoked(_Answer):
     """A key that is refused from now on: an endpoint key by every router once it has its next table."""
 
     id: str
+    name: str = ""
 
 
 class Secret(_Answer):
     """A secret without its text. `version` rises with every change; `used_by` are the services whose files name it.
 
-    `webhooks` are the ids of those that show it to their forge.
+    `services` are those that may: names, beginnings such as `llm-*`, or `*` for all. `webhooks` are the ids of those that show
+    it to their forge.
     """
 
     name: str
     version: int
     changed_at: AwareDatetime
+    services: tuple[str, ...]
     used_by: tuple[str, ...]
     webhooks: tuple[str, ...]
 
 
-class Secrets(_Answer):
-    """All secrets."""
+class Secrets(_Page):
+    """Secrets by name."""
 
     secrets: tuple[Secret, ...]
 
 
 class SecretUse(_Answer):
-    """A secret that was changed or forgotten, and the services whose files name it."""
+    """A secret that was changed or forgotten, the services that may use it, and those whose files name it."""
 
     name: str
+    services: tuple[str, ...]
     used_by: tuple[str, ...]
 
 
@@ -719,13 +753,17 @@ class Outcome(_Answer):
 
 
 class Webhook(_Answer):
-    """A webhook: where it takes deliveries, what it follows, and how that goes. `trouble` is why it cannot, or empty."""
+    """A webhook: where it takes deliveries, what it follows, and how that goes. `trouble` is why it cannot, or empty.
+
+    `repository_id` is the forge's number of the repository, empty until it has told it: only that one is followed.
+    """
 
     id: str
     kind: HookKind
     service: str
     url: str
     repository: str
+    repository_id: str
     branch: str
     path: str
     api_url: str
@@ -736,8 +774,8 @@ class Webhook(_Answer):
     trouble: str
 
 
-class Webhooks(_Answer):
-    """All webhooks, by id."""
+class Webhooks(_Page):
+    """Webhooks by id."""
 
     webhooks: tuple[Webhook, ...]
 
@@ -777,8 +815,8 @@ class Trust(_Answer):
     created_at: AwareDatetime
 
 
-class Trusts(_Answer):
-    """All trusts, by id."""
+class Trusts(_Page):
+    """Trusts by id."""
 
     trusts: tuple[Trust, ...]
 
@@ -806,6 +844,12 @@ class Leftovers(_Answer):
 
     leftovers: tuple[Leftover, ...]
     unreachable: dict[str, str]
+
+
+class Intake(_Answer):
+    """Whether services are made; `closed_until` is when they will be again by themselves."""
+
+    closed_until: AwareDatetime | None
 
 
 class Booted(_Answer):
@@ -843,7 +887,7 @@ class Info(_Answer):
     edge_url: str
 
 
-RestoreOutcome = Literal["restored", "same", "kept", "missing"]
+RestoreOutcome = Literal["restored", "same", "kept", "revoked", "missing"]
 
 
 class BackupEntry(_Request):
@@ -874,8 +918,8 @@ class Backup(_Answer):
 class RestoredEntry(_Answer):
     """What became of an entry.
 
-    `same`: it was there already. `kept`: something else of that name is there, and stays. `missing`: a secret, whose text has
-    to be set.
+    `same`: it was there already. `kept`: something else of that name is there, and stays. `revoked`: a key that was revoked
+    or replaced here, or is long over, and stays so. `missing`: a secret, whose text has to be set.
     """
 
     kind: str

@@ -5,15 +5,19 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
+from itertools import chain
+from operator import attrgetter
 
 from chalice.app import Blueprint
 
-from chalicelib.api import schemas, views
+from chalicelib import deploying
+from chalicelib.api import paging, schemas, views
 from chalicelib.api.auth import Principal, Reach
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.errors import Invalid, NotFound
-from chalicelib.model import SECRET_NAME, Scope
+from chalicelib.model import SECRET_NAME, Scope, Secret, SecretBinding
 from chalicelib.ports import Runtime
 
 # A text of 4 KB, every character of which may be written as \uXXXX.
@@ -35,7 +39,9 @@ def secrets(runtime: Callable[[], Runtime]) -> Blueprint:
                 list_secrets,
                 "All secrets, without their texts",
                 schemas.Secrets,
+                query=schemas.PageQuery,
                 scope=Scope.READ,
+                or_scope=Scope.SECRETS,
                 reach=Reach.OWN,
             ),
             route(
@@ -46,6 +52,15 @@ def secrets(runtime: Callable[[], Runtime]) -> Blueprint:
                 schemas.SecretUse,
                 body=schemas.SetSecret,
                 max_body_bytes=_MAX_BODY_BYTES,
+            ),
+            route(
+                "POST",
+                f"{one}/services",
+                allow_secret,
+                "Let services use a secret",
+                schemas.SecretUse,
+                body=schemas.AllowSecret,
+                errors=(404,),
             ),
             route(
                 "DELETE",
@@ -60,15 +75,24 @@ def secrets(runtime: Callable[[], Runtime]) -> Blueprint:
     )
 
 
-def list_secrets(runtime: Runtime, principal: Principal) -> schemas.Secrets:
-    """What there is, and which of the principal's services name it."""
+def list_secrets(runtime: Runtime, query: schemas.PageQuery, principal: Principal) -> schemas.Secrets:
+    """What there is, and which of the principal's services may use it and name it."""
+    shown, following = paging.page(deploying.known_secrets(runtime), attrgetter("name"), query.cursor, query.limit)
     services, webhooks = _services(runtime, principal), _webhooks(runtime, principal)
     return schemas.Secrets(
         secrets=tuple(
-            views.secret(each, services.get(each.name, ()), webhooks.get(each.name, ()))
-            for each in runtime.secrets.known()
-        )
+            views.secret(_as_told(each, principal), services.get(each.name, ()), webhooks.get(each.name, ()))
+            for each in shown
+        ),
+        next=following,
     )
+
+
+def _as_told(secret: Secret, principal: Principal) -> Secret:
+    """Whose key is for some services is told of those alone."""
+    if principal.reaches(("*",)):
+        return secret
+    return replace(secret, services=tuple(filter(secret.is_for, principal.services)))
 
 
 def set_secret(runtime: Runtime, name: str, body: schemas.SetSecret) -> schemas.SecretUse:
@@ -76,23 +100,41 @@ def set_secret(runtime: Runtime, name: str, body: schemas.SetSecret) -> schemas.
     if not re.fullmatch(SECRET_NAME, name):
         rule = "1 to 128 of letters, digits, _, - and ., a letter or _ first"
         raise Invalid(f"{name!r} cannot name a secret: a name is {rule}.")
+    services = _users(runtime, name) if body.services is None else body.services
+    if services is None:
+        raise Invalid(
+            f"Secret {name!r} is new: say which services may use it, with --service NAME (llm-* is all that begin so), with"
+            " --all, or with --no-service for a forge's token. Nothing was set."
+        )
+    if body.services is not None:
+        # Before the text: whoever is not to have it never could.
+        runtime.store.bind_secret(SecretBinding(name, _in_order(services)))
     runtime.secrets.write(name, body.text.get_secret_value())
-    return schemas.SecretUse(name=name, used_by=_services(runtime).get(name, ()))
+    return schemas.SecretUse(name=name, services=_in_order(services), used_by=_services(runtime).get(name, ()))
+
+
+def allow_secret(runtime: Runtime, name: str, body: schemas.AllowSecret) -> schemas.SecretUse:
+    """Replicas that run keep what they have. Raises `NotFound`."""
+    before = _find(runtime, name).services
+    services = _in_order(body.services if body.only else (*before, *body.services))
+    if len(services) > schemas.MOST_USERS:
+        most = f"{schemas.MOST_USERS} are kept for a secret"
+        raise Invalid(
+            f"{len(services)} services are too many: {most}. One such as `llm-*` stands for all that begin so."
+        )
+    runtime.store.bind_secret(SecretBinding(name, services))
+    return schemas.SecretUse(name=name, services=services, used_by=_services(runtime).get(name, ()))
 
 
 def remove_secret(runtime: Runtime, name: str, query: schemas.RemoveSecret) -> schemas.SecretUse:
     """Refused while a service or a webhook names it, which could not go on; unless forced."""
-    known = [secret.name for secret in runtime.secrets.known()]
-    if name not in known:
-        nearest = difflib.get_close_matches(name, known, n=3)
-        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-        raise NotFound(f"There is no secret {name!r}.{hint}")
+    services = _find(runtime, name).services
     used_by = _services(runtime).get(name, ())
     if not query.force:
         if used_by:
-            services = ", ".join(used_by)
+            users = ", ".join(used_by)
             raise Invalid(
-                f"Secret {name!r} is used by {services}: no new replica of theirs could start. `--force` removes it all the same."
+                f"Secret {name!r} is used by {users}: no new replica of theirs could start. `--force` removes it all the same."
             )
         if webhooks := _webhooks(runtime).get(name, ()):
             which = f"{'webhooks' if len(webhooks) > 1 else 'webhook'} {', '.join(webhooks)}"
@@ -100,7 +142,30 @@ def remove_secret(runtime: Runtime, name: str, query: schemas.RemoveSecret) -> s
                 f"Secret {name!r} is used by {which}: the forge would refuse us. `--force` removes it all the same."
             )
     runtime.secrets.delete(name)
-    return schemas.SecretUse(name=name, used_by=used_by)
+    runtime.store.unbind_secret(name)
+    return schemas.SecretUse(name=name, services=services, used_by=used_by)
+
+
+def _find(runtime: Runtime, name: str) -> Secret:
+    known = {secret.name: secret for secret in deploying.known_secrets(runtime)}
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=3)
+        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+        raise NotFound(f"There is no secret {name!r}.{hint}")
+    return known[name]
+
+
+def _users(runtime: Runtime, name: str) -> tuple[str, ...] | None:
+    """Which services may use it by now, though its text may be missing, as after an import; None when nobody has said so."""
+    bound = (one.services for one in runtime.store.secret_bindings() if one.secret == name)
+    unbound = (one.services for one in runtime.secrets.known() if one.name == name)
+    return next(chain(bound, unbound), None)
+
+
+def _in_order(services: Iterable[str]) -> tuple[str, ...]:
+    """Each once; `*` makes all others needless."""
+    chosen = sorted(set(services))
+    return ("*",) if "*" in chosen else tuple(chosen)
 
 
 def _services(runtime: Runtime, principal: Principal = _EVERYBODY) -> Mapping[str, tuple[str, ...]]:

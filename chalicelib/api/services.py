@@ -86,7 +86,7 @@ def services(runtime: Callable[[], Runtime]) -> Blueprint:
 
 def create(runtime: Runtime, body: schemas.CreateService) -> schemas.Service:
     """Parse, check that something on offer fits, then write; nothing is written when either fails."""
-    parsed = deploying.understood(runtime, body.yaml, body.envs)
+    parsed = deploying.understood(runtime, body.name, body.yaml, body.envs)
     return _view(runtime, deploying.create(runtime, body.name, body.yaml, parsed))
 
 
@@ -108,7 +108,7 @@ def update(
 ) -> schemas.Service:
     """Write the next version. A YAML that means the same as the current one changes nothing."""
     load(runtime, name)  # an unknown service is said before anything about its YAML
-    parsed = deploying.understood(runtime, body.yaml, body.envs)
+    parsed = deploying.understood(runtime, name, body.yaml, body.envs)
     return _view(runtime, until_unchallenged(partial(_update, runtime, name, body, parsed, if_match)))
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from chalice.app import Blueprint
 
 from chalicelib import identity
-from chalicelib.api import schemas, views
+from chalicelib.api import paging, schemas, views
 from chalicelib.api.admin_keys import issued
 from chalicelib.api.auth import Caller, forbidden
 from chalicelib.api.problems import Refused
@@ -21,10 +22,10 @@ from chalicelib.errors import Invalid
 from chalicelib.hooks import issuers
 from chalicelib.model import AdminKey, OidcIssuer, Scope, Trust
 from chalicelib.ports import Runtime
-from chalicelib.writes import made_once
+from chalicelib.writes import made_once, until_unchallenged
 
 if TYPE_CHECKING:
-    from chalicelib.hooks.oidc import Claimed
+    from chalicelib.hooks.oidc import Claimed, Job
 
 # A deployment takes a minute; a job that takes longer asks for another.
 KEY_LIFETIME_S = 900.0
@@ -43,7 +44,7 @@ def trusts(runtime: Callable[[], Runtime]) -> Blueprint:
         caller=Caller.ANYONE,
         body=schemas.IdentityToken,
         errors=(401, 403),
-        max_body_bytes=32 * 1024,
+        max_body_bytes=20 * 1024,
     )
     return blueprint(
         __name__,
@@ -58,7 +59,7 @@ def trusts(runtime: Callable[[], Runtime]) -> Blueprint:
                 status=HTTPStatus.CREATED,
                 body=schemas.CreateTrust,
             ),
-            Route("GET", "/v1/trusts", list_trusts, "All trusts", schemas.Trusts),
+            Route("GET", "/v1/trusts", list_trusts, "Trusts by id", schemas.Trusts, query=schemas.PageQuery),
             Route("DELETE", "/v1/trusts/{trust_id}", remove_trust, "Remove a trust", schemas.Removed, errors=(404,)),
             exchange(
                 "/v1/auth/github", exchange_github, "Exchange a GitHub Actions identity token for a short-lived key"
@@ -95,10 +96,11 @@ def _known(runtime: Runtime, wanted: Trust) -> Trust | None:
     return next(same, None)
 
 
-def list_trusts(runtime: Runtime) -> schemas.Trusts:
+def list_trusts(runtime: Runtime, query: schemas.PageQuery) -> schemas.Trusts:
     """Which jobs may deploy what."""
+    trusts, following = paging.page(runtime.store.trusts(), attrgetter("id"), query.cursor, query.limit)
     audience = runtime.settings.control_url
-    return schemas.Trusts(trusts=tuple(views.trust(one, audience) for one in runtime.store.trusts()))
+    return schemas.Trusts(trusts=tuple(views.trust(one, audience) for one in trusts), next=following)
 
 
 def remove_trust(runtime: Runtime, trust_id: str) -> schemas.Removed:
@@ -109,12 +111,12 @@ def remove_trust(runtime: Runtime, trust_id: str) -> schemas.Removed:
 
 def exchange_github(runtime: Runtime, body: schemas.IdentityToken) -> schemas.NewAdminKey:
     """See `_exchanged`."""
-    return _exchanged(runtime, OidcIssuer.GITHUB, body.token)
+    return until_unchallenged(partial(_exchanged, runtime, OidcIssuer.GITHUB, body.token))
 
 
 def exchange_gitlab(runtime: Runtime, body: schemas.IdentityToken) -> schemas.NewAdminKey:
     """See `_exchanged`."""
-    return _exchanged(runtime, OidcIssuer.GITLAB, body.token)
+    return until_unchallenged(partial(_exchanged, runtime, OidcIssuer.GITLAB, body.token))
 
 
 def _exchanged(runtime: Runtime, kind: OidcIssuer, token: str) -> schemas.NewAdminKey:
@@ -126,10 +128,10 @@ def _exchanged(runtime: Runtime, kind: OidcIssuer, token: str) -> schemas.NewAdm
     # Imports cryptography, 70 ms, which only this needs.
     from chalicelib.hooks import oidc  # noqa: PLC0415
 
-    trusted = tuple(trust for trust in runtime.store.trusts() if trust.kind is kind)
     audience, now = runtime.settings.control_url, runtime.clock.now()
     try:
-        claimed = oidc.claimed(token)
+        claimed = oidc.claimed(token, audience, now)
+        trusted = tuple(trust for trust in runtime.store.trusts() if trust.kind is kind)
         key = _key(runtime, kind, claimed, trusted)
         proof = oidc.proven(kind, token, key, issuer=claimed.issuer, audience=audience, now=now)
     except oidc.NotProven as reason:
@@ -138,8 +140,10 @@ def _exchanged(runtime: Runtime, kind: OidcIssuer, token: str) -> schemas.NewAdm
     job = proof.job
     covering = oidc.covering(trusted, proof)
     if not covering:
-        where = f" in the environment {job.environment}" if job.environment else ""
-        raise forbidden(f"No trust covers {job.repository} at {job.ref}{where}. `sailplane trust create` makes one.")
+        refusal = _uncovered(job, oidc.like(trusted, proof))
+        log.warning("a job was refused: %s", refusal)
+        raise forbidden(refusal)
+    _pin(runtime, covering, job)
     if not runtime.store.remember_delivery(f"oidc {proof.issuer}", proof.id, proof.expires_at):
         raise _unproven(audience)
     wanted = AdminKey(
@@ -154,6 +158,27 @@ def _exchanged(runtime: Runtime, kind: OidcIssuer, token: str) -> schemas.NewAdm
     )
     text, made = issued(runtime.ids, wanted)
     return views.new_admin_key(runtime.store.create_admin_key(made), text, now)
+
+
+def _pin(runtime: Runtime, covering: Sequence[Trust], job: Job) -> None:
+    """The first job tells a trust its repository's number; a later repository of that name is not meant.
+
+    Raises `Conflict` when another job was faster: the token is still good then, and is judged by what that one has told.
+    """
+    for trust in covering:
+        if job.repository_id and not trust.repository_id:
+            runtime.store.change_trust(trust, replace(trust, repository_id=job.repository_id))
+
+
+def _uncovered(job: Job, others: Sequence[Trust]) -> str:
+    if others:
+        trust = others[0]
+        return (
+            f"{job.repository} is another repository by now, number {job.repository_id}: trust {trust.id} is for number"
+            f" {trust.repository_id}. If that is meant: `sailplane trust remove {trust.id}`, then `sailplane trust create` again."
+        )
+    where = f" in the environment {job.environment}" if job.environment else ""
+    return f"No trust covers {job.repository} at {job.ref}{where}. `sailplane trust create` makes one."
 
 
 def _key(runtime: Runtime, kind: OidcIssuer, claimed: Claimed, trusted: Sequence[Trust]) -> Mapping[str, str]:

@@ -216,6 +216,7 @@ def _webhook(known: model.Hook, control_url: str) -> dict[str, Any]:
         "branch": known.branch,
         "path": known.path,
         "api_url": known.api_url,
+        "repository_id": known.repository_id,
         "token_secret": known.token_secret,
         "created_at": instant(known.created_at),
         "pushed": push and schemas.Pushed(commit=push.commit, at=instant(push.received_at), pending=known.is_pending),

@@ -1,6 +1,6 @@
 """GitHub's REST API, as much of it as following a branch takes.
 
-https://docs.github.com/en/rest/git/refs#get-a-reference, …/rest/repos/contents#get-repository-content,
+https://docs.github.com/en/rest/git/refs#get-a-reference, …/rest/repos/repos#get-a-repository, …/rest/repos/contents#get-repository-content,
 …/rest/commits/statuses#create-a-commit-status. A fine-grained token needs "Contents: read" and "Commit statuses: write".
 """
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from chalicelib.errors import Invalid, NotFound, Unreachable
 from chalicelib.forges.http import Http
+from chalicelib.model import CommitStatus
 from chalicelib.ports import Repository
 
 API_URL: Final = "https://api.github.com"
@@ -29,14 +30,25 @@ class _Reference(BaseModel):
     object: Object
 
 
+class _Repository(BaseModel):
+    id: int
+
+
 class GitHub:
     """`ports.Forge`, of github.com and of GitHub Enterprise Server, whose API is at https://HOST/api/v3."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
 
+    def number(self, repository: Repository) -> str:
+        answer = self._ask("GET", repository, "", "application/vnd.github+json")
+        try:
+            return str(_Repository.model_validate_json(answer).id)
+        except ValidationError as error:
+            raise Unreachable("GitHub's answer about the repository is not what it should be.") from error
+
     def head(self, repository: Repository, branch: str) -> str:
-        answer = self._ask("GET", repository, f"git/ref/heads/{quote(branch)}", "application/vnd.github+json")
+        answer = self._ask("GET", repository, f"/git/ref/heads/{quote(branch)}", "application/vnd.github+json")
         try:
             found = _Reference.model_validate_json(answer)
         except ValidationError as error:
@@ -44,20 +56,20 @@ class GitHub:
         return found.object.sha
 
     def file(self, repository: Repository, path: str, commit: str) -> str:
-        place = f"contents/{quote(path)}"
+        place = f"/contents/{quote(path)}"
         try:
             content = self._ask("GET", repository, place, "application/vnd.github.raw+json", query={"ref": commit})
         except NotFound as error:
             raise NotFound(f"There is no file {path} at commit {commit[:10]} of {repository.name}.") from error
         return text(content, path)
 
-    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
-        status = {
-            "state": "success" if is_good else "failure",
+    def tell(self, repository: Repository, commit: str, status: CommitStatus, message: str) -> None:
+        told = {
+            "state": status.value,
             "description": shortened(message, _MAX_DESCRIPTION),
             "context": _CONTEXT,
         }
-        self._ask("POST", repository, f"statuses/{quote(commit)}", "application/vnd.github+json", body=status)
+        self._ask("POST", repository, f"/statuses/{quote(commit)}", "application/vnd.github+json", body=told)
 
     def _ask(
         self,
@@ -72,7 +84,7 @@ class GitHub:
         headers = {"Accept": accept, "X-GitHub-Api-Version": "2022-11-28", "User-Agent": "sailplane"}
         if repository.token:
             headers["Authorization"] = f"Bearer {repository.token}"
-        url = f"{repository.api_url}/repos/{quote(repository.name)}/{place}"
+        url = f"{repository.api_url}/repos/{quote(repository.name)}{place}"
         return self._http.ask(method, url, headers, query=query, body=body)
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from chalicelib.errors import Invalid, NotFound, Unreachable
 from chalicelib.forges.github import shortened, text
 from chalicelib.forges.http import Http
+from chalicelib.model import CommitStatus
 from chalicelib.ports import Repository
 
 API_URL: Final = "https://gitlab.com/api/v4"
@@ -31,34 +32,44 @@ class _Branch(BaseModel):
     commit: Commit
 
 
+class _Project(BaseModel):
+    id: int
+
+
 class GitLab:
     """`ports.Forge`, of gitlab.com and of every other GitLab, whose API is at https://HOST/api/v4."""
 
     def __init__(self, http: Http) -> None:
         self._http = http
 
+    def number(self, repository: Repository) -> str:
+        try:
+            return str(_Project.model_validate_json(self._ask("GET", repository, "")).id)
+        except ValidationError as error:
+            raise Unreachable("GitLab's answer about the project is not what it should be.") from error
+
     def head(self, repository: Repository, branch: str) -> str:
-        answer = self._ask("GET", repository, f"repository/branches/{quote(branch, safe='')}")
+        answer = self._ask("GET", repository, f"/repository/branches/{quote(branch, safe='')}")
         try:
             return _Branch.model_validate_json(answer).commit.id
         except ValidationError as error:
             raise Unreachable(f"GitLab's answer about the branch {branch} is not what it should be.") from error
 
     def file(self, repository: Repository, path: str, commit: str) -> str:
-        place = f"repository/files/{quote(path, safe='')}/raw"
+        place = f"/repository/files/{quote(path, safe='')}/raw"
         try:
             return text(self._ask("GET", repository, place, query={"ref": commit}), path)
         except NotFound as error:
             raise NotFound(f"There is no file {path} at commit {commit[:10]} of {repository.name}.") from error
 
-    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
-        status = {
-            "state": "success" if is_good else "failed",
+    def tell(self, repository: Repository, commit: str, status: CommitStatus, message: str) -> None:
+        told = {
+            "state": "failed" if status is CommitStatus.FAILURE else status.value,
             "description": shortened(message, _MAX_DESCRIPTION),
             "name": _NAME,
         }
         try:
-            self._ask("POST", repository, f"statuses/{quote(commit)}", body=status)
+            self._ask("POST", repository, f"/statuses/{quote(commit)}", body=told)
         except Invalid as refusal:
             if _SAME_ALREADY not in str(refusal):
                 raise
@@ -73,5 +84,5 @@ class GitLab:
         body: dict[str, str] | None = None,
     ) -> bytes:
         headers = {"User-Agent": "sailplane"} | ({"PRIVATE-TOKEN": repository.token} if repository.token else {})
-        url = f"{repository.api_url}/projects/{quote(repository.name, safe='')}/{place}"
+        url = f"{repository.api_url}/projects/{quote(repository.name, safe='')}{place}"
         return self._http.ask(method, url, headers, query=query, body=body)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chalicelib.errors import Invalid, NotFound, Unreachable
@@ -16,12 +17,19 @@ from chalicelib.ports import Clock
 _KEPT_S = 3600.0
 # New keys appear with their first token. Whoever invents key ids has an issuer asked once a minute, no more.
 _ASKED_AT_MOST_EVERY_S = 60.0
+# One that does not answer keeps a function waiting for 15 s each time: it is left alone for 5 s, 10 s … 60 s.
+_FIRST_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    at: float
-    keys: Mapping[str, Mapping[str, str]]
+    """`trouble` is why the last attempt to fetch the keys has failed, empty when it has not."""
+
+    keys: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    good_until: float = -math.inf
+    ask_at: float = -math.inf
+    failures: int = 0
+    trouble: str = ""
 
 
 class JwksKeys:
@@ -35,11 +43,25 @@ class JwksKeys:
 
     def find(self, jwks_url: str, key_id: str) -> Mapping[str, str] | None:
         with self._asking:
-            known = self._known.get(jwks_url)
-            age_s = self._clock.now() - known.at if known else _KEPT_S
-            if known is None or age_s >= _KEPT_S or (key_id not in known.keys and age_s >= _ASKED_AT_MOST_EVERY_S):
-                known = self._known[jwks_url] = _Known(self._clock.now(), self._fetched(jwks_url))
+            known, now = self._known.get(jwks_url, _Known()), self._clock.now()
+            if now < known.good_until and key_id in known.keys:
+                return known.keys[key_id]
+            if now >= known.ask_at:
+                known = self._known[jwks_url] = self._asked(jwks_url, known)
+        if known.trouble:
+            raise Unreachable(known.trouble)
         return known.keys.get(key_id)
+
+    def _asked(self, url: str, known: _Known) -> _Known:
+        """What is known afterwards. What was fetched before stays good for its time, though the issuer is down."""
+        try:
+            keys = self._fetched(url)
+        except Unreachable as error:
+            pause_s = min(_FIRST_PAUSE_S * 2.0 ** min(known.failures, 10), _ASKED_AT_MOST_EVERY_S)
+            ask_at = self._clock.now() + pause_s  # from when it has failed, which may be 15 s later
+            return replace(known, ask_at=ask_at, failures=known.failures + 1, trouble=str(error))
+        now = self._clock.now()
+        return _Known(keys, now + _KEPT_S, now + _ASKED_AT_MOST_EVERY_S)
 
     def _fetched(self, url: str) -> Mapping[str, Mapping[str, str]]:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chalicelib.model import Hook, HookKind, Outcome, Push
+from chalicelib.model import Hook, HookKind, Outcome, Push, Rollout
 
 # GitHub lets a delivery be sent again for three days; after that it is nobody's but a thief's, and the branch's head is what
 # counts by then.
@@ -23,6 +23,11 @@ def is_due(hook: Hook, now: float) -> bool:
     return hook.look_at is not None and hook.look_at <= now
 
 
+def is_rolling_out(hook: Hook) -> bool:
+    """Whether the forge is to hear what becomes of a version."""
+    return hook.outcome is not None and hook.outcome.rollout is Rollout.UNDER_WAY
+
+
 def is_waiting(hook: Hook) -> bool:
     """Whether something is left to do before the branch moves again, and there is hope that it can be done soon."""
     return (hook.is_pending or _is_untold(hook)) and hook.failures < _HOPELESS_FAILURES
@@ -36,7 +41,17 @@ def pushed(hook: Hook, push: Push, now: float) -> Hook | None:
     """
     if hook.kind is HookKind.GENERIC and hook.push and _order(push) <= _order(hook.push):
         return None
-    return replace(hook, push=push, is_pending=True, look_at=now, failures=0)
+    repository_id = hook.repository_id or push.repository_id
+    return replace(hook, push=push, is_pending=True, look_at=now, failures=0, repository_id=repository_id)
+
+
+def another(hook: Hook, repository_id: str) -> str:
+    """Why nothing of the repository that has this number is deployed, and what to do."""
+    return (
+        f"{hook.repository} is another repository by now, number {repository_id}: this webhook follows number"
+        f" {hook.repository_id}, and deploys nothing of the other. If that is meant: `sailplane webhook remove {hook.id}`, then"
+        " `sailplane webhook create` again"
+    )
 
 
 def settled(hook: Hook, outcome: Outcome, now: float) -> Hook:
@@ -48,6 +63,12 @@ def unmoved(hook: Hook, now: float) -> Hook:
     """As it is to be written when the head is the one that was acted on before. What is untold goes on being put off."""
     seen = _seen(hook, hook.outcome.commit if hook.outcome else "", now)
     return replace(seen, failures=hook.failures) if _is_untold(hook) else seen
+
+
+def rolled_out(hook: Hook, rollout: Rollout, message: str) -> Hook:
+    """As it is to be written when it is known how a version's roll-out ended."""
+    outcome = hook.outcome and replace(hook.outcome, rollout=rollout, message=message, is_told=False)
+    return replace(hook, outcome=outcome)
 
 
 def told(hook: Hook) -> Hook:

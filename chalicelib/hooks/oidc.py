@@ -98,8 +98,11 @@ _JOBS: Mapping[OidcIssuer, Callable[[Mapping[str, Any]], Job]] = {
 }
 
 
-def claimed(token: str) -> Claimed:
-    """Whose token it says it is. Nothing of it is proven yet. Raises `NotProven`."""
+def claimed(token: str, audience: str, now: float) -> Claimed:
+    """Whose token it says it is. Nothing of it is proven yet, and what could not be is refused before anything is looked up.
+
+    Raises `NotProven`.
+    """
     try:
         header = jwt.get_unverified_header(token)
         claims = jwt.decode(token, options={"verify_signature": False})
@@ -110,7 +113,14 @@ def claimed(token: str) -> Claimed:
         raise NotProven("not signed with RS256, or by nobody")
     if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
         raise NotProven("names no key")
+    if audience not in _audiences(claims) or not _instant(claims, "exp") > now:
+        raise NotProven("made out to somebody else, or expired")
     return Claimed(issuer, key_id)
+
+
+def _audiences(claims: Mapping[str, Any]) -> tuple[Any, ...]:
+    said = claims.get("aud")
+    return tuple(said) if isinstance(said, list) else (said,)
 
 
 def proven(kind: OidcIssuer, token: str, key: Mapping[str, str], *, issuer: str, audience: str, now: float) -> Proof:
@@ -148,13 +158,17 @@ def proven(kind: OidcIssuer, token: str, key: Mapping[str, str], *, issuer: str,
 
 def covering(trusts: Iterable[Trust], proof: Proof) -> tuple[Trust, ...]:
     """The trusts that such a job falls under."""
+    return tuple(trust for trust in like(trusts, proof) if trust.repository_id in ("", proof.job.repository_id))
+
+
+def like(trusts: Iterable[Trust], proof: Proof) -> tuple[Trust, ...]:
+    """The same, and those of a repository that had the same name."""
     return tuple(trust for trust in trusts if trust.issuer == proof.issuer and _covers(trust, proof.job))
 
 
 def _covers(trust: Trust, job: Job) -> bool:
     return (
         trust.repository.lower() == job.repository.lower()
-        and trust.repository_id in ("", job.repository_id)
         and trust.environment in ("", job.environment)
         and (trust.ref in ("", job.ref) or (trust.ref.endswith("*") and job.ref.startswith(trust.ref[:-1])))
         and bool(trust.ref or trust.environment)

@@ -9,13 +9,15 @@ Webhooks recommends.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import parse_qs
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from chalicelib.errors import Invalid
+from chalicelib.hooks import following
+from chalicelib.hooks.signatures import TOLERANCE_S
 from chalicelib.model import Hook, HookKind, Push
 
 # SHA-1, or SHA-256 in a repository that uses it.
@@ -50,6 +52,7 @@ class _Model(BaseModel):
 
 
 class _GithubRepository(_Model):
+    id: int | None = None
     full_name: Annotated[str, StringConstraints(max_length=256)] = ""
 
 
@@ -63,6 +66,7 @@ class _GithubPush(_GithubDelivery):
 
 
 class _GitlabProject(_Model):
+    id: int | None = None
     path_with_namespace: str
 
 
@@ -94,7 +98,7 @@ def _github(hook: Hook, headers: Mapping[str, str], body: bytes, now: float) -> 
     if event != "push":
         return Ignored("only pushes deploy; this is another event")
     push = _parsed(_GithubPush, _github_document(headers, body))
-    return _moved(hook, push.repository.full_name, push.ref, push.after, now)
+    return _moved(hook, push.repository.full_name, push.repository.id, push.ref, Push(push.after, now))
 
 
 def _github_document(headers: Mapping[str, str], body: bytes) -> bytes:
@@ -112,14 +116,20 @@ def _gitlab(hook: Hook, headers: Mapping[str, str], body: bytes, now: float) -> 
     if headers.get("x-gitlab-event", "") != "Push Hook":
         return Ignored("only pushes deploy; this is another event")
     push = _parsed(_GitlabPush, body)
-    return _moved(hook, push.project.path_with_namespace, push.ref, push.after, now)
+    return _moved(hook, push.project.path_with_namespace, push.project.id, push.ref, Push(push.after, now))
 
 
 def _generic(_hook: Hook, _headers: Mapping[str, str], body: bytes, now: float) -> Push | Ignored:
     if _parsed(_GenericKind, body).type != "push":
         return Ignored("only deliveries of the type `push` deploy")
     push = _parsed(_GenericPush, body)
-    return Push(push.data.commit, now, push.timestamp.timestamp(), push.data.yaml)
+    at = push.timestamp.timestamp()
+    if at - now > TOLERANCE_S:
+        raise Invalid(
+            f"timestamp: {push.timestamp.isoformat()} is {(at - now) / 60:.0f} minutes ahead of this clock, and until then every"
+            " other push would be too late. It is the instant of the push: see to the sender's clock."
+        )
+    return Push(push.data.commit, now, at, push.data.yaml)
 
 
 _BY_KIND: Mapping[HookKind, Callable[[Hook, Mapping[str, str], bytes, float], Push | Ignored]] = {
@@ -129,14 +139,19 @@ _BY_KIND: Mapping[HookKind, Callable[[Hook, Mapping[str, str], bytes, float], Pu
 }
 
 
-def _moved(hook: Hook, repository: str, ref: str, commit: str, now: float) -> Push | Ignored:
+def _moved(hook: Hook, repository: str, number: int | None, ref: str, push: Push) -> Push | Ignored:
+    repository_id = "" if number is None else str(number)
+    is_same = repository_id in ("", hook.repository_id) or not hook.repository_id
     if repository.lower() != hook.repository.lower():  # forges tell names apart by their letters, not by their case
-        return Ignored(f"this webhook follows {hook.repository}, and this is another repository")
+        renamed = f", which is called {repository} by now: make the webhook again" if is_same and repository_id else ""
+        return Ignored(f"this webhook follows {hook.repository}{renamed or ', and this is another repository'}")
+    if not is_same:
+        return Ignored(following.another(hook, repository_id))
     if ref != f"refs/heads/{hook.branch}":
         return Ignored(f"this webhook follows the branch {hook.branch}, and this is another ref")
-    if not commit.strip(_NOTHING):
+    if not push.commit.strip(_NOTHING):
         return Ignored(f"{hook.branch} was deleted: the service stays as it is")
-    return Push(commit, now)
+    return replace(push, repository_id=repository_id)
 
 
 def _parsed(model: type[_M], document: bytes) -> _M:

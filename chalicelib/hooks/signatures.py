@@ -24,7 +24,17 @@ _PREFIX = "whsec_"
 # A dot would let id and time stamp be read in two ways, since all three parts are signed joined by dots.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SIGNATURE = re.compile(r"v[0-9][a-z]?,[A-Za-z0-9+/=]{1,256}")  # v1 is ours, others may stand beside it
+_SHAPES = (
+    ("x-hub-signature-256", re.compile(r"sha256=[0-9a-f]{64}")),
+    ("x-gitlab-token", re.compile(r"whsec_[A-Za-z0-9+/=]{44}")),
+    ("webhook-signature", re.compile(r"v[0-9].{1,4096}")),
+)
 _SECOND = re.compile(r"[0-9]{1,12}")
+
+
+def may_be_signed(headers: Mapping[str, str]) -> bool:
+    """Whether a delivery has what some signature of ours would look like. Nothing is proven; the rest need not be looked at."""
+    return any(shape.fullmatch(headers.get(name, "")) for name, shape in _SHAPES)
 
 
 def delivery_names(

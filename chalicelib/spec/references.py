@@ -72,7 +72,7 @@ def _fault(key: str, name: str, value: Any) -> tuple[str, str] | None:
     if name.startswith(_OURS) and name not in _REGISTRY:
         return "is a variable that Sailplane sets itself", "choose another name"
     if value is not None and not hasattr(value, "ref"):
-        hint = f"keep it with `sailplane secrets set {name}`, and write `{name}:` without a value"
+        hint = f"keep it with `sailplane secrets set {name} --service SERVICE`, and write `{name}:` without a value"
         return "holds a secret's text, which would be kept with every version of this file", hint
     return None
 
@@ -121,15 +121,19 @@ def _mentions(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
                 yield from _mentions(item, (*path, key))
 
 
-def with_secrets(service: ServiceSpec, known: Iterable[Secret]) -> ServiceSpec:
-    """The service as it is with the secrets that there are now: replicas made of others are replaced by an update.
+def with_secrets(service: ServiceSpec, name: str, known: Iterable[Secret]) -> ServiceSpec:
+    """The service `name` as it is with the secrets that there are now: replicas made of others are replaced by an update.
 
-    Raises `SpecError` for each secret that is missing.
+    Raises `SpecError` for each secret that is missing, or that other services have.
     """
     by_name = {secret.name: secret for secret in known}
-    missing = [(variable, name) for variable, name in service.engine.secrets if name not in by_name]
-    if missing:
-        raise SpecError(tuple(_missing(*one) for one in missing))
+    problems = tuple(
+        _unusable(variable, secret, name, by_name.get(secret))
+        for variable, secret in service.engine.secrets
+        if secret not in by_name or not by_name[secret].is_for(name)
+    )
+    if problems:
+        raise SpecError(problems)
     if not service.engine.secrets:
         return service
     used = sorted({name for _, name in service.engine.secrets})
@@ -137,5 +141,9 @@ def with_secrets(service: ServiceSpec, known: Iterable[Secret]) -> ServiceSpec:
     return replace(service, fingerprint=hashlib.sha256(json.dumps(made_from).encode()).hexdigest())
 
 
-def _missing(variable: str, name: str) -> Problem:
-    return Problem(dotted(("secrets", variable)), f"there is no secret {name!r}", f"sailplane secrets set {name}")
+def _unusable(variable: str, secret: str, service: str, known: Secret | None) -> Problem:
+    place = dotted(("secrets", variable))
+    if known is None:
+        return Problem(place, f"there is no secret {secret!r}", f"sailplane secrets set {secret} --service {service}")
+    reason = f"the secret {secret!r} is not for the service {service!r}"
+    return Problem(place, reason, f"whoever keeps it may allow it: sailplane secrets allow {secret} {service}")

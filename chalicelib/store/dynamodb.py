@@ -14,10 +14,13 @@
 | UNAVAILABLE    | scope              | expires_at                                                     |
 | KEYS           | id                 | version, used_at, and when it expires: expires_at              |
 | ADMIN_KEYS     | id                 | used_at, and when it expires: expires_at                       |
+| REVOKED        | KEYS#id, or        | no body: at. What a backup may hold and is not to come back    |
+|                | ADMIN_KEYS#id      |                                                                |
 | CLAIM#id       | CLAIM              | no body: request, seed, holder, held_until, answer, expires_at |
 | AUDIT          | see `audit_key`    | expires_at                                                     |
 | HOOKS          | id                 | version                                                        |
 | DELIVERY#source| delivery           | no body: expires_at                                            |
+| SECRETS        | name               |                                                                |
 | TRUSTS         | id                 |                                                                |
 
 A TERMINATED replica moves to a partition of its own, because every pass reads SERVICE#name whole: an hour without capacity
@@ -54,6 +57,7 @@ from chalicelib.model import (
     ReplicaStatus,
     RouterLoad,
     RouteTable,
+    SecretBinding,
     Service,
     SpecVersion,
     State,
@@ -339,7 +343,7 @@ class DynamoDBStore:
     def create_key(self, key: EndpointKey) -> EndpointKey:
         taken = Exists(f"There is already a key with the id {key.id}. Try again.")
         # As a transaction, which DynamoDB knows again when its answer was lost: a key whose text nobody was told stays for ever.
-        self._table.transact([put(_key_row(key), taken, Path("pk").does_not_exist())])
+        self._table.transact([_never_revoked("KEYS", key.id), put(_key_row(key), taken, Path("pk").does_not_exist())])
         return replace(key, version=1)
 
     def endpoint_keys(self) -> tuple[EndpointKey, ...]:
@@ -353,13 +357,14 @@ class DynamoDBStore:
             [
                 update("KEYS", old.id, changed, _is_version(old.version), actions),
                 put(_key_row(new), _changed(f"Key {new.id}"), Path("pk").does_not_exist()),
+                self._tombstone("KEYS", old.id),
             ]
         )
         return replace(new, version=1)
 
     def revoke_key(self, key_id: str) -> None:
         missing = NotFound(f"There is no key with the id {key_id!r}.")
-        self._table.transact([delete("KEYS", key_id, missing, Path("pk").exists())])
+        self._table.transact([delete("KEYS", key_id, missing, Path("pk").exists()), self._tombstone("KEYS", key_id)])
 
     def record_used(self, used: Mapping[str, float], now: float) -> None:
         # Read first: a write whose condition fails costs as much as one that is made.
@@ -384,7 +389,8 @@ class DynamoDBStore:
         row = {"pk": "ADMIN_KEYS", "sk": key.id, "body": to_json(written)}
         if (forget_at := forget_admin_key_at(key)) is not None:
             row |= _ttl(forget_at)
-        self._table.transact([put(row, taken, Path("pk").does_not_exist())])  # see `create_key`
+        is_new = put(row, taken, Path("pk").does_not_exist())
+        self._table.transact([_never_revoked("ADMIN_KEYS", key.id), is_new])  # see `create_key`
         return written
 
     def admin_key(self, key_id: str) -> AdminKey | None:
@@ -396,7 +402,13 @@ class DynamoDBStore:
 
     def revoke_admin_key(self, key_id: str) -> None:
         missing = NotFound(f"There is no admin key with the id {key_id!r}.")
-        self._table.transact([delete("ADMIN_KEYS", key_id, missing, Path("pk").exists())])
+        self._table.transact(
+            [delete("ADMIN_KEYS", key_id, missing, Path("pk").exists()), self._tombstone("ADMIN_KEYS", key_id)]
+        )
+
+    def _tombstone(self, kind: str, key_id: str) -> Write:
+        """For ever, some 100 bytes: a backup that holds the key may be of any age."""
+        return put({"pk": "REVOKED", "sk": f"{kind}#{key_id}", "at": self._clock.now()}, _changed(f"Key {key_id}"))
 
     def record_admin_key_used(self, key: AdminKey, now: float) -> None:
         if is_use_news(key, now):
@@ -477,14 +489,30 @@ class DynamoDBStore:
         is_first = Path("pk").does_not_exist() | (Path("expires_at") <= self._clock.now())
         return put({"pk": f"DELIVERY#{source}", "sk": delivery, **_ttl(until)}, known, is_first)
 
+    def bind_secret(self, binding: SecretBinding) -> None:
+        self._table.put_if({"pk": "SECRETS", "sk": binding.secret, "body": to_json(binding)}, None)
+
+    def secret_bindings(self) -> tuple[SecretBinding, ...]:
+        return tuple(from_json(SecretBinding, row["body"]) for row in self._table.query("SECRETS"))
+
+    def unbind_secret(self, name: str) -> None:
+        self._table.transact([delete("SECRETS", name, Conflict(f"Secret {name!r} changed meanwhile."))])
+
     def create_trust(self, trust: Trust) -> Trust:
         taken = Exists(f"There is already a trust with the id {trust.id}. Try again.")
-        row = {"pk": "TRUSTS", "sk": trust.id, "body": to_json(trust)}
-        self._table.transact([put(row, taken, Path("pk").does_not_exist())])
+        self._table.transact([put(_trust_row(trust), taken, Path("pk").does_not_exist())])
         return trust
 
     def trusts(self) -> tuple[Trust, ...]:
         return tuple(from_json(Trust, row["body"]) for row in self._table.query("TRUSTS"))
+
+    def change_trust(self, known: Trust, changed: Trust) -> None:
+        # Read and compared here: what an older release has written need not have the text that this one would.
+        row = self._table.get("TRUSTS", known.id)
+        refused = _changed(f"Trust {known.id}")
+        if row is None or from_json(Trust, row["body"]) != known:
+            raise refused
+        self._table.transact([put(_trust_row(changed), refused, Path("body") == row["body"])])
 
     def delete_trust(self, trust_id: str) -> None:
         missing = NotFound(f"There is no trust with the id {trust_id!r}.")
@@ -552,6 +580,11 @@ def _forget_refusal(refusal: Unavailable) -> Write:
     return delete("UNAVAILABLE", key, _changed(key))
 
 
+def _never_revoked(kind: str, key_id: str) -> Write:
+    revoked = Exists(f"The key {key_id} was revoked here, and stays so.")
+    return check("REVOKED", f"{kind}#{key_id}", revoked, Path("pk").does_not_exist())
+
+
 def _key_row(key: EndpointKey) -> Row:
     written = replace(key, last_used_at=None, version=key.version + 1)
     row = {"pk": "KEYS", "sk": key.id, "version": written.version, "body": to_json(written)}
@@ -602,6 +635,10 @@ def _put_hook(hook: Hook | None) -> list[Write]:
     if hook is None:
         return []
     return [put(_hook_row(hook), _changed(f"Webhook {hook.id}"), _is_version(hook.version))]
+
+
+def _trust_row(trust: Trust) -> Row:
+    return {"pk": "TRUSTS", "sk": trust.id, "body": to_json(trust)}
 
 
 def _hook_row(hook: Hook) -> Row:

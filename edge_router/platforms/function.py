@@ -155,7 +155,7 @@ def from_env(platform: str, *, max_body_bytes: int) -> Function:
         location=env.location,
         max_body_bytes=max_body_bytes,
     )
-    read_snapshot = (lambda: snapshot.read(env.snapshot_url, router)) if env.snapshot_url else None
+    read_snapshot = (lambda: snapshot.read(env.snapshot_url, router, env.role)) if env.snapshot_url else None
     return Function(
         router,
         lambda timeout_s: control.exchange(router, timeout_s),

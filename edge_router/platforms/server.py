@@ -210,7 +210,7 @@ def run(listening: socket.socket) -> None:
             control.exchange(router)
         except ExchangeFailed:
             if env.snapshot_url and router.etag is None:
-                snapshot.read(env.snapshot_url, router)
+                snapshot.read(env.snapshot_url, router, env.role)
             raise
 
     server = Server(router, exchange, env.refresh_s, _room_for_connections())

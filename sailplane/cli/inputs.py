@@ -39,7 +39,7 @@ def _refuse(_ctx: click.Context, parameter: click.Parameter, value: object) -> N
     if value:
         raise click.UsageError(
             f"{parameter.opts[0]} is not taken: texts on a command line are in your shell's history, and everybody on this "
-            "machine can see them. Keep each of them once, with `sailplane secrets set NAME`, and write into the file "
+            "machine can see them. Keep each of them once, with `sailplane secrets set NAME --service SERVICE`, and write into the file "
             "`secrets: {NAME: }`."
         )
 

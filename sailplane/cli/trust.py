@@ -12,6 +12,7 @@ from sailplane.cli.client import Client
 from sailplane.cli.failures import NoTrust
 from sailplane.cli.keys import utc
 from sailplane.cli.output import Output
+from sailplane.cli.webhook import is_private
 
 _HEADING = ("ID", "REPOSITORY", "REF", "ENVIRONMENT", "SERVICES", "CREATED")
 
@@ -170,6 +171,8 @@ def _tell(out: Output, client: Client, made: Trust) -> None:
         f"  SAILPLANE_AUDIENCE  {made.audience}"
     )
     out.document({**made.model_dump(mode="json"), "url": client.url})
+    if is_private(made.audience):
+        out.message(f"Only jobs that run in your network reach {made.audience}, where they exchange their tokens.")
     example = "github-deploy.yml" if made.kind is OidcIssuer.GITHUB else "gitlab-ci.yml"
     out.next(
         f"take examples/ci/{example} into the repository, with these two addresses", f"sailplane trust remove {made.id}"

@@ -44,13 +44,14 @@ def command(
     planned = plan.make(parsed, client.info().providers, catalog)
     spec.require_reachable_workdir(parsed.spec, planned.providers)
     plan.show(out, planned)
-    secrets.bound(client, parsed.spec)  # the control plane refuses missing ones too; here, before anything is asked
+    secrets.bound(
+        client, parsed.spec, name
+    )  # the control plane refuses missing ones too; here, before anything is asked
     _require_free(client, name)
     if parsed.spec.routing.access == "open":
         out.message(OPEN)
     if not yes and not out.confirm(f"Start service {name!r}?"):
-        out.message("Nothing was started.")
-        return
+        out.declined()
     service = client.create(name, workdir.made_absolute(text, Path(output.current().source).parent), envs)
     if not detach:
         service = _until_ready(out, client, name)

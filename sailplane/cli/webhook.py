@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 import click
 
@@ -32,8 +34,8 @@ def command() -> None:
 @click.option("--github", metavar="OWNER/REPO", help="Follow a repository at GitHub.")
 @click.option("--gitlab", metavar="GROUP/PROJECT", help="Follow a repository at GitLab.")
 @click.option("--generic", is_flag=True, help="Take signed deliveries that bring the service file themselves.")
-@click.option("--branch", default="main", show_default=True, help="The branch to follow.")
-@click.option("--file", "path", default="service.yaml", show_default=True, help="The service file in the repository.")
+@click.option("--branch", metavar="NAME", help="The branch to follow. [default: main]")
+@click.option("--file", "path", metavar="PATH", help="The service file in the repository. [default: service.yaml]")
 @click.option(
     "--token-secret", default="", metavar="NAME", help="The secret (`sailplane secrets`) with the forge's token."
 )
@@ -50,34 +52,36 @@ def create(
     github: str | None,
     gitlab: str | None,
     generic: bool,
-    branch: str,
-    path: str,
+    branch: str | None,
+    path: str | None,
     token_secret: str,
     api_url: str,
 ) -> None:
     """Have SERVICE follow a branch, and print what to paste where.
 
     The service is made from the head of the branch if it does not exist. Private repositories, and the statuses of commits,
-    want a token: keep one with `sailplane secrets set NAME` and give --token-secret NAME.
+    want a token: keep one with `sailplane secrets set NAME --no-service` and give --token-secret NAME.
     """
     given = {HookKind.GITHUB: github, HookKind.GITLAB: gitlab, HookKind.GENERIC: "" if generic else None}
     chosen = [(kind, repository) for kind, repository in given.items() if repository is not None]
     if len(chosen) != 1:
         raise click.UsageError("Give one of --github OWNER/REPO, --gitlab GROUP/PROJECT or --generic.")
+    if generic and (branch or path or token_secret or api_url):
+        raise click.UsageError(
+            "With --generic the sender decides what is deployed, and no forge is asked: leave out --branch, --file,"
+            " --token-secret and --api-url."
+        )
     _require_valid(service)
     kind, repository = chosen[0]
-    made = client.create_webhook(
-        {
-            "kind": kind,
-            "service": service,
-            "repository": repository,
-            "branch": branch,
-            "path": path,
-            "token_secret": token_secret,
-            "api_url": api_url,
-        }
-    )
-    _tell(out, made)
+    wanted = {
+        "repository": repository,
+        "branch": branch,
+        "path": path,
+        "token_secret": token_secret,
+        "api_url": api_url,
+    }
+    given_ones = {name: value for name, value in wanted.items() if value}
+    _tell(out, client.create_webhook({"kind": kind, "service": service, **given_ones}))
 
 
 @command.command("list")
@@ -136,6 +140,12 @@ def _tell(out: Output, made: NewWebhook) -> None:
     out.document(made.model_dump(mode="json"))
     if out.as_json:
         return
+    if is_private(made.url):
+        out.message(
+            f"Nobody outside your network reaches {made.url}: the forge's deliveries would fail. Give it an address that the forge"
+            " reaches, such as a tunnel's with the same path"
+            f"{'.' if made.kind is HookKind.GENERIC else ', or leave it at that: the branch is looked at every five minutes.'}"
+        )
     out.message(f"The secret is shown this once; `sailplane webhook rotate {made.id}` makes another.")
     if made.kind is not HookKind.GENERIC and not made.token_secret:
         out.message(
@@ -143,6 +153,15 @@ def _tell(out: Output, made: NewWebhook) -> None:
             " get no status."
         )
     out.next("sailplane webhook list", f"sailplane events {made.service}")
+
+
+def is_private(url: str) -> bool:
+    """Whether only this machine or its network reaches the address, as far as it shows."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".localhost", ".internal", ".lan", ".home.arpa"))
 
 
 def _github(made: NewWebhook) -> str:
@@ -176,7 +195,7 @@ def _generic(made: NewWebhook) -> str:
         {
             "URL": made.url,
             "Secret": made.secret,
-            "Body": '{"type": "push", "timestamp": "2026-11-22T18:00:00Z", "data": {"commit": NAME, "yaml": FILE}}',
+            "Body": '{"type": "push", "timestamp": NOW, "data": {"commit": NAME, "yaml": FILE}}',
         },
     )
 

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 from chalicelib import backup
 from chalicelib.errors import Invalid
-from chalicelib.model import AdminKey, Hook, HookKind, OidcIssuer, Push, ReplicaStatus, Scope, State, Trust
+from chalicelib.model import (
+    AdminKey,
+    Hook,
+    HookKind,
+    OidcIssuer,
+    Push,
+    ReplicaStatus,
+    Scope,
+    SecretBinding,
+    State,
+    Trust,
+)
 from tests.api.conftest import YAML, Api, assert_problem
 from tests.fakes import FakeClock, FakeCloud, World
 from tests.store import nouns
@@ -50,6 +61,7 @@ def lived_in(api: Api) -> Api:
     api.post("/v1/keys", {"services": ["svc"], "name": "app"})
     world.store.create_admin_key(AdminKey("0123456789", "ci", "ab" * 32, frozenset({Scope.DEPLOY}), world.clock.now()))
     world.runtime.secrets.write("team-hf", "the text of a secret")
+    world.store.bind_secret(SecretBinding("team-hf", ("svc", "llm-*")))
     now = world.clock.now()
     world.store.create_trust(
         Trust("a" * 10, OidcIssuer.GITHUB, "https://issuer", "acme/app", ("svc",), now, ref="refs/heads/main")
@@ -101,6 +113,7 @@ def test_another_control_plane_takes_everything_in(api: Api) -> None:
     assert [key.hash for key in there.store.endpoint_keys()] == [key.hash for key in here.store.endpoint_keys()]
     assert there.store.admin_keys() == here.store.admin_keys()
     assert there.store.trusts() == here.store.trusts()
+    assert there.store.secret_bindings() == here.store.secret_bindings() != ()
     [hook] = there.store.hooks()
     assert (hook.service, hook.branch, hook.is_pending, hook.failures) == ("svc", "main", False, 0)
     assert hook.look_at == there.clock.now()
@@ -154,6 +167,30 @@ def test_something_else_of_that_name_stays(api: Api) -> None:
     before = target.world.state()
     assert [restore(target, entry) for entry in taken] == ["kept", "kept", "same", "restored", "kept", "kept", "kept"]
     assert target.world.state() == before
+
+
+def test_a_key_that_was_revoked_stays_revoked(api: Api) -> None:
+    """Whatever a backup of before says: an endpoint key, one that was replaced and is forgotten, an admin key."""
+    source = lived_in(api)
+    taken = [entry for entry in entries(source) if entry["kind"] in ("admin_key", "key")]
+    [endpoint_key] = source.world.store.endpoint_keys()
+    source.call("DELETE", "/v1/admin-keys/0123456789")
+    source.post(f"/v1/keys/{endpoint_key.id}/rotate", {"overlap_s": 60})
+    assert [restore(source, entry) for entry in taken] == ["revoked", "same"]
+    source.world.clock.advance(8 * 86_400)
+    assert [restore(source, entry) for entry in taken] == ["revoked", "revoked"]
+    assert source.world.store.admin_keys() == ()
+    assert endpoint_key.id not in {key.id for key in source.world.store.endpoint_keys()}
+
+
+def test_an_older_backup_says_of_no_secret_whom_it_is_for(api: Api) -> None:
+    """Then whoever sets it does; and what was said here before is not unsaid by a backup."""
+    assert restore(api, {"kind": "secret", "id": "old", "document": {}}) == "missing"
+    assert api.world.store.secret_bindings() == ()
+    said = SecretBinding("team-hf", ("mine",))
+    api.world.store.bind_secret(said)
+    assert restore(api, {"kind": "secret", "id": "team-hf", "document": {"services": ["*"]}}) == "missing"
+    assert api.world.store.secret_bindings() == (said,)
 
 
 def test_a_service_that_is_being_shut_down_is_not_taken_along(api: Api) -> None:

@@ -9,12 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.api import paging
-from chalicelib.model import Event
+from chalicelib.model import Event, Hook, HookKind, OidcIssuer, Trust
 from chalicelib.ports import Commit
 from tests.api.conftest import YAML, Api, assert_problem
 from tests.fakes import START
 
-LISTS = ("services", "keys", "admin-keys", "audit", "services/svc/events", "services/svc/versions")
+LISTS = (
+    "services",
+    "keys",
+    "admin-keys",
+    "audit",
+    "secrets",
+    "webhooks",
+    "trusts",
+    "services/svc/events",
+    "services/svc/versions",
+)
 MEMBERS = {"audit": "entries", "admin-keys": "keys"}
 
 
@@ -24,6 +34,11 @@ def filled(api: Api) -> None:
         api.post("/v1/services", {"name": f"svc-{number}", "yaml": YAML})
         api.post("/v1/keys", {"services": ["svc"]})
         api.post("/v1/admin-keys", {"name": "x", "scopes": ["read"]})
+        api.world.runtime.secrets.write(f"SECRET_{number}", "text")
+        api.world.store.create_hook(Hook(f"hook-{number}", HookKind.GENERIC, f"svc-{number}", START))
+        api.world.store.create_trust(
+            Trust(f"trust-{number}", OidcIssuer.GITHUB, "https://issuer", "acme/app", ("svc",), START)
+        )
     api.post("/v1/services", {"name": "svc", "yaml": YAML})
     api.world.store.commit("svc", None, Commit(events=tuple(Event(START, "x", str(n)) for n in range(7))))
     for number in range(3, 10):

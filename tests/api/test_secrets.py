@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,8 +22,8 @@ TEXT = "hf_0123456789abcdef"
 NAMING = YAML + "secrets: {HF_TOKEN: , DB: {ref: prod-db}}\n"
 
 
-def _set(api: Api, name: str = "HF_TOKEN", text: Any = TEXT) -> HTTPResponse:
-    return api.call("PUT", f"/v1/secrets/{name}", {"text": text})
+def _set(api: Api, name: str = "HF_TOKEN", text: Any = TEXT, services: Any = ("*",)) -> HTTPResponse:
+    return api.call("PUT", f"/v1/secrets/{name}", {"text": text, "services": services})
 
 
 def _secrets(api: Api) -> list[dict[str, Any]]:
@@ -63,6 +64,57 @@ def test_a_secret_is_kept_named_and_forgotten(api: Api) -> None:
     assert not any(text in answer.body.decode() for answer in answers for text in (TEXT, "another"))
 
 
+@pytest.mark.parametrize("services", [None, ["Chat"], ["*-llm"], ["llm-**"], ["a"] * 101, "*"])
+def test_a_new_secret_is_for_nobody_unasked(api: Api, services: Any) -> None:
+    """Whoever keeps it says for which services, in names or their beginnings; nothing is kept until then."""
+    assert_problem(_set(api, services=services), 422)
+    assert _secrets(api) == []
+    assert api.world.store.secret_bindings() == ()
+
+
+def test_who_may_use_a_secret_stays_when_its_text_changes(api: Api) -> None:
+    """Said anew it is replaced, added to by `allow`, narrowed by `only`, and forgotten with the secret."""
+    assert _set(api, services=["svc", "llm-*", "svc"]).json_body["services"] == ["llm-*", "svc"]
+    assert _set(api, services=None).json_body["services"] == ["llm-*", "svc"]
+    assert _set(api, services=["svc"]).json_body["services"] == ["svc"]
+    allow = partial(api.post, "/v1/secrets/HF_TOKEN/services")
+    assert allow({"services": ["chat"]}).json_body["services"] == ["chat", "svc"]
+    assert allow({"services": ["*"]}).json_body["services"] == ["*"]
+    assert allow({"services": [], "only": True}).json_body["services"] == []
+    assert _secrets(api)[0]["services"] == []
+    api.call("DELETE", "/v1/secrets/HF_TOKEN")
+    assert_problem(_set(api, services=None), 422)
+    assert_problem(allow({"services": ["svc"]}), 404)
+
+
+def test_a_secret_that_was_set_before_there_were_bindings_is_for_all(api: Api) -> None:
+    """An upgrade shuts nobody out; the owner narrows it without its text."""
+    api.world.runtime.secrets.write("HF_TOKEN", TEXT)
+    assert _secrets(api)[0]["services"] == ["*"]
+    assert _set(api, services=None).json_body["services"] == ["*"]
+    allowed = api.post("/v1/secrets/HF_TOKEN/services", {"services": ["svc"], "only": True})
+    assert allowed.json_body["services"] == ["svc"]
+
+
+def test_a_service_cannot_name_another_ones_secret(api: Api) -> None:
+    """Neither new nor by an update; the refusal says which, where in the file, and what to do."""
+    for name in ("HF_TOKEN", "prod-db"):
+        _set(api, name, services=["llm-*"])
+    assert api.post("/v1/services", {"name": "svc", "yaml": YAML}).status_code == 201
+    for refused in (
+        api.post("/v1/services", {"name": "llm", "yaml": NAMING}),
+        api.call("PUT", "/v1/services/svc", {"yaml": NAMING}),
+    ):
+        problems = assert_problem(refused, 422)["problems"]
+        assert [one["path"] for one in problems] == ["secrets.HF_TOKEN", "secrets.DB"]
+        assert "'prod-db' is not for the service" in problems[1]["reason"]
+        assert "sailplane secrets allow prod-db" in problems[1]["hint"]
+    assert api.post("/v1/services", {"name": "llm-1", "yaml": NAMING}).status_code == 201
+    for name in ("HF_TOKEN", "prod-db"):
+        api.post(f"/v1/secrets/{name}/services", {"services": ["svc"]})
+    assert api.call("PUT", "/v1/services/svc", {"yaml": NAMING}).status_code == 200
+
+
 @pytest.mark.parametrize("text", ["", "x" * 4097, "ü" * 2049, "a\0b", 5, None, [TEXT]])
 def test_what_cannot_be_kept_is_refused_unseen(api: Api, text: Any) -> None:
     """Too long to be kept for nothing, or no text for a variable."""
@@ -90,8 +142,8 @@ def test_a_service_needs_its_secrets(api: Api) -> None:
     """Nothing is created while one is missing; what is used is not removed by mistake."""
     problem = assert_problem(api.post("/v1/services", {"name": "svc", "yaml": NAMING}), 422)
     assert [(one["path"], one["hint"]) for one in problem["problems"]] == [
-        ("secrets.HF_TOKEN", "sailplane secrets set HF_TOKEN"),
-        ("secrets.DB", "sailplane secrets set prod-db"),
+        ("secrets.HF_TOKEN", "sailplane secrets set HF_TOKEN --service svc"),
+        ("secrets.DB", "sailplane secrets set prod-db --service svc"),
     ]
     assert api.get("/v1/services").json_body["services"] == []
     assert _set(api).json_body["used_by"] == []
@@ -100,7 +152,7 @@ def test_a_service_needs_its_secrets(api: Api) -> None:
     assert [one["used_by"] for one in _secrets(api)] == [["svc"], ["svc"]]
     assert "used by svc" in assert_problem(api.call("DELETE", "/v1/secrets/prod-db"), 422)["detail"]
     assert len(_secrets(api)) == 2
-    assert api.call("DELETE", "/v1/secrets/prod-db?force=true").json_body == {"name": "prod-db", "used_by": ["svc"]}
+    assert api.call("DELETE", "/v1/secrets/prod-db?force=true").json_body["used_by"] == ["svc"]
 
 
 def test_a_webhooks_token_is_not_removed_by_mistake(api: Api) -> None:
@@ -197,14 +249,28 @@ def test_a_secret_that_was_removed_is_named(api: Api, replica: Replica) -> None:
     assert TEXT not in str(problem)
 
 
-@pytest.mark.parametrize(("scope", "statuses"), [(Scope.SECRETS, (403, 200, 200)), (Scope.DEPLOY, (200, 403, 403))])
+def test_a_secret_that_was_taken_from_the_service_is_not_told(api: Api, replica: Replica) -> None:
+    """Whatever its file was accepted for: who may use it counts when it is given out."""
+    api.post("/v1/secrets/prod-db/services", {"services": ["other"], "only": True})
+    problem = assert_problem(_ask(api, replica), 403)
+    assert "'prod-db' is not for the service 'svc'" in problem["detail"]
+    assert "sailplane secrets allow prod-db svc" in problem["detail"]
+    assert TEXT not in str(problem)
+    api.post("/v1/secrets/prod-db/services", {"services": ["svc"]})
+    assert _ask(api, replica).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("scope", "statuses"), [(Scope.SECRETS, (200, 200, 200, 200)), (Scope.DEPLOY, (200, 403, 403, 403))]
+)
 def test_keys_keep_to_their_scopes(api: Api, scope: Scope, statuses: tuple[int, ...]) -> None:
-    """Who rotates need not deploy, and who deploys sees which secrets there are, but changes none."""
+    """Who rotates sees what there is and need not deploy; who deploys sees it too, and changes none."""
     made = api.post("/v1/admin-keys", {"name": "ci", "scopes": [scope.value]}).json_body["key"]
     _set(api)
     asked = (
         ("GET", "/v1/secrets", None),
-        ("PUT", "/v1/secrets/A", {"text": "x"}),
+        ("PUT", "/v1/secrets/A", {"text": "x", "services": ["*"]}),
+        ("POST", "/v1/secrets/HF_TOKEN/services", {"services": ["svc"]}),
         ("DELETE", "/v1/secrets/HF_TOKEN", None),
     )
     assert tuple(api.call(*one, key=made).status_code for one in asked) == statuses
@@ -216,8 +282,10 @@ def test_a_limited_key_sees_its_own_services_only(api: Api) -> None:
         _set(api, name)
     for name in ("mine", "theirs"):
         api.post("/v1/services", {"name": name, "yaml": NAMING})
+    _set(api, "prod-db", services=["theirs"])
     limited = {"name": "ci", "scopes": ["deploy", "secrets"], "services": ["mine"]}
     made = api.post("/v1/admin-keys", limited).json_body["key"]
     listed = api.call("GET", "/v1/secrets", key=made).json_body["secrets"]
     assert [one["used_by"] for one in listed] == [["mine"], ["mine"]]
+    assert [one["services"] for one in listed] == [["mine"], []]
     assert_problem(api.call("PUT", "/v1/secrets/HF_TOKEN", {"text": "x"}, key=made), 403)

@@ -20,7 +20,7 @@ from chalicelib import identity
 from chalicelib.errors import Unreachable
 from chalicelib.model import Scope
 from tests.api.conftest import SETTINGS, YAML, Api, assert_problem
-from tests.fakes import START
+from tests.fakes import START, Interposed
 
 CONTROL_URL = "https://control.example"
 GITHUB, GITLAB = "https://token.actions.githubusercontent.com", "https://gitlab.com"
@@ -233,6 +233,18 @@ def test_a_token_with_a_false_claim_proves_nothing(jobs: Jobs) -> None:
     assert jobs.api.world.store.admin_keys() == ()
 
 
+def test_what_could_not_be_proven_costs_no_look_into_the_store(jobs: Jobs) -> None:
+    """For somebody else, expired, or no token at all: neither trusts nor keys are read for it."""
+    jobs.trust()
+    tokens = [
+        jobs.token(changes) for changes in ({"aud": "https://other"}, {"aud": None}, {"exp": START}, {"exp": "x"})
+    ]
+    jobs.api.world.runtime = replace(jobs.api.world.runtime, store=Any)  # type: ignore[arg-type]  # to touch it would be an error
+    for token in (*tokens, "a.b.c", "x"):
+        assert_problem(jobs.exchange(token), 401)
+    assert jobs.issuers.asked == []
+
+
 def _with_payload(jobs: Jobs, claims: Mapping[str, Any]) -> str:
     return jwt.PyJWS().encode(json.dumps(claims).encode(), jobs.key, algorithm="RS256", headers={"kid": "k1"})
 
@@ -244,8 +256,38 @@ def test_a_trust_covers_what_it_says(jobs: Jobs) -> None:
         answer = jobs.exchange(jobs.token({"jti": f"{number}", **changes}))
         assert answer.status_code == status, (fields, changes, answer.body)
         if status == 403:
-            assert "No trust covers acme/app at" in json.loads(answer.body)["detail"]
+            said = "another repository by now" if "repository_id" in fields else "No trust covers acme/app at"
+            assert said in json.loads(answer.body)["detail"]
         jobs.api.call("DELETE", f"/v1/trusts/{trust['id']}")
+
+
+def test_the_first_job_pins_its_repository(jobs: Jobs) -> None:
+    """A later repository of the same name gets no key, and is told why; the first one's go on getting them."""
+    trust = jobs.trust()
+    other = jobs.trust(ref="refs/heads/other")
+    for number, (repository_id, status) in enumerate([("74", 201), ("75", 403), (None, 403), ("74", 201)]):
+        answer = jobs.exchange(jobs.token({"jti": f"{number}", "repository_id": repository_id}))
+        assert answer.status_code == status, answer.body
+        if repository_id == "75":
+            detail = json.loads(answer.body)["detail"]
+            assert f"number 75: trust {trust['id']} is for number 74" in detail
+            assert f"sailplane trust remove {trust['id']}" in detail
+    numbers = {one["id"]: one["repository_id"] for one in jobs.api.get("/v1/trusts").json_body["trusts"]}
+    assert numbers == {trust["id"]: "74", other["id"]: ""}
+
+
+def test_of_two_first_jobs_one_pins(jobs: Jobs) -> None:
+    """The one that comes second at the store is judged by what the first has written."""
+    jobs.trust()
+    store = jobs.api.world.store
+
+    def another_first(moment: str) -> None:
+        if moment == "before change_trust":
+            jobs.api.world.runtime = replace(jobs.api.world.runtime, store=store)
+            assert jobs.exchange(jobs.token({"jti": "other", "repository_id": "75"})).status_code == 201
+
+    jobs.api.world.runtime = replace(jobs.api.world.runtime, store=Interposed(store, another_first))
+    assert_problem(jobs.exchange(jobs.token()), 403)
 
 
 def test_several_trusts_add_up(jobs: Jobs) -> None:

@@ -48,6 +48,8 @@ IMPOSSIBLE: tuple[tuple[dict[str, str], str], ...] = (
     ({"api_url": "file:///etc/passwd"}, "api_url"),
     ({"token_secret": "not a name"}, "token_secret"),
     ({"kind": "generic"}, ""),
+    ({"kind": "generic", "repository": "", "branch": "release"}, ""),
+    ({"kind": "generic", "repository": "", "path": "deploy/service.yaml"}, ""),
     ({"secret": "mine"}, "secret"),
 )
 
@@ -102,6 +104,7 @@ class Sender:
 
 def test_a_webhook_tells_what_to_paste(api: Api) -> None:
     """Its address and, this once, its secret; the first look at the branch is asked for."""
+    api.world.runtime.secrets.write("forge-token", "text")
     made = make(api, token_secret="forge-token", branch="release/1", path="deploy/svc.yaml")
     assert made["url"] == f"{CONTROL_URL}/v1/hooks/{made['id']}"
     assert made["secret"].startswith("whsec_")
@@ -117,9 +120,28 @@ def test_a_webhook_tells_what_to_paste(api: Api) -> None:
     assert hook_of(api, made).is_pending
 
 
+def test_a_service_follows_one_thing(api: Api) -> None:
+    """Two would take turns at it: the second is refused, by the name of the first, until that is removed."""
+    made = make(api)
+    for fields in ({**GITHUB, "branch": "next"}, {"kind": "generic", "service": "svc"}):
+        detail = assert_problem(api.post("/v1/webhooks", fields), 409)["detail"]
+        assert "follows main of acme/app already" in detail
+        assert f"sailplane webhook remove {made['id']}" in detail
+    assert len(api.world.store.hooks()) == 1
+    api.call("DELETE", f"/v1/webhooks/{made['id']}")
+    make(api, branch="next")
+
+
+def test_a_token_that_is_not_there_is_said_at_once(api: Api) -> None:
+    """And not a minute later in the service's events; with the command that keeps it."""
+    detail = assert_problem(api.post("/v1/webhooks", {**GITHUB, "token_secret": "nope"}), 422)["detail"]
+    assert "sailplane secrets set nope --no-service" in detail
+    assert api.world.store.hooks() == ()
+
+
 def test_the_secret_is_kept_nowhere(api: Api) -> None:
     """It is derived from the deployment's key, the webhook and its generation: two share nothing."""
-    first, second = make(api), make(api)
+    first, second = make(api), make(api, service="second")
     assert first["secret"] != second["secret"]
     assert first["secret"].removeprefix("whsec_") not in repr(api.world.runtime.store.hooks())
 
@@ -225,6 +247,31 @@ def test_a_delivery_costs_a_read_and_a_write(api: Api) -> None:
     assert asked == ["before hook", "before hook", "before record_push"]
 
 
+@pytest.mark.parametrize("path", ["/v1/hooks/{id}", "/v1/hooks/github", "/v1/hooks/no-id"])
+def test_what_cannot_be_signed_costs_nothing(api: Api, path: str) -> None:
+    """Without a header of a signature's form, or at an address that none can have, nothing is read or parsed."""
+    made = make(api)
+    runtime, neither = api.world.runtime, Any
+    api.world.runtime = replace(runtime, store=neither)  # type: ignore[arg-type]  # to touch it would be an error
+    headers = (
+        {} if "no-id" in path else {"X-Hub-Signature-256": "sha256=", "X-Gitlab-Token": "x", "Webhook-Signature": "?"}
+    )
+    sender = Sender(api, made, path=path.format(**made), headers=headers)
+    detail = assert_problem(sender.send(b"no json", "a"), 401)["detail"]
+    api.world.runtime = runtime
+    assert assert_problem(Sender(api, {**made, "secret": "wrong"}).push(), 401)["detail"] == detail
+
+
+def test_the_address_for_all_takes_no_large_delivery(api: Api) -> None:
+    """What has to be read before it is known whose it is is small; a webhook's own address takes more."""
+    body = json.dumps(
+        {"ref": "refs/heads/main", "after": HEAD, "repository": {"full_name": "acme/app"}, "x": "x" * 2**18}
+    )
+    made = make(api)
+    assert_problem(Sender(api, made, path="/v1/hooks/github").send(body.encode(), "a"), 413)
+    assert Sender(api, made).send(body.encode(), "a").json_body["result"] == "accepted"
+
+
 def test_a_replay_has_no_effect(api: Api) -> None:
     """Neither the same delivery, for three days and more, nor the same body under another name."""
     made = make(api)
@@ -246,7 +293,7 @@ def test_a_replay_has_no_effect(api: Api) -> None:
 
 def test_strangers_are_refused_alike(api: Api) -> None:
     """A wrong signature, a wrong body, another webhook's secret, a webhook that is not there: one answer, and no effect."""
-    made, other = make(api), make(api)
+    made, other = make(api), make(api, service="second")
     before = api.world.runtime.store.hooks()
     nobody = {**made, "id": "0000000000"}
     stranger = {**made, "secret": "whsec_AAAA"}
@@ -350,7 +397,7 @@ def test_a_store_that_is_down_loses_nothing(api: Api) -> None:
 
 def test_github_may_have_one_address_for_all(api: Api) -> None:
     """/v1/hooks/github finds the webhooks of the repository by whose secret a delivery is signed."""
-    made, other, elsewhere = make(api), make(api, service="second"), make(api, repository="acme/other")
+    made, other, elsewhere = make(api), make(api, service="second"), make(api, service="third", repository="acme/other")
     sender = Sender(api, made, path="/v1/hooks/github")
     assert sender.push().json_body == {
         "webhook": made["id"],
@@ -402,10 +449,7 @@ def test_generic_deliveries_bring_the_file(api: Api) -> None:
         return api.call("POST", f"/v1/hooks/{made['id']}", body, key=None, **headers).json_body["result"]
 
     later = YAML.replace("replicas: 2", "replicas: 3")
-    assert [send("two", 2, later), send("one", 1, YAML), send("two", 2, later)] == [
-        "accepted",
-        "overtaken",
-        "overtaken",
-    ]
+    two, one = ("two", 2, later), ("one", 1, YAML)
+    assert [send(*each) for each in (two, one, two, one)] == ["accepted", "overtaken", "duplicate", "duplicate"]
     passes.deploy_pushes(api.world.runtime)
     assert [version.source for version in api.world.store.specs("svc")] == [later]

@@ -44,6 +44,7 @@ def test_what_github_wants_is_printed(ci: Plane) -> None:
 
 def test_what_gitlab_and_others_want_is_printed(ci: Plane) -> None:
     """In their words."""
+    ci.world.runtime.secrets.write("gl", "token")
     gitlab = ci.run(
         *("webhook", "create", "svc", "--gitlab", "acme/team/app", "--branch", "prod", "--token-secret", "gl"),
         *("--api-url", "https://gitlab.example/api/v4"),
@@ -51,11 +52,33 @@ def test_what_gitlab_and_others_want_is_printed(ci: Plane) -> None:
     assert "Push events, wildcard pattern prod" in gitlab.stdout
     assert "Signing token" in gitlab.stdout
     assert "Without --token-secret" not in gitlab.stderr
-    generic = ci.run("webhook", "create", "svc", "--generic")
+    generic = ci.run("webhook", "create", "other", "--generic")
     assert "standardwebhooks.com" in generic.stdout
+    assert '"timestamp": NOW,' in generic.stdout  # whoever pastes a constant has all but one push taken for old
     hooks = {hook.kind: hook for hook in ci.world.store.hooks()}
     assert hooks[HookKind.GITLAB].api_url == "https://gitlab.example/api/v4"
     assert f"/v1/hooks/{hooks[HookKind.GENERIC].id}" in generic.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "is_reached"),
+    [
+        ("https://control.example", True),
+        ("https://8.8.8.8", True),
+        ("http://127.0.0.1:46580", False),
+        ("http://[::1]:46580", False),
+        ("https://10.1.2.3", False),
+        ("http://laptop:46580", False),
+        ("https://control.corp.internal", False),
+    ],
+)
+def test_an_address_that_no_forge_reaches_is_said(ci: Plane, url: str, is_reached: bool) -> None:
+    """A laptop's control plane takes deliveries from its own network only; polling works from anywhere."""
+    ci.world.runtime = replace(ci.world.runtime, settings=replace(ci.world.runtime.settings, control_url=url))
+    webhook = ci.run("webhook", "create", "svc", "--github", "acme/app")
+    trust = ci.run("trust", "create", "svc", "--github", "acme/app", "--branch", "main")
+    assert ("every five minutes" in webhook.stderr, "Only jobs that run" in trust.stderr) == (not is_reached,) * 2
+    assert (webhook.exit_code, trust.exit_code) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +86,8 @@ def test_what_gitlab_and_others_want_is_printed(ci: Plane) -> None:
     [
         (("svc",), "Give one of --github"),
         (("svc", "--github", "a/b", "--generic"), "Give one of --github"),
+        (("svc", "--generic", "--branch", "main"), "leave out --branch"),
+        (("svc", "--github", "a/b", "--token-secret", "nope"), "sailplane secrets set nope --no-service"),
         (("Not_A_Name", "--generic"), "cannot name a service"),
         (("svc", "--github", "acme"), "expected owner/name"),
         (("svc", "--github", "a/b", "--api-url", "http://x"), "expected https"),
@@ -103,7 +128,7 @@ def test_a_webhook_is_replaced_and_removed_by_its_service(ci: Plane) -> None:
     (hook,) = ci.world.store.hooks()
     rotated = ci.run("webhook", "rotate", "svc", "--overlap", "1h")
     assert identity.webhook_secret("a" * 32, hook.id, 2) in rotated.stdout
-    ci.run("webhook", "create", "svc", "--github", "acme/app")
+    ci.world.store.create_hook(replace(hook, id="restored00", version=0))  # an older release allowed two
     several = ci.run("webhook", "remove", "svc")
     assert (several.exit_code, "may mean" in several.stderr) == (Exit.INVALID, True)
     unknown = ci.run("webhook", "remove", hook.id, "other")

@@ -18,7 +18,7 @@ NAMING = YAML + "secrets: {HF_TOKEN: , DB: {ref: prod-db}}\n"
 
 
 def _set(plane: Plane, name: str = "HF_TOKEN", text: str | bytes = TEXT, *more: str) -> Result:
-    return CliRunner().invoke(cli, ["secrets", "set", name, *more], env=plane.env, input=text)
+    return CliRunner().invoke(cli, ["secrets", "set", name, *(more or ("--all",))], env=plane.env, input=text)
 
 
 def _kept(plane: Plane) -> dict[str, str]:
@@ -40,7 +40,7 @@ def _kept(plane: Plane) -> dict[str, str]:
 def test_a_text_is_read_from_stdin(plane: Plane, given: str, kept: str) -> None:
     """As `echo`, `printenv` and `<` give it: all but the end of the last line. Nothing that is printed holds it."""
     result = _set(plane, text=given)
-    assert (result.exit_code, result.stdout) == (0, "Secret HF_TOKEN is set.\n")
+    assert (result.exit_code, result.stdout) == (0, "Secret HF_TOKEN is set, for all services.\n")
     assert "secrets: {HF_TOKEN: }" in result.stderr
     assert TEXT not in result.output
     assert _kept(plane) == {"HF_TOKEN": kept}
@@ -49,7 +49,7 @@ def test_a_text_is_read_from_stdin(plane: Plane, given: str, kept: str) -> None:
 def test_a_text_is_asked_for_on_a_terminal(plane: Plane) -> None:
     """Twice, and what is typed is not shown."""
     ours, theirs = os.openpty()
-    command = [sys.executable, "-m", "sailplane", "secrets", "set", "HF_TOKEN"]
+    command = [sys.executable, "-m", "sailplane", "secrets", "set", "HF_TOKEN", "--all"]
     env, pipe = os.environ | plane.env, subprocess.PIPE
     with subprocess.Popen(command, env=env, stdin=theirs, stdout=pipe, stderr=pipe, start_new_session=True) as process:
         assert process.stdout
@@ -73,6 +73,9 @@ def test_a_text_is_asked_for_on_a_terminal(plane: Plane) -> None:
         (("HF_TOKEN", TEXT), "", 2, "is in your shell's history"),
         ((f"HF_TOKEN={TEXT}",), "", 2, "is in your shell's history"),
         (("hf token",), "x", 3, "cannot name a secret"),
+        (("HF_TOKEN",), TEXT, 3, "--service NAME"),
+        (("HF_TOKEN", "--service", "Chat"), TEXT, 3, "'Chat' names no service"),
+        (("HF_TOKEN", "--all", "--no-service"), TEXT, 2, "one of --service, --all and --no-service"),
         (("HF_TOKEN",), "", 3, "nothing on stdin"),
         (("HF_TOKEN",), "\n", 3, "nothing on stdin"),
         (("HF_TOKEN",), TEXT * 300, 3, "more than 4,096 bytes"),
@@ -97,10 +100,31 @@ def test_the_list_shows_everything_but_the_texts(plane: Plane) -> None:
     _set(plane, "prod-db")
     assert plane.run("up", plane.file(NAMING), "-n", "svc", "-y", "--detach").exit_code == 0
     heading, one, other = plane.run("secrets", "list").stdout.splitlines()
-    assert heading.split() == ["NAME", "VERSION", "CHANGED", "USED", "BY"]
+    assert heading.split() == ["NAME", "VERSION", "CHANGED", "FOR", "USED", "BY"]
     assert (one.split()[:2], one.split()[-1]) == (["HF_TOKEN", "1"], "svc")
     assert other.split()[0] == "prod-db"
     assert [each["name"] for each in plane.json("secrets", "list")["secrets"]] == ["HF_TOKEN", "prod-db"]
+
+
+def test_services_are_let_use_a_secret_and_shut_out(plane: Plane) -> None:
+    """Named at first, added to, narrowed; `up` says before it asks whose it is not, and who loses it is told of."""
+    assert _set(plane, "HF_TOKEN", TEXT, "--service", "chat", "--service", "llm-*").exit_code == 0
+    assert "webhook create" in _set(plane, "prod-db", TEXT, "--no-service").stderr
+    refused = plane.run("up", plane.file(NAMING), "-n", "svc")
+    assert refused.exit_code == 3
+    assert "secrets.DB: the secret 'prod-db' is not for the service 'svc'" in refused.stderr
+    assert "sailplane secrets allow HF_TOKEN svc" in refused.stderr
+    assert plane.run("secrets", "allow", "HF_TOKEN", "svc").stdout == "Secret HF_TOKEN is for chat, llm-*, svc.\n"
+    assert plane.json("secrets", "allow", "prod-db", "--all")["services"] == ["*"]
+    assert plane.run("up", plane.file(NAMING), "-n", "svc", "-y", "--detach").exit_code == 0
+    narrowed = plane.run("secrets", "allow", "prod-db", "chat", "--only")
+    assert "svc named it and may not use it any more" in narrowed.stderr
+    assert [line.split()[-2] for line in plane.run("secrets", "list").stdout.splitlines()[1:]] == [
+        "chat,llm-*,svc",
+        "chat",
+    ]
+    assert plane.run("secrets", "allow", "prod-db").exit_code == 2
+    assert plane.run("secrets", "allow", "nope", "chat").exit_code == 4
 
 
 def test_one_that_is_needed_is_not_removed_by_mistake(plane: Plane) -> None:
@@ -121,7 +145,7 @@ def test_up_names_missing_secrets_before_it_asks(plane: Plane) -> None:
     _set(plane, "HF_TOKEN")
     result = plane.run("up", plane.file(NAMING), "-n", "svc")
     assert result.exit_code == 3
-    assert "secrets.DB: there is no secret 'prod-db' (sailplane secrets set prod-db)" in result.stderr
+    assert "secrets.DB: there is no secret 'prod-db' (sailplane secrets set prod-db --service svc)" in result.stderr
     assert "HF_TOKEN:" not in result.stderr
     assert plane.world.store.service_names() == ()
 
@@ -163,5 +187,5 @@ def test_skyserves_options_are_answered_with_the_way_here(args: tuple[str, str])
         result = CliRunner().invoke(cli, [*command, "-", *args], input=YAML)
         assert result.exit_code == 2
         assert f"{args[0]} is not taken" in result.stderr
-        assert "sailplane secrets set NAME" in result.stderr
+        assert "sailplane secrets set NAME --service SERVICE" in result.stderr
         assert TEXT not in result.output

@@ -95,8 +95,8 @@ def outputs(plane: Plane, caplog: pytest.LogCaptureFixture) -> Outputs:
     settings = replace(settings, router_tokens=(ROUTER_TOKEN,), agent_key=AGENT_KEY, control_url=plane.url)
     plane.world.runtime = replace(plane.world.runtime, settings=settings)
     outputs = Outputs(plane)
-    outputs.run("secrets", "set", "HF_TOKEN", stdin=SECRET)
-    outputs.run("secrets", "set", "VLLM_API_KEY", stdin=ENGINE_KEY)
+    outputs.run("secrets", "set", "HF_TOKEN", "--all", stdin=SECRET)
+    outputs.run("secrets", "set", "VLLM_API_KEY", "--all", stdin=ENGINE_KEY)
     return outputs
 
 
@@ -219,7 +219,7 @@ def _processes(laptop: Laptop) -> dict[str, str]:
 
 
 def _set(laptop: Laptop, name: str, text: str) -> str:
-    command = [sys.executable, "-m", "sailplane", "secrets", "set", name]
+    command = [sys.executable, "-m", "sailplane", "secrets", "set", name, "--all"]
     done = subprocess.run(command, env=laptop.env, input=text, capture_output=True, text=True, check=True)
     return done.stdout + done.stderr
 

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from chalicelib.errors import NotFound, Unreachable
+from chalicelib.model import CommitStatus
 from chalicelib.ports import Repository
 
 TOKEN = "token-of-the-forge"
@@ -30,7 +31,13 @@ class Repositories:
     branches: dict[tuple[str, str], str] = field(default_factory=dict)  # (repository, branch) -> commit
     files: dict[tuple[str, str, str], bytes] = field(default_factory=dict)  # (repository, commit, path)
     statuses: list[tuple[str, str, str, str]] = field(default_factory=list)  # (repository, commit, state, description)
+    numbers: dict[str, int] = field(default_factory=dict)  # of repositories, where it is not 74
     pushes: int = 0
+
+    def number(self, repository: str) -> int | None:
+        """None where there is no such repository."""
+        is_there = any(name == repository for name, _ in self.branches)
+        return self.numbers.get(repository, 74) if is_there else None
 
     def push(self, repository: str, branch: str, files: Mapping[str, str | bytes]) -> str:
         """The commit that the branch is at now."""
@@ -51,6 +58,12 @@ class FakeForge:
     asked: int = 0
     late: dict[tuple[str, str], str] = field(default_factory=dict)
 
+    def number(self, repository: Repository) -> str:
+        self._answer()
+        if (number := self.repositories.number(repository.name)) is None:
+            raise NotFound(f"no repository {repository.name}")
+        return str(number)
+
     def head(self, repository: Repository, branch: str) -> str:
         self._answer()
         place = (repository.name, branch)
@@ -64,9 +77,9 @@ class FakeForge:
             raise NotFound(f"There is no file {path} at commit {commit[:10]}.")
         return self.repositories.files[repository.name, commit, path].decode()
 
-    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
+    def tell(self, repository: Repository, commit: str, status: CommitStatus, message: str) -> None:
         self._answer()
-        self.repositories.statuses.append((repository.name, commit, "success" if is_good else "failure", message))
+        self.repositories.statuses.append((repository.name, commit, status.value, message))
 
     def _answer(self) -> None:
         self.asked += 1
@@ -121,6 +134,9 @@ class Server:
             return Answer(403, b"Request forbidden by administrative rules.")
         if headers.get("authorization", f"Bearer {TOKEN}") != f"Bearer {TOKEN}":
             return _json(401, {"message": "Bad credentials"})
+        if match := re.fullmatch(r"/repos/([^/]+/[^/]+)", path):
+            number = self.repositories.number(match[1])
+            return _json(200, {"id": number, "full_name": match[1]}) if number else _json(404, {"message": "Not Found"})
         if match := re.fullmatch(r"/repos/([^/]+/[^/]+)/git/ref/heads/(.+)", path):
             name, branch = match[1], unquote(match[2])
             commit = self.repositories.branches.get((name, branch)) if method == "GET" else None
@@ -141,14 +157,17 @@ class Server:
             return _json(201, {"id": 1, **status})
         return _json(404, {"message": "Not Found"})
 
-    def _gitlab(
+    def _gitlab(  # noqa: PLR0911 one return for each thing that it may say
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
     ) -> Answer:
         if headers.get("private-token", TOKEN) != TOKEN:
             return _json(401, {"message": "401 Unauthorized"})
-        match = re.fullmatch(r"/projects/([^/]+)/(.+)", path)
+        match = re.fullmatch(r"/projects/([^/]+)(?:/(.+))?", path)
         assert match, path
         name, place = unquote(match[1]), match[2]
+        if place is None:
+            number = self.repositories.number(name)
+            return _json(200, {"id": number, "path_with_namespace": name}) if number else _json(404, {})
         if found := re.fullmatch(r"repository/branches/([^/]+)", place):
             commit = self.repositories.branches.get((name, unquote(found[1]))) if method == "GET" else None
             return _json(200, {"name": found[1], "commit": {"id": commit}}) if commit else _json(404, {})

@@ -11,7 +11,7 @@ from chalicelib.forges.github import GitHub
 from chalicelib.forges.gitlab import GitLab
 from chalicelib.forges.http import MAX_BYTES, Http
 from chalicelib.forges.issuers import JwksKeys
-from chalicelib.model import HookKind
+from chalicelib.model import CommitStatus, HookKind
 from chalicelib.ports import Forge, Repository
 from tests.fakes import FakeClock
 from tests.hooks.forge import TOKEN, Answer, Server, served
@@ -67,6 +67,18 @@ def test_a_branch_is_followed_to_its_file(server: Server, forge: Forge, reposito
     assert [forge.file(repository, path, commit) for commit in (first, second)] == ["one: ü\n", "two\n"]
 
 
+def test_a_repository_has_a_number(server: Server, forge: Forge, repository: Repository) -> None:
+    """Which tells it from a later one of its name; what is not there has none."""
+    server.repositories.push(repository.name, "main", {})
+    server.repositories.numbers[repository.name] = 1_296_269
+    assert forge.number(repository) == "1296269"
+    with pytest.raises(NotFound, match="404"):
+        forge.number(Repository(repository.api_url, "acme/other", TOKEN))
+    server.instead = Answer(200, b'{"id": "none"}')
+    with pytest.raises(Unreachable):
+        forge.number(repository)
+
+
 def test_what_is_not_there_is_not_found(server: Server, forge: Forge, repository: Repository) -> None:
     """A repository, a branch, a file, a commit; the message says which."""
     commit = server.repositories.push(repository.name, "main", {"a.yaml": "a"})
@@ -84,10 +96,11 @@ def test_what_is_not_there_is_not_found(server: Server, forge: Forge, repository
 def test_a_status_stands_beside_its_commit(server: Server, forge: Forge, repository: Repository) -> None:
     """Good or bad, on one line, no longer than the forge takes; to set it twice is fine."""
     commit = server.repositories.push(repository.name, "main", {})
-    forge.tell(repository, commit, is_good=True, message="version 2\n  of svc")
-    forge.tell(repository, commit, is_good=True, message="version 2\n  of svc")
-    forge.tell(repository, commit, is_good=False, message="x" * 300)
-    good, bad = dict.fromkeys(server.repositories.statuses)
+    for status in (CommitStatus.PENDING, *[CommitStatus.SUCCESS] * 2):
+        forge.tell(repository, commit, status, "version 2\n  of svc")
+    forge.tell(repository, commit, CommitStatus.FAILURE, "x" * 300)
+    waiting, good, bad = dict.fromkeys(server.repositories.statuses)
+    assert waiting == (repository.name, commit, "pending", "version 2 of svc")
     assert good == (repository.name, commit, "success", "version 2 of svc")
     assert bad[2] == "failure"
     assert bad[3].endswith("x…")
@@ -100,7 +113,7 @@ def test_a_token_is_shown_only_where_there_is_one(server: Server, forge: Forge, 
     assert forge.file(public, "a.yaml", forge.head(public, "main")) == "a"
     assert not any({"authorization", "private-token"} & headers.keys() for _, _, headers in server.requests)
     with pytest.raises((Invalid, NotFound)):
-        forge.tell(public, commit, is_good=True, message="")
+        forge.tell(public, commit, CommitStatus.SUCCESS, "")
     wrong = Repository(repository.api_url, repository.name, "wrong-token")
     with pytest.raises(Invalid, match="token is refused") as refusal:
         forge.head(wrong, "main")
@@ -179,6 +192,33 @@ def test_keys_are_kept_and_fetched_again(server: Server, http: Http) -> None:
     clock.advance(1)
     assert keys.find(url, "a") is None
     assert len(server.requests) == 3
+
+
+def test_an_issuer_that_is_down_is_left_alone(server: Server, http: Http) -> None:
+    """For 5 s, 10 s … 60 s, however many tokens come; what it has told before goes on being good for its hour."""
+    clock = FakeClock()
+    keys, url = JwksKeys(http, clock), f"{server.url}/.well-known/jwks"
+    server.keys[:] = [{"kid": "a", "kty": "RSA", "n": "…", "e": "AQAB"}]
+    server.instead = Answer(503)
+    for asked, pause_s in enumerate((5.0, 10.0, 20.0, 40.0, 60.0, 60.0), start=1):
+        for _ in range(3):
+            with pytest.raises(Unreachable, match="503"):
+                keys.find(url, "a")
+        assert len(server.requests) == asked
+        clock.advance(pause_s)
+    server.instead = None
+    assert keys.find(url, "a")
+    server.instead = Answer(503)
+    clock.advance(60)
+    for _ in range(3):
+        with pytest.raises(Unreachable):
+            keys.find(url, "invented")
+        assert keys.find(url, "a")
+    assert len(server.requests) == 8
+    clock.advance(4)
+    with pytest.raises(Unreachable):
+        keys.find(url, "invented")
+    assert len(server.requests) == 8
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"keys": 1}', b'{"keys": [1]}', b'{"keys": null}', b"{}"])

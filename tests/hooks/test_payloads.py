@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -59,7 +60,32 @@ def reading(kind: HookKind, **changes: Any) -> Push | Ignored:
 @pytest.mark.parametrize("changes", [{}, {"forced": True}, {"before": HEAD}, {"later_release": {"of": "the forge"}}])
 def test_a_push_tells_of_a_commit(kind: HookKind, changes: dict[str, Any]) -> None:
     """A forced one and the first one of a branch too; fields of later releases are no matter."""
-    assert reading(kind, **changes) == Push(HEAD, NOW)
+    number = {HookKind.GITHUB: "1", HookKind.GITLAB: "15"}[kind]
+    assert reading(kind, **changes) == Push(HEAD, NOW, repository_id=number)
+
+
+@pytest.mark.parametrize("kind", FORGES)
+def test_a_repository_is_known_by_its_number(kind: HookKind) -> None:
+    """Another one that has taken its name deploys nothing; the same one under another name is told to be followed anew."""
+    headers, document = KINDS[kind]
+    number = {HookKind.GITHUB: "1", HookKind.GITLAB: "15"}[kind]
+
+    def said(repository_id: str, **changes: Any) -> Push | Ignored:
+        hook = replace(HOOK, kind=kind, repository_id=repository_id)
+        return read(hook, headers, json.dumps({**document, **changes}).encode(), NOW)
+
+    assert isinstance(said(number), Push)
+    other = said("2")
+    assert isinstance(other, Ignored)
+    assert f"another repository by now, number {number}" in other.why
+    assert "sailplane webhook remove 0123456789" in other.why
+    of_the_same = {
+        "repository": {"id": 1, "full_name": "acme/new"},
+        "project": {"id": 15, "path_with_namespace": "acme/new"},
+    }
+    renamed = said(number, **of_the_same)
+    assert isinstance(renamed, Ignored)
+    assert "is called acme/new by now: make the webhook again" in renamed.why
 
 
 def test_a_generic_push_brings_its_file() -> None:
@@ -71,7 +97,7 @@ def test_github_s_other_content_type_is_read() -> None:
     """A form with the document in it, which is what GitHub proposes."""
     headers = {"x-github-event": "push", "content-type": "application/x-www-form-urlencoded"}
     body = urlencode({"payload": json.dumps(PUSHED_TO_GITHUB)}).encode()
-    assert read(HOOK, headers, body, NOW) == Push(HEAD, NOW)
+    assert read(HOOK, headers, body, NOW) == Push(HEAD, NOW, repository_id="1")
 
 
 @pytest.mark.parametrize("kind", FORGES)
@@ -110,6 +136,16 @@ def test_other_events_mean_nothing(kind: HookKind, headers: dict[str, str], why:
     said = read(replace(HOOK, kind=kind), headers, b'{"zen": "Keep it logically awesome."}', NOW)
     assert isinstance(said, Ignored)
     assert why in said.why
+
+
+def test_a_generic_push_is_not_of_the_future() -> None:
+    """One from a clock that is years ahead would be the latest for years, and no other be deployed."""
+    at = datetime.fromtimestamp(NOW, UTC)
+    assert isinstance(reading(HookKind.GENERIC, timestamp=f"{at + timedelta(minutes=5):%Y-%m-%dT%H:%M:%SZ}"), Push)
+    with pytest.raises(Invalid, match=r"timestamp: .* is 6 minutes ahead of this clock"):
+        reading(HookKind.GENERIC, timestamp=f"{at + timedelta(minutes=6):%Y-%m-%dT%H:%M:%SZ}")
+    with pytest.raises(Invalid, match=r"timestamp: "):
+        reading(HookKind.GENERIC, timestamp="9999-12-31T23:59:59-23:59")
 
 
 def test_other_types_mean_nothing() -> None:

@@ -45,7 +45,7 @@ def test_references_are_read(secrets: str, bound: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("secrets", "path", "reason", "hint"),
     [
-        (f"{{HF_TOKEN: {TEXT}}}", "secrets.HF_TOKEN", "holds a secret's text", "`sailplane secrets set HF_TOKEN`, and write `HF_TOKEN:`"),
+        (f"{{HF_TOKEN: {TEXT}}}", "secrets.HF_TOKEN", "holds a secret's text", "`sailplane secrets set HF_TOKEN --service SERVICE`, and write `HF_TOKEN:`"),
         (f'{{"secrets:HF_TOKEN": {TEXT}}}', "secrets.secrets:HF_TOKEN", "holds a secret's text", "sailplane secrets set HF_TOKEN"),
         ("{PIN: 1234}", "secrets.PIN", "holds a secret's text", "sailplane secrets set PIN"),
         ("{ON: false}", "secrets.ON", "holds a secret's text", ""),
@@ -130,7 +130,7 @@ def test_what_has_no_secrets_keeps_its_digest() -> None:
     """The digest of a service from before there were secrets: a new release must not replace everybody's replicas."""
     bare = spec.parse(REST).spec
     assert bare.fingerprint == "17f6fa837134cd688b0b4fa1764699aa816032ada1fe7e9d3fa52e05ad07078d"
-    assert spec.with_secrets(bare, []) is bare
+    assert spec.with_secrets(bare, "svc", []) is bare
     assert spec.parse("secrets: {A: }\n" + REST).spec.fingerprint != bare.fingerprint
     other = spec.parse("secrets: {A: {ref: B}}\n" + REST).spec.fingerprint
     assert other not in (bare.fingerprint, spec.parse("secrets: {A: }\n" + REST).spec.fingerprint)
@@ -140,10 +140,10 @@ def test_a_changed_secret_makes_another_version() -> None:
     """So that an update with the same file replaces the replicas that have the old text; other secrets mean nothing."""
     wanted = spec.parse("secrets: {A: , B: {ref: A}}\n" + REST).spec
     first, other = Secret("A", 1, 1_800_000_000.123), Secret("C", 1, 1.0)
-    bound = spec.with_secrets(wanted, [first])
-    assert bound == spec.with_secrets(wanted, [other, first])
+    bound = spec.with_secrets(wanted, "svc", [first])
+    assert bound == spec.with_secrets(wanted, "svc", [other, first])
     for changed in (Secret("A", 2, first.changed_at), Secret("A", 1, first.changed_at + 1)):
-        assert spec.with_secrets(wanted, [changed]).fingerprint != bound.fingerprint
+        assert spec.with_secrets(wanted, "svc", [changed]).fingerprint != bound.fingerprint
     assert replace(bound, fingerprint=wanted.fingerprint) == wanted
 
 
@@ -151,8 +151,8 @@ def test_missing_secrets_are_named_all_at_once() -> None:
     """Each with the command that mends it."""
     wanted = spec.parse("secrets: {A: , B: {ref: team-b}, C: }\n" + REST).spec
     with pytest.raises(SpecError) as caught:
-        spec.with_secrets(wanted, [Secret("C", 1, 0.0)])
+        spec.with_secrets(wanted, "svc", [Secret("C", 1, 0.0)])
     assert [(one.path, one.hint) for one in caught.value.problems] == [
-        ("secrets.A", "sailplane secrets set A"),
-        ("secrets.B", "sailplane secrets set team-b"),
+        ("secrets.A", "sailplane secrets set A --service svc"),
+        ("secrets.B", "sailplane secrets set team-b --service svc"),
     ]

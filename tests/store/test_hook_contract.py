@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.errors import Conflict, Exists, NotFound
-from chalicelib.model import Hook, HookKind, OidcIssuer, Outcome, Push, Trust
+from chalicelib.model import Hook, HookKind, OidcIssuer, Outcome, Push, SecretBinding, Trust
 from chalicelib.ports import Commit, Store
 from tests.fakes import FakeClock
 from tests.store.nouns import NOW, event, service, spec
@@ -158,3 +158,29 @@ def test_trusts_come_and_go(store: Store) -> None:
     with pytest.raises(NotFound, match=TRUST.id):
         store.delete_trust(TRUST.id)
     assert store.trusts() == (other,)
+
+
+def test_a_trust_is_changed_as_it_is_known(store: Store) -> None:
+    """By one of two who saw the same, and not at all when it is gone."""
+    store.create_trust(TRUST)
+    pinned = replace(TRUST, repository_id="43")
+    store.change_trust(TRUST, pinned)
+    assert store.trusts() == (pinned,)
+    with pytest.raises(Conflict, match=TRUST.id):
+        store.change_trust(TRUST, replace(TRUST, repository_id="44"))
+    assert store.trusts() == (pinned,)
+    store.delete_trust(TRUST.id)
+    with pytest.raises(Conflict, match=TRUST.id):
+        store.change_trust(pinned, TRUST)
+    assert store.trusts() == ()
+
+
+def test_bindings_of_secrets_come_and_go(store: Store) -> None:
+    """By secret; the later one counts, and one that is not there is as good as forgotten."""
+    wide, none = SecretBinding("HF_TOKEN", ("chat", "llm-*")), SecretBinding("A", ())
+    for binding in (wide, none, replace(wide, services=("chat",))):
+        store.bind_secret(binding)
+    assert store.secret_bindings() == (none, SecretBinding("HF_TOKEN", ("chat",)))
+    for _ in range(2):
+        store.unbind_secret("A")
+    assert [binding.secret for binding in store.secret_bindings()] == ["HF_TOKEN"]
