@@ -793,6 +793,23 @@ class Push:
     repository_id: str = ""  # the forge's number of the repository; empty where the delivery does not say
 
 
+class Rollout(StrEnum):
+    """How far a version has come."""
+
+    UNDER_WAY = "UNDER_WAY"
+    DONE = "DONE"  # it serves, or would if anybody asked
+    FAILED = "FAILED"  # a replica of it has failed by the service's own fault
+    OVERTAKEN = "OVERTAKEN"  # another version came first, or the service is being shut down
+
+
+class CommitStatus(StrEnum):
+    """What a forge shows beside a commit."""
+
+    PENDING = "pending"
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a branch's head: version `version` of the service, or 0 and in `message` why it was refused."""
@@ -802,6 +819,14 @@ class Outcome:
     version: int
     message: str
     is_told: bool  # the forge knows, or there is nobody to be told
+    rollout: Rollout = Rollout.DONE  # of the version; under way only as long as there is somebody to be told of its end
+
+    @property
+    def status(self) -> CommitStatus:
+        """What the forge is to show."""
+        if self.version and self.rollout is Rollout.UNDER_WAY:
+            return CommitStatus.PENDING
+        return CommitStatus.SUCCESS if self.version and self.rollout is Rollout.DONE else CommitStatus.FAILURE
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from chalicelib.model import (
     AdminKey,
     AuditEntry,
     Claim,
+    CommitStatus,
     EndpointKey,
     Event,
     Hook,
@@ -447,7 +448,7 @@ class Forge(Protocol):
     def file(self, repository: Repository, path: str, commit: str) -> str:
         """A text file as of a commit. Raises `Invalid` too when it is no text, or has more than 256 KB."""
 
-    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
+    def tell(self, repository: Repository, commit: str, status: CommitStatus, message: str) -> None:
         """Set the commit's status, which stands beside it in the forge. Set again, the later one counts."""
 
 

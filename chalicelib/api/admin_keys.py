@@ -16,6 +16,7 @@ from chalicelib.api.routes import Route, blueprint
 from chalicelib.errors import Invalid, NotFound
 from chalicelib.model import AdminKey
 from chalicelib.ports import Ids, Runtime
+from chalicelib.words import lasting
 from chalicelib.writes import made_once
 
 
@@ -118,6 +119,6 @@ def _end(body: schemas.CreateAdminKey, principal: Principal, now: float) -> floa
         return principal.expires_at
     end = now + body.expires_in_s
     if principal.expires_at is not None and end > principal.expires_at:
-        left_s = principal.expires_at - now
-        raise forbidden(f"Your own key ends in {left_s:.0f} s, and no key outlives the one it was made with.")
+        left = lasting(principal.expires_at - now)
+        raise forbidden(f"Your own key ends in {left}, and no key outlives the one it was made with.")
     return end

@@ -85,9 +85,13 @@ def audited(
 def target(path: Mapping[str, str], sent: Named, answered: Named) -> str:
     """The thing that a request made, changed or removed: its id, and in brackets what it is called; empty where there is none.
 
-    A replica's id says of which service it is.
+    A replica's id says of which service it is, unless it is cut short.
     """
-    given = path.get("replica") or next(iter(path.values()), "") or sent.id
+    service, replica = path.get("name", ""), path.get("replica", "")
+    if replica:
+        given = replica if replica.startswith(f"{service}-") else f"{service} {replica}"
+    else:
+        given = next(iter(path.values()), "") or sent.id
     ids = [given] if given else [one.id for one in sent.leftovers]
     if answered.id:
         ids = list(dict.fromkeys([*ids, answered.id]))

@@ -141,7 +141,11 @@ _INTEGRAL = BeforeValidator(_whole)  # after the bounds, or pydantic leaves them
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True), _INTEGRAL]
 ReplicaId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Cursor = Annotated[str, StringConstraints(pattern=paging.PATTERN)]
+Cursor = Annotated[
+    str,
+    Field(json_schema_extra={"pattern": paging.PATTERN}, max_length=paging.LONGEST_CURSOR),
+    AfterValidator(paging.valid_cursor),
+]
 EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True), _INTEGRAL]
 
 
@@ -675,7 +679,7 @@ class AuditEntry(_Answer):
     principal: str
     name: str
     operation: str
-    target: str
+    target: str = ""
     method: str
     path: str
     ip: str
@@ -693,7 +697,7 @@ class Revoked(_Answer):
     """A key that is refused from now on: an endpoint key by every router once it has its next table."""
 
     id: str
-    name: str
+    name: str = ""
 
 
 class Secret(_Answer):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from chalicelib.errors import Invalid, NotFound, Unreachable
 from chalicelib.forges.http import Http
+from chalicelib.model import CommitStatus
 from chalicelib.ports import Repository
 
 API_URL: Final = "https://api.github.com"
@@ -62,13 +63,13 @@ class GitHub:
             raise NotFound(f"There is no file {path} at commit {commit[:10]} of {repository.name}.") from error
         return text(content, path)
 
-    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
-        status = {
-            "state": "success" if is_good else "failure",
+    def tell(self, repository: Repository, commit: str, status: CommitStatus, message: str) -> None:
+        told = {
+            "state": status.value,
             "description": shortened(message, _MAX_DESCRIPTION),
             "context": _CONTEXT,
         }
-        self._ask("POST", repository, f"/statuses/{quote(commit)}", "application/vnd.github+json", body=status)
+        self._ask("POST", repository, f"/statuses/{quote(commit)}", "application/vnd.github+json", body=told)
 
     def _ask(
         self,

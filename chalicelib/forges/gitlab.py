@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from chalicelib.errors import Invalid, NotFound, Unreachable
 from chalicelib.forges.github import shortened, text
 from chalicelib.forges.http import Http
+from chalicelib.model import CommitStatus
 from chalicelib.ports import Repository
 
 API_URL: Final = "https://gitlab.com/api/v4"
@@ -61,14 +62,14 @@ class GitLab:
         except NotFound as error:
             raise NotFound(f"There is no file {path} at commit {commit[:10]} of {repository.name}.") from error
 
-    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
-        status = {
-            "state": "success" if is_good else "failed",
+    def tell(self, repository: Repository, commit: str, status: CommitStatus, message: str) -> None:
+        told = {
+            "state": "failed" if status is CommitStatus.FAILURE else status.value,
             "description": shortened(message, _MAX_DESCRIPTION),
             "name": _NAME,
         }
         try:
-            self._ask("POST", repository, f"/statuses/{quote(commit)}", body=status)
+            self._ask("POST", repository, f"/statuses/{quote(commit)}", body=told)
         except Invalid as refusal:
             if _SAME_ALREADY not in str(refusal):
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chalicelib.model import Hook, HookKind, Outcome, Push
+from chalicelib.model import Hook, HookKind, Outcome, Push, Rollout
 
 # GitHub lets a delivery be sent again for three days; after that it is nobody's but a thief's, and the branch's head is what
 # counts by then.
@@ -21,6 +21,11 @@ _HOPELESS_FAILURES = 24
 def is_due(hook: Hook, now: float) -> bool:
     """Whether there is something to do about it."""
     return hook.look_at is not None and hook.look_at <= now
+
+
+def is_rolling_out(hook: Hook) -> bool:
+    """Whether the forge is to hear what becomes of a version."""
+    return hook.outcome is not None and hook.outcome.rollout is Rollout.UNDER_WAY
 
 
 def is_waiting(hook: Hook) -> bool:
@@ -58,6 +63,12 @@ def unmoved(hook: Hook, now: float) -> Hook:
     """As it is to be written when the head is the one that was acted on before. What is untold goes on being put off."""
     seen = _seen(hook, hook.outcome.commit if hook.outcome else "", now)
     return replace(seen, failures=hook.failures) if _is_untold(hook) else seen
+
+
+def rolled_out(hook: Hook, rollout: Rollout, message: str) -> Hook:
+    """As it is to be written when it is known how a version's roll-out ended."""
+    outcome = hook.outcome and replace(hook.outcome, rollout=rollout, message=message, is_told=False)
+    return replace(hook, outcome=outcome)
 
 
 def told(hook: Hook) -> Hook:

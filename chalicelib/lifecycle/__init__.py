@@ -8,7 +8,7 @@ from chalicelib.lifecycle.readiness import decide_readiness
 from chalicelib.lifecycle.reconcile import decide_reconcile, is_orphan
 from chalicelib.lifecycle.records import moved, new_replica, new_service, with_spec
 from chalicelib.lifecycle.refusals import disproved, is_worth_avoiding, refusal
-from chalicelib.lifecycle.status import service_status
+from chalicelib.lifecycle.status import rollout, service_status
 
 __all__ = [
     "Launches",
@@ -24,6 +24,7 @@ __all__ = [
     "new_replica",
     "new_service",
     "refusal",
+    "rollout",
     "service_status",
     "wanted_mix",
     "with_spec",

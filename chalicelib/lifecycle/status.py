@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from chalicelib.lifecycle.launches import wanted_mix
-from chalicelib.model import Replica, ReplicaStatus, Service, ServiceStatus
+from chalicelib.model import Replica, ReplicaStatus, Rollout, Service, ServiceStatus
 from chalicelib.scaler import bounds
 
 
@@ -31,6 +31,20 @@ def service_status(service: Service, replicas: Sequence[Replica], now: float) ->
         return ServiceStatus.FAILED, f"failed {times}: {service.backoff.error}"
     status = ServiceStatus.DEGRADED if service.was_ready else ServiceStatus.STARTING
     return status, _figures(service, replicas, ready)
+
+
+def rollout(service: Service, replicas: Sequence[Replica], version: int, now: float) -> Rollout:
+    """How far a version has come, by the replicas that there are and those that have ended lately."""
+    if service.deleting or service.spec_version != version:
+        return Rollout.OVERTAKEN
+    faults = [replica.reason for replica in replicas if replica.spec_version == version and replica.reason]
+    if any(fault.blames_user_code for fault in faults):
+        return Rollout.FAILED
+    active = [replica for replica in replicas if replica.status.is_active]
+    is_mixed = any(replica.fingerprint != service.spec.fingerprint for replica in active)
+    status, _ = service_status(service, active, now)
+    is_there = status in (ServiceStatus.READY, ServiceStatus.IDLE)
+    return Rollout.DONE if is_there and not is_mixed else Rollout.UNDER_WAY
 
 
 def _figures(service: Service, replicas: Sequence[Replica], ready: int) -> str:

@@ -8,19 +8,26 @@ of two passes at work on one hook one writes, and a push that comes meanwhile is
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from chalicelib import deploying
+from chalicelib import deploying, lifecycle
 from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, Unreachable
 from chalicelib.hooks import following
-from chalicelib.model import Event, Hook, Outcome
+from chalicelib.model import CommitStatus, Event, Hook, Outcome, Rollout
 from chalicelib.passes.report import Report, guarded
 from chalicelib.ports import Commit, Forge, Repository, Runtime
 
 _LANE = "forges"
 _COMMIT_CHARACTERS = 10  # enough to find it by
 _MESSAGE_CHARACTERS = 2_000  # a service file can be wrong in many places
+# Not what a replica's engine has said last: the public may see a commit's status.
+_ENDED = {
+    Rollout.DONE: "version {version} of {service} serves",
+    Rollout.FAILED: "version {version} of {service} failed: see sailplane status {service}",
+    Rollout.OVERTAKEN: "version {version} of {service} was overtaken before it served",
+}
 
 
 def deploy_pushes(runtime: Runtime, only: Collection[str] | None = None) -> tuple[Report, ...]:
@@ -35,35 +42,75 @@ def deploy_pushes(runtime: Runtime, only: Collection[str] | None = None) -> tupl
     if not hooks:
         return ()
     now = runtime.clock.now()
-    due = [hook for hook in hooks if following.is_due(hook, now) and (only is None or hook.service in only)]
-    attended = [runtime.spawn(_LANE, partial(_attended, runtime, hook)) for hook in due]
+    meant = [hook for hook in hooks if only is None or hook.service in only]
+    due = [(hook, _attend) for hook in meant if following.is_due(hook, now)]
+    rolling = [(hook, _follow) for hook in meant if following.is_rolling_out(hook) and not following.is_due(hook, now)]
+    attended = [runtime.spawn(_LANE, partial(_guarded, runtime, *one)) for one in (*due, *rolling)]
     return tuple(one.result() for one in attended)
 
 
-def _attended(runtime: Runtime, hook: Hook) -> Report:
+def _guarded(runtime: Runtime, hook: Hook, attend: Callable[[Runtime, Hook], bool]) -> Report:
     """Never raises: what goes wrong with one hook is neither the next one's trouble nor the passes'."""
-    return guarded(runtime.clock, hook.service, partial(_attend, runtime, hook))
+    return guarded(runtime.clock, hook.service, partial(_attended, runtime, hook, attend))
 
 
-def _attend(runtime: Runtime, hook: Hook) -> Report:
+def _attended(runtime: Runtime, hook: Hook, attend: Callable[[Runtime, Hook], bool]) -> Report:
     try:
-        _follow(runtime, hook)
+        acted = attend(runtime, hook)
     except (Conflict, Exists, LeaseHeld):
         # A push came, another pass was faster, or the owner made or changed the service: all of it is decided on anew.
         return Report(hook.service, (), acted=False, next_at=runtime.clock.now(), is_held_up=True)
-    return Report(hook.service, (), acted=True, next_at=runtime.clock.now())
+    return Report(hook.service, (), acted=acted, next_at=runtime.clock.now())
 
 
-def _follow(runtime: Runtime, hook: Hook) -> None:
+def _attend(runtime: Runtime, hook: Hook) -> bool:
+    """Look at the branch. Whether anything was done: always."""
+    before = hook
     try:
         hook = _settled(runtime, hook)
-        if hook.outcome and not hook.outcome.is_told:
-            _tell(runtime, hook, hook.outcome)
+        _dismiss(runtime, before, hook)
+        _tell(runtime, hook)
     except (Unreachable, NotFound, Invalid) as trouble:
         # What the owner has to mend is said to them, once; silence may end by itself.
         news = str(trouble) if hook.trouble != str(trouble) and not isinstance(trouble, Unreachable) else ""
         put_off = following.put_off(hook, str(trouble), runtime.clock.now())
         _write(runtime, put_off, "hook.trouble" if news else "", f"{hook.branch} of {hook.repository}: {news}")
+    return True
+
+
+def _follow(runtime: Runtime, hook: Hook) -> bool:
+    """Look at how the latest version goes, and not at the branch. Whether there is news of it."""
+    outcome, state = hook.outcome, runtime.store.load(hook.service)
+    if outcome is None:
+        return False
+    replicas, now = runtime.store.history(hook.service), runtime.clock.now()
+    rollout = lifecycle.rollout(state.service, replicas, outcome.version, now) if state else Rollout.OVERTAKEN
+    if rollout is Rollout.UNDER_WAY:
+        return False
+    message = _ENDED[rollout].format(version=outcome.version, service=hook.service)
+    hook = _write(runtime, following.rolled_out(hook, rollout, message))
+    try:
+        _tell(runtime, hook)
+    except (Unreachable, NotFound, Invalid) as trouble:
+        _write(runtime, following.put_off(hook, str(trouble), now))
+    return True
+
+
+def _dismiss(runtime: Runtime, before: Hook, hook: Hook) -> None:
+    """Do not leave the commit before waiting for ever. Said once; a forge that will not hear holds up no deployment.
+
+    One whose successor was refused goes on being rolled out, and nobody watches any more: it stays as it is.
+    """
+    old, new = before.outcome, hook.outcome
+    if not (old and new and new.version and following.is_rolling_out(before)) or old.commit == new.commit:
+        return
+    status, message = CommitStatus.FAILURE, _ENDED[Rollout.OVERTAKEN]
+    if old.version == new.version:
+        status, message = CommitStatus.SUCCESS, f"version {{version}} of {{service}} goes on as {_short(new.commit)}"
+    with suppress(Unreachable, NotFound, Invalid):
+        forge, repository = runtime.forges[hook.kind], _repository(runtime, hook)
+        told = message.format(version=old.version, service=hook.service)
+        forge.tell(repository, old.commit, status, told)
 
 
 def _settled(runtime: Runtime, hook: Hook) -> Hook:
@@ -121,13 +168,16 @@ def _deployed(runtime: Runtime, hook: Hook, head: str, yaml: str) -> Hook:
     return following.as_written(settled)
 
 
-def _tell(runtime: Runtime, hook: Hook, outcome: Outcome) -> None:
-    """Set the commit's status. What the forge will not take is not offered again."""
+def _tell(runtime: Runtime, hook: Hook) -> None:
+    """Set the commit's status, unless it is. What the forge will not take is not offered again."""
+    outcome = hook.outcome
+    if outcome is None or outcome.is_told:
+        return
     forge, repository = runtime.forges[hook.kind], _repository(runtime, hook)
     try:
-        forge.tell(repository, outcome.commit, is_good=outcome.version > 0, message=outcome.message)
+        forge.tell(repository, outcome.commit, outcome.status, outcome.message)
     except (Invalid, NotFound) as refusal:
-        event = f"the status of {outcome.commit[:_COMMIT_CHARACTERS]} could not be set: {refusal}"
+        event = f"the status of {_short(outcome.commit)} could not be set: {refusal}"
         _write(runtime, following.told(hook), "hook.untold", event)
     else:
         _write(runtime, following.told(hook))
@@ -145,12 +195,18 @@ def _repository(runtime: Runtime, hook: Hook) -> Repository:
 
 
 def _outcome(runtime: Runtime, hook: Hook, head: str, version: int, message: str) -> Outcome:
-    """Without a token there is nobody who may be told."""
-    return Outcome(head, runtime.clock.now(), version, message, is_told=not hook.token_secret)
+    """Without a token there is nobody who may be told, of its end neither."""
+    is_told = not hook.token_secret
+    rollout = Rollout.DONE if is_told or not version else Rollout.UNDER_WAY
+    return Outcome(head, runtime.clock.now(), version, message, is_told, rollout)
+
+
+def _short(commit: str) -> str:
+    return commit[:_COMMIT_CHARACTERS]
 
 
 def _origin(hook: Hook, head: str) -> str:
-    place = f"{hook.repository}@{head[:_COMMIT_CHARACTERS]}" if hook.repository else head
+    place = f"{hook.repository}@{_short(head)}" if hook.repository else head
     return f" from {place}, webhook {hook.id}"
 
 

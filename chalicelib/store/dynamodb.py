@@ -305,7 +305,8 @@ class DynamoDBStore:
     ) -> None:
         key = f"LOAD#{router_id}"
         for attempt in range(_LOAD_ATTEMPTS):
-            rows = self._table.get_many(f"SERVICE#{name}", ["META", key])
+            # At first what may be a moment old: a router's last report is not, and if it is, the write below is refused.
+            rows = self._table.get_many(f"SERVICE#{name}", ["META", key], consistent=attempt > 0)
             if "META" not in rows:
                 return
             uid = rows["META"]["uid"]

@@ -40,7 +40,7 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
         entry.principal,
         entry.ip or "-",
         _did(entry),
-        entry.target or "-",
+        entry.target or entry.path,
         _answer(entry),
     )
 

@@ -113,7 +113,11 @@ def region(command: Callable[..., _R]) -> Callable[..., _R]:
         "--endpoint-url", envvar="AWS_ENDPOINT_URL", show_envvar=True, help="A stand-in for all of AWS."
     )(command)
     return click.option(
-        "--region", envvar="AWS_REGION", show_envvar=True, help="[default: the one of your AWS configuration]"
+        "--region",
+        metavar="REGION",
+        envvar="AWS_REGION",
+        show_envvar=True,
+        help="[default: that of your AWS configuration]",
     )(command)
 
 

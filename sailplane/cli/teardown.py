@@ -25,7 +25,7 @@ from sailplane.local.home import Home
 @click.option("--force", is_flag=True, help="Do not ask the control plane what still runs, but the clouds.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @click.option(
-    "--gcp-project", metavar="ID", envvar="SAILPLANE_GCP_PROJECT", show_envvar=True, help="Where machines may be."
+    "--gcp-project", metavar="ID", envvar="SAILPLANE_GCP_PROJECT", show_envvar=True, help="Where machines may be, too."
 )
 @click.option("--azure-subscription", metavar="ID", envvar="SAILPLANE_AZURE_SUBSCRIPTION", show_envvar=True)
 @click.option("--azure-resource-group", metavar="NAME", envvar="SAILPLANE_AZURE_RESOURCE_GROUP", show_envvar=True)

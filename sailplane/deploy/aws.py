@@ -15,6 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
 
 from chalicelib.errors import Invalid
+from chalicelib.schedules.aws import ON
 from sailplane.deploy.account import (
     Change,
     CloudRefused,
@@ -41,7 +42,6 @@ _CHANGE_SET = "sailplane"
 # A change set is computed in some seconds; of what takes minutes, nothing will come.
 _PROPOSAL_LOOKS = 600
 _PROPOSAL_POLL_S = 0.5
-_ON = ("Enabled", "Enabling", "Creating")
 _TURNS = 20
 _PARAMETERS_AT_ONCE = 10  # what DeleteParameters takes
 _OBJECTS_AT_ONCE = 1000  # what DeleteObjects takes
@@ -307,7 +307,7 @@ class AwsAccount:
                 self._events.enable_rule(Name=rule)
             found = self._lambda.list_event_source_mappings(FunctionName=deployment.relay)["EventSourceMappings"]
             for mapping in found:
-                if mapping["State"] not in _ON:
+                if mapping["State"] not in ON:
                     self._turn_on(mapping["UUID"])
 
     def _turn_on(self, mapping: str) -> None:

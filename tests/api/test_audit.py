@@ -102,6 +102,7 @@ def test_an_entry_names_its_target(api: Api) -> None:
     api.world.tick(3)
     replica = api.world.replicas()[0].id
     api.post(f"/v1/services/svc/replicas/{replica}/drain")
+    api.post("/v1/services/svc/replicas/0-1/drain")
     key = api.post("/v1/keys", {"services": ["svc"]}).json_body["id"]
     new = api.post(f"/v1/keys/{key}/rotate", {"overlap_s": 60}).json_body["id"]
     for_all = api.post("/v1/keys", {"services": ["*"]}).json_body["id"]
@@ -116,6 +117,7 @@ def test_an_entry_names_its_target(api: Api) -> None:
         "svc",
         "svc",
         replica,
+        "svc 0-1",
         f"{key} (svc)",
         f"{key}, {new} (svc)",
         f"{for_all} (all services)",

@@ -92,3 +92,11 @@ def test_what_cannot_be_deployed_is_refused_before_an_account_is_asked(
     ended, said = at_home(tmp_path, "bootstrap", "aws", *options, AWS_REGION="us-east-1")
     assert ended == code
     assert says in said
+
+
+def test_what_a_check_is_not_told_is_said_before_any_cloud_is_asked(tmp_path: Path) -> None:
+    """Or what the first had to say would be lost: here nobody has credentials, and nobody is asked for them."""
+    code, said = at_home(tmp_path, "check", "aws", "gcp", "azure", AWS_REGION="us-east-1", SAILPLANE_GCP_PROJECT="")
+    assert code == 2
+    assert "--gcp-project" in said
+    assert "Asking" not in said

@@ -49,7 +49,7 @@ class Pushed(Client):
     def push(self, name: str) -> None:
         runtime = self.api.world.runtime
         try:
-            deploying.create(runtime, name, YAML, deploying.understood(runtime, YAML, {}))
+            deploying.create(runtime, name, YAML, deploying.understood(runtime, name, YAML, {}))
         except LeaseHeld:
             self.refused += 1
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import click
 import pytest
 
 from chalicelib.errors import Invalid
+from sailplane.cli import deploying
 from sailplane.cli import target as targets
+from sailplane.cli.deploying import Chosen
 from sailplane.cli.output import Output
 from sailplane.cli.target import Target
 from sailplane.deploy.account import DeployFailed
 from sailplane.deploy.deployment import Deployment
 from sailplane.local.home import Connected, Home
 from tests.deploy.accounts import FakeAccount
+from tests.deploy.test_bootstrap import packed
 
 TARGET = Target(Deployment("acme"), cast("Any", FakeAccount()))
 
@@ -56,3 +60,24 @@ def test_a_key_that_is_gone_is_made_again_by_an_upgrade() -> None:
         DeployFailed, match=r"SAILPLANE_ADMIN_KEY is gone[\s\S]*sailplane upgrade --deployment acme --reg"
     ):
         targets.admin_key(TARGET)
+
+
+class SaysNo(Output):
+    """A user who has thought better of it."""
+
+    def confirm(self, question: str, **_: Any) -> bool:
+        self.message(question)
+        return False
+
+
+def test_a_no_changes_nothing_and_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1: a script must not go on as if there were a control plane. The question names the account."""
+    account = FakeAccount()
+    target = targets.identified(Output(), Target(Deployment("acme"), cast("Any", account)), Home(tmp_path / "home"))
+    directory = packed(tmp_path / "dist").directory
+    with pytest.raises(click.exceptions.Exit) as ended:
+        deploying.deploy(SaysNo(), target, None, Chosen({}, {}), directory, yes=False)
+    assert ended.value.exit_code == 1
+    told = capsys.readouterr().err
+    assert told.endswith("Make acme in us-east-1 of AWS account 123456789012 (acme-corp)?\nNothing was changed.\n")
+    assert account.is_empty()

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from chalicelib.errors import NotFound, Unreachable
+from chalicelib.model import CommitStatus
 from chalicelib.ports import Repository
 
 TOKEN = "token-of-the-forge"
@@ -76,9 +77,9 @@ class FakeForge:
             raise NotFound(f"There is no file {path} at commit {commit[:10]}.")
         return self.repositories.files[repository.name, commit, path].decode()
 
-    def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
+    def tell(self, repository: Repository, commit: str, status: CommitStatus, message: str) -> None:
         self._answer()
-        self.repositories.statuses.append((repository.name, commit, "success" if is_good else "failure", message))
+        self.repositories.statuses.append((repository.name, commit, status.value, message))
 
     def _answer(self) -> None:
         self.asked += 1

@@ -11,7 +11,7 @@ from chalicelib.forges.github import GitHub
 from chalicelib.forges.gitlab import GitLab
 from chalicelib.forges.http import MAX_BYTES, Http
 from chalicelib.forges.issuers import JwksKeys
-from chalicelib.model import HookKind
+from chalicelib.model import CommitStatus, HookKind
 from chalicelib.ports import Forge, Repository
 from tests.fakes import FakeClock
 from tests.hooks.forge import TOKEN, Answer, Server, served
@@ -96,10 +96,11 @@ def test_what_is_not_there_is_not_found(server: Server, forge: Forge, repository
 def test_a_status_stands_beside_its_commit(server: Server, forge: Forge, repository: Repository) -> None:
     """Good or bad, on one line, no longer than the forge takes; to set it twice is fine."""
     commit = server.repositories.push(repository.name, "main", {})
-    forge.tell(repository, commit, is_good=True, message="version 2\n  of svc")
-    forge.tell(repository, commit, is_good=True, message="version 2\n  of svc")
-    forge.tell(repository, commit, is_good=False, message="x" * 300)
-    good, bad = dict.fromkeys(server.repositories.statuses)
+    for status in (CommitStatus.PENDING, *[CommitStatus.SUCCESS] * 2):
+        forge.tell(repository, commit, status, "version 2\n  of svc")
+    forge.tell(repository, commit, CommitStatus.FAILURE, "x" * 300)
+    waiting, good, bad = dict.fromkeys(server.repositories.statuses)
+    assert waiting == (repository.name, commit, "pending", "version 2 of svc")
     assert good == (repository.name, commit, "success", "version 2 of svc")
     assert bad[2] == "failure"
     assert bad[3].endswith("x…")
@@ -112,7 +113,7 @@ def test_a_token_is_shown_only_where_there_is_one(server: Server, forge: Forge, 
     assert forge.file(public, "a.yaml", forge.head(public, "main")) == "a"
     assert not any({"authorization", "private-token"} & headers.keys() for _, _, headers in server.requests)
     with pytest.raises((Invalid, NotFound)):
-        forge.tell(public, commit, is_good=True, message="")
+        forge.tell(public, commit, CommitStatus.SUCCESS, "")
     wrong = Repository(repository.api_url, repository.name, "wrong-token")
     with pytest.raises(Invalid, match="token is refused") as refusal:
         forge.head(wrong, "main")

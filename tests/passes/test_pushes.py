@@ -14,7 +14,7 @@ from chalicelib import passes
 from chalicelib.errors import Conflict, Exists, Unreachable
 from chalicelib.hooks import following
 from chalicelib.hooks.following import LOOK_AGAIN_S, POLL_EVERY_S
-from chalicelib.model import Event, Hook, HookKind, Push
+from chalicelib.model import CommitStatus, Event, Hook, HookKind, Push
 from chalicelib.ports import Commit, Repository, Store
 from chalicelib.schedule import pushes_wait
 from tests.fakes import Interposed, World
@@ -87,6 +87,9 @@ class Ci:
     def versions(self) -> list[str]:
         return [version.source for version in self.store.specs("svc")]
 
+    def statuses(self, commit: str) -> list[str]:
+        return [status for _, known, status, _ in self.forge.repositories.statuses if known == commit]
+
     def events(self, kind: str = "") -> list[Event]:
         return list(self.store.events("svc", kind=kind))
 
@@ -100,7 +103,7 @@ def test_the_head_is_deployed_at_once() -> None:
     assert ci.poked == ["svc"]
     (created,) = ci.events("service")
     assert created.message == f"created from {REPOSITORY}@{commit[:10]}, webhook 0123456789"
-    assert ci.forge.repositories.statuses == [(REPOSITORY, commit, "success", "version 1 of svc is being rolled out")]
+    assert ci.forge.repositories.statuses == [(REPOSITORY, commit, "pending", "version 1 of svc is being rolled out")]
     assert ci.hook.outcome
     assert (ci.hook.outcome.commit, ci.hook.outcome.version, ci.hook.outcome.is_told) == (commit, 1, True)
     assert not pushes_wait(ci.world.runtime)
@@ -118,6 +121,65 @@ def test_a_push_is_the_next_version() -> None:
     assert (ci.versions(), ci.replicas_wanted()) == ([yaml(1), yaml(2)], 2)
     assert f"updated to version 2 from {REPOSITORY}@{commit[:10]}" in ci.events("service")[-1].message
     assert not pushes_wait(ci.world.runtime)
+
+
+def test_a_commit_waits_until_its_version_serves() -> None:
+    """Green when it does, and not when it was accepted; nobody is asked meanwhile, and nothing written."""
+    ci = Ci()
+    commit = ci.push(yaml())
+    ci.work()
+    hook, asked = ci.hook, ci.forge.asked
+    assert not ci.work(every_s=20)[0].acted
+    assert (ci.hook, ci.forge.asked) == (hook, asked)
+    ci.world.tick(5)
+    ci.work(every_s=20)
+    assert ci.statuses(commit) == ["pending", "success"]
+    assert ci.forge.repositories.statuses[-1][3] == "version 1 of svc serves"
+    assert ci.work(every_s=20) == ()
+    commit = ci.push(yaml().replace("run: serve", "run: serve --fast"))
+    ci.deliver(commit)
+    ci.work()
+    ci.work(every_s=20)
+    assert ci.statuses(commit) == ["pending"], "replicas of the version before are ready, and none of this one"
+    ci.world.tick(40, every_s=5)
+    ci.work(every_s=20)
+    assert ci.statuses(commit) == ["pending", "success"]
+
+
+def test_a_commit_whose_version_fails_is_told_so() -> None:
+    """Red, without its engine's words, which the public might see."""
+    ci = Ci()
+    commit = ci.push(yaml())
+    ci.work()
+    ci.world.tick(2)
+    for machine in ci.world.cloud.machines.values():
+        machine.ready, machine.exit_code = False, 3
+    ci.world.tick(3)
+    ci.work(every_s=20)
+    assert ci.statuses(commit) == ["pending", "failure"]
+    assert ci.forge.repositories.statuses[-1][3] == "version 1 of svc failed: see sailplane status svc"
+
+
+def test_a_commit_that_is_overtaken_does_not_wait_for_ever() -> None:
+    """By the next push, by its owner's update, or because the service is shut down."""
+    ci = Ci()
+    first = ci.push(yaml(1))
+    ci.work()
+    second = ci.push(yaml(2))
+    ci.deliver(second)
+    ci.work()
+    assert ci.statuses(first) == ["pending", "failure"]
+    ci.world.update(replace(ci.world.state().service.spec, drain_timeout_s=7))
+    ci.work(every_s=20)
+    assert ci.statuses(second) == ["pending", "failure"]
+    third = ci.push(yaml(3))
+    ci.deliver(third)
+    ci.work()
+    ci.world.delete()
+    ci.world.tick(5)
+    ci.work(every_s=20)
+    assert ci.statuses(third) == ["pending", "failure"]
+    assert "was overtaken before it served" in ci.forge.repositories.statuses[-1][3]
 
 
 def test_nothing_is_asked_or_written_while_nothing_is_due() -> None:
@@ -145,14 +207,17 @@ def test_a_lost_delivery_is_made_good() -> None:
 def test_a_push_that_means_the_same_makes_no_version() -> None:
     """A comment, another file: the commit is told so, and no replica is touched."""
     ci = Ci()
-    ci.push(yaml())
+    first = ci.push(yaml())
     ci.work()
     commit = ci.push(yaml() + "# a comment\n")
     ci.deliver(commit)
     ci.work()
     assert ci.versions() == [yaml()]
-    status = (REPOSITORY, commit, "success", "svc stays at version 1: it means the same")
+    status = (REPOSITORY, commit, "pending", "svc stays at version 1: it means the same")
     assert ci.forge.repositories.statuses[-1] == status
+    ci.world.tick(5)
+    ci.work(every_s=20)
+    assert [ci.statuses(one) for one in (first, commit)] == [["pending", "success"]] * 2
 
 
 @pytest.mark.parametrize(
@@ -289,8 +354,8 @@ def test_a_forge_that_will_not_hear_does_not_hold_up_deploys() -> None:
     tells: list[str] = []
 
     class Deaf(FakeForge):
-        def tell(self, repository: Repository, commit: str, *, is_good: bool, message: str) -> None:
-            del repository, is_good, message
+        def tell(self, repository: Repository, commit: str, status: CommitStatus, message: str) -> None:
+            del repository, status, message
             tells.append(commit)
             raise Unreachable("busy")
 
@@ -302,7 +367,7 @@ def test_a_forge_that_will_not_hear_does_not_hold_up_deploys() -> None:
     ci.work()
     assert ci.replicas_wanted() == 2
     ci.work(times=3, every_s=60)
-    assert tells == [first, *[second] * 4]
+    assert tells == [first, first, *[second] * 4]  # the first one's end is said once
     ci.world.runtime = replace(ci.world.runtime, forges={HookKind.GITHUB: ci.forge})
     ci.work(times=2, every_s=POLL_EVERY_S)
     assert [commit for _, commit, _, _ in ci.forge.repositories.statuses] == [second]
@@ -397,7 +462,7 @@ def test_of_a_thousand_pushes_in_any_order_the_head_wins(seed: int) -> None:
     assert ci.replicas_wanted() == 10 + seed
     assert ci.hook.outcome
     assert (ci.hook.outcome.commit, ci.hook.is_pending) == (last, False)
-    assert ci.forge.repositories.statuses[-1][:3] == (REPOSITORY, last, "success")
+    assert ci.forge.repositories.statuses[-1][:3] == (REPOSITORY, last, "pending")
 
 
 class Killed(BaseException):
@@ -435,7 +500,8 @@ def _ends_well_though_killed_at(deadly: int) -> bool:
     ci.world.runtime = runtime
     ci.work(times=2, every_s=POLL_EVERY_S)
     assert ci.versions() == [yaml(1), yaml(2)]
-    assert {message for _, _, _, message in ci.forge.repositories.statuses} == {
+    overtaken = "version 1 of svc was overtaken before it served"  # said once, unless who would say it is killed
+    assert {message for _, _, _, message in ci.forge.repositories.statuses} - {overtaken} == {
         "version 1 of svc is being rolled out",
         "version 2 of svc is being rolled out",
     }

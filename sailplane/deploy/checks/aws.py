@@ -11,15 +11,21 @@ from sailplane.deploy.account import CloudRefused, CloudUnreachable, NoAccess
 from sailplane.deploy.aws import told
 from sailplane.deploy.checks.finding import Finding, Verdict
 
-# What bootstrap, upgrade and teardown do in their user's name, CloudFormation's share included: one call of each kind that
-# an administrator would grant or refuse by itself.
+# What bootstrap, upgrade and teardown call themselves (a test reads it from their source), and what CloudFormation does in
+# their user's name: of that, one call of each kind that an administrator would grant or refuse by itself.
 ACTIONS = (
     "cloudformation:CreateChangeSet",
+    "cloudformation:DescribeChangeSet",
+    "cloudformation:DeleteChangeSet",
     "cloudformation:ExecuteChangeSet",
     "cloudformation:DescribeStacks",
+    "cloudformation:DescribeStackEvents",
+    "cloudformation:ContinueUpdateRollback",
     "cloudformation:DeleteStack",
     "s3:CreateBucket",
     "s3:PutBucketPolicy",
+    "s3:ListBucket",
+    "s3:GetObject",
     "s3:PutObject",
     "s3:DeleteObject",
     "s3:DeleteBucket",
@@ -27,9 +33,14 @@ ACTIONS = (
     "dynamodb:UpdateTimeToLive",
     "dynamodb:DeleteTable",
     "lambda:CreateFunction",
+    "lambda:UpdateFunctionCode",
+    "lambda:UpdateFunctionConfiguration",
+    "lambda:DeleteFunction",
     "lambda:CreateFunctionUrlConfig",
     "lambda:AddPermission",
     "lambda:CreateEventSourceMapping",
+    "lambda:ListEventSourceMappings",
+    "lambda:UpdateEventSourceMapping",
     "lambda:PutFunctionEventInvokeConfig",
     "iam:CreateRole",
     "iam:PutRolePolicy",
@@ -37,13 +48,21 @@ ACTIONS = (
     "iam:DeleteRole",
     "events:PutRule",
     "events:PutTargets",
+    "events:EnableRule",
+    "events:DeleteRule",
     "sqs:CreateQueue",
+    "sqs:DeleteQueue",
     "ssm:PutParameter",
+    "ssm:AddTagsToResource",
     "ssm:GetParametersByPath",
     "ssm:DeleteParameters",
     "logs:CreateLogGroup",
     "logs:PutRetentionPolicy",
+    "logs:DescribeLogGroups",
+    "logs:DeleteLogGroup",
     "apigateway:POST",
+    "apigateway:PATCH",
+    "apigateway:DELETE",
 )
 # Accounts that ask for it get 1,000; new ones begin with 10, which the functions can live with as long as little happens.
 FEW_AT_ONCE = 100
