@@ -3,9 +3,9 @@
     python -m benchmarks.scaling_switches [--traffic FILE.csv ...] [--cold-start-s 180]
 
 The shipped scaler looks every 10 s; replicas serve in order, `target_qps_per_replica` requests a second each, from
-`--cold-start-s` after the decision for them. Three loads are generated from a seed: one that rises evenly, one with bursts, and one day
-that others resemble; a file has one row for each request and its instant in a column TIMESTAMP, as Azure's LLM traces of 2023
-have it. Nothing but the scaler is the shipped code: `sailplane sim` has clouds, prices and failures too.
+`--cold-start-s` after the decision for them. Three loads are generated from a seed: one that rises evenly, one with
+bursts, and one day that others resemble; a file has one row for each request and its instant in a column TIMESTAMP, as
+Azure's LLM traces of 2023 have it. Nothing but the scaler is the shipped code: `sailplane sim` has clouds, prices and failures too.
 """
 
 from __future__ import annotations

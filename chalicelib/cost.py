@@ -189,7 +189,10 @@ def break_even_requests_per_s(gateway_usd: float = 0.0) -> float:
 
 
 def _tick(fleet: Fleet) -> Usage:
-    """The minute's: routers are asked for their counts while clouds list their machines; webhooks and the routers' snapshot are looked at."""
+    """The minute's: routers are asked for their counts while clouds list their machines.
+
+    Webhooks and the routers' snapshot are looked at.
+    """
     looked_at_units = 4 + fleet.services * 0.2  # names, keys, webhooks, route tables
     extra_s = 3 * _TABLE_S + 0.03
     extra = Usage(gb_s=extra_s * fleet.memory["tick"] / 1024, read_units=looked_at_units, object_reads=1)

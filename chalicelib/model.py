@@ -460,7 +460,10 @@ class Mix:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `risk_aware` wants for a target; another target makes it void. `leaving` are the zones of the spot replicas to give up."""
+    """What `risk_aware` wants for a target; another target makes it void.
+
+    `leaving` are the zones of the spot replicas to give up.
+    """
 
     target: int
     mix: Mix

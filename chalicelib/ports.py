@@ -388,7 +388,10 @@ class Snapshots(Protocol):
 
 
 class Schedule(Protocol):
-    """What wakes the functions: on only while there is something to wake them for, or the bill is not zero. See `chalicelib.schedule`."""
+    """What wakes the functions: on only while there is something to wake them for, or the bill is not zero.
+
+    See `chalicelib.schedule`.
+    """
 
     def on(self) -> None:
         """Let the clock, the clouds' events and the queue call their functions. On already is fine. Raises `Unreachable`."""

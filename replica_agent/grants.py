@@ -3,8 +3,9 @@
     <key's id>.<expires, epoch seconds>.<endpoint key's id>.<rate share, requests/1000 s>.<concurrency share>.<scope>.<mac>
 
 A share or an endpoint key that there is none of is `-`. The scope is `x`, one method and path; `t`, the same, for a client that
-came back once already; or `p`, whatever the client asks for. The mac is HMAC-SHA256 (base64url, no padding) of all before it, the service, the method and the path, with a key that is
-this replica's and this boot's own: a grant for another replica, or from before a reboot, is no grant here.
+came back once already; or `p`, whatever the client asks for. The mac is HMAC-SHA256 (base64url, no padding) of all
+before it, the service, the method and the path, with a key that is this replica's and this boot's own: a grant for
+another replica, or from before a reboot, is no grant here.
 """
 
 from __future__ import annotations

@@ -452,7 +452,7 @@ def test_every_decision_record_is_listed() -> None:
 
 @pytest.mark.parametrize("path", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=lambda path: path.name)
 def test_prose_is_wrapped_like_code(path: Path) -> None:
-    """At most 120 characters, so that a change of one sentence is a change of one line; tables and examples are as wide as they are."""
+    """At most 120 characters, so that a change of a sentence is one of a line; tables and examples are as they are."""
     prose, *examples = re.split(r"^```", path.read_text(), flags=re.MULTILINE)
     lines = [line for text in (prose, *examples[1::2]) for line in text.splitlines() if not line.startswith("|")]
     assert [line for line in lines if len(line) > 120] == []

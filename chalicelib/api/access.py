@@ -1,4 +1,4 @@
-"""A line in the log for each request that changes something or fails. What only looks, and routers' exchanges, would be most of it."""
+"""A line in the log for each request that changes something or fails. Looks and routers' exchanges would be most of it."""
 
 from __future__ import annotations
 

@@ -793,7 +793,10 @@ class Removed(_Answer):
 
 
 class Delivered(_Answer):
-    """What becomes of a delivery: a duplicate, one that was overtaken by a later push, or one that means nothing here, changes nothing."""
+    """What becomes of a delivery.
+
+    A duplicate, one that was overtaken by a later push, or one that means nothing here, changes nothing.
+    """
 
     webhook: str
     result: DeliveryResult

@@ -1,7 +1,8 @@
 """GitHub's REST API, as much of it as following a branch takes.
 
-https://docs.github.com/en/rest/git/refs#get-a-reference, …/rest/repos/repos#get-a-repository, …/rest/repos/contents#get-repository-content,
-…/rest/commits/statuses#create-a-commit-status. A fine-grained token needs "Contents: read" and "Commit statuses: write".
+https://docs.github.com/en/rest/git/refs#get-a-reference, …/rest/repos/repos#get-a-repository,
+…/rest/repos/contents#get-repository-content, …/rest/commits/statuses#create-a-commit-status.
+A fine-grained token needs "Contents: read" and "Commit statuses: write".
 """
 
 from __future__ import annotations

@@ -19,7 +19,10 @@ _THROTTLED = frozenset({408, 425, 429})
 
 
 class Http:
-    """Asks forges. Neither proxies nor .netrc: a token is sent where its owner said and nowhere else, so no redirect is followed."""
+    """Asks forges.
+
+    Neither proxies nor .netrc: a token is sent where its owner said and nowhere else, so no redirect is followed.
+    """
 
     @cached_property
     def _client(self) -> httpx.Client:

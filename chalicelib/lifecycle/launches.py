@@ -22,7 +22,9 @@ class Launches:
 
 
 def decide_launches(service: Service, replicas: Sequence[Replica], now: float, wanted: Mix | None = None) -> Launches:
-    """Fill up to the mix that is `wanted` (by default as `wanted_mix` has it); during a roll-out up to max_surge more, old and new together.
+    """Fill up to the mix that is `wanted` (by default as `wanted_mix` has it).
+
+    During a roll-out up to max_surge more, old and new together.
 
     Machines on their way out count as long as they are billed: never more than `ceiling` of these. When there is not room
     for all, on-demand replicas come first: they are wanted because spot ones are missing. After a failure of the

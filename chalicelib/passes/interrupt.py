@@ -26,9 +26,9 @@ def interrupt(
     """Note on its replica that a machine will be taken, and run the passes over the services concerned.
 
     An INTERRUPTION is durable before anything else happens, so that a pass that dies or is not let in loses nothing of it.
-    ENDED is looked up in the cloud's list; REBALANCE is told as an event and, where the service's file
-    asks for it (`replace_on_rebalance`), noted: the replica goes when another is ready in its place. What is said about a machine of somebody
-    else's (a cloud's event bus tells of all in the account), twice, or too late, changes nothing.
+    ENDED is looked up in the cloud's list; REBALANCE is told as an event and, where the service's file asks for it
+    (`replace_on_rebalance`), noted: the replica goes when another is ready in its place. What is said about a machine
+    of somebody else's (a cloud's event bus tells of all in the account), twice, or too late, changes nothing.
 
     Raises:
         Conflict: others kept writing to the replica; nothing is noted. Hand the notice in again.

@@ -45,7 +45,7 @@ def deploy_pushes(runtime: Runtime, only: Collection[str] | None = None) -> tupl
     meant = [hook for hook in hooks if only is None or hook.service in only]
     due = [(hook, _attend) for hook in meant if following.is_due(hook, now)]
     rolling = [(hook, _follow) for hook in meant if following.is_rolling_out(hook) and not following.is_due(hook, now)]
-    attended = [runtime.spawn(_LANE, partial(_attended, runtime, *one)) for one in (*due, *rolling)]
+    attended = [runtime.spawn(_LANE, partial(_guarded, runtime, *one)) for one in (*due, *rolling)]
     return tuple(one.result() for one in attended)
 
 

@@ -1,9 +1,10 @@
 """As many replicas as the load needs, after a delay in either direction.
 
-With the defaults this is SkyServe's `RequestRateAutoscaler` (0.14.1), rule and constants: wanted = ceil(qps / target_qps_per_replica)
-within min and max; a rise is followed after `upscale_delay_s`, a fall after `downscale_delay_s`; from zero at once. What
-differs by default: an interruption of the pull on the target costs what it lasted and not everything (`pressure`), and a load that is
-not known is not one that has fallen (`load`). All else is asked for by a field of its own; docs/scaling.md has the reasons.
+With the defaults this is SkyServe's `RequestRateAutoscaler` (0.14.1), rule and constants: wanted = ceil(qps /
+target_qps_per_replica) within min and max; a rise is followed after `upscale_delay_s`, a fall after
+`downscale_delay_s`; from zero at once. What differs by default: an interruption of the pull on the target costs what it
+lasted and not everything (`pressure`), and a load that is not known is not one that has fallen (`load`). All else is asked
+for by a field of its own; docs/scaling.md has the reasons.
 """
 
 from __future__ import annotations

@@ -82,7 +82,8 @@ def _untold(ready: Sequence[Replica], loads: Mapping[str, ReplicaLoad], spec: Sc
 def _qps(routers: Sequence[RouterLoad], window_s: float, now: float) -> float:
     """Requests per second of all of them, each over the last whole seconds before its own report.
 
-    A report that is late is not a load that falls, unless it is a function's, and the second that a router is in the middle of would make it fall and rise.
+    A report that is late is not a load that falls, unless it is a function's, and the second that a router is in the
+    middle of would make it fall and rise.
     """
     seconds = math.ceil(window_s)
     if not seconds:

@@ -1,7 +1,8 @@
 """How long has the load pulled at the target? Buckets that drain, not counters that reset (ADR 3).
 
 The time in which more replicas are wanted than the target fills one bucket, that in which fewer are wanted another; any
-other time drains both at the same rate, also time in which nobody knows the load. So an interruption costs what it lasted, not everything.
+other time drains both at the same rate, also time in which nobody knows the load. So an interruption costs what it
+lasted, not everything.
 """
 
 from __future__ import annotations

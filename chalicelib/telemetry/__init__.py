@@ -1,1 +1,1 @@
-"""What the control plane tells of itself and of its services: logs of one JSON object a line, and metrics (docs/observability.md)."""
+"""What the control plane tells of itself and of its services: logs of JSON lines, and metrics (docs/observability.md)."""

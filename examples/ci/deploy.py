@@ -22,11 +22,8 @@ ROLLED_OUT_WITHIN_S = 840.0  # of the 15 minutes that the key is good for
 LOOK_EVERY_S = 5.0
 TRIES = 4  # of one question, when nobody answers
 TIMEOUT_S = 30.0
-OWN_FAULT = (
-    "ENGINE_EXITED",
-    "INITIAL_DELAY_EXCEEDED",
-    "UNHEALTHY",
-)  # a replica's reasons that another machine will not mend
+# Why a replica ended that another machine will not mend.
+OWN_FAULT = ("ENGINE_EXITED", "INITIAL_DELAY_EXCEEDED", "UNHEALTHY")
 
 
 def main(service: str, file: Path, env: Mapping[str, str], pause: Callable[[float], None] = time.sleep) -> None:

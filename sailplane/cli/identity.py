@@ -30,7 +30,10 @@ def asked_of_github(request_url: str, request_token: str, audience: str) -> str:
 
 
 def exchanged(audience: str, kind: OidcIssuer, id_token: str) -> schemas.NewAdminKey:
-    """A key for 15 minutes, from the control plane that the token is made out to. Raises `NotTrusted`, what another problem stands for, or `Unreachable`."""
+    """A key for 15 minutes, from the control plane that the token is made out to.
+
+    Raises `NotTrusted`, what another problem stands for, or `Unreachable`.
+    """
     answer = _sent(httpx.Request("POST", f"{audience.rstrip('/')}/v1/auth/{kind}", json={"token": id_token}))
     if answer.is_error:
         is_problem = answer.headers.get("content-type", "").startswith("application/problem+json")

@@ -15,7 +15,8 @@ from sailplane.cli.output import Output
 def command() -> None:
     """Preempt, kill or drain one replica of service NAME.
 
-    ID is the replica's id or its end, such as 0-3. Only the local provider and boxed clouds (`local start --clouds`) can preempt and kill.
+    ID is the replica's id or its end, such as 0-3. Only the local provider and boxed clouds (`local start --clouds`)
+    can preempt and kill.
     """
 
 

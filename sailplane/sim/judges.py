@@ -223,7 +223,10 @@ class Judges:
         return too_little or spec.spot.max_spot_price_ratio is not None
 
     def _is_spent(self, spec: ServiceSpec) -> bool:
-        """Whether the month's budget may keep a machine from being launched: it has no room for an hour of all that runs and one more."""
+        """Whether the month's budget may keep a machine from being launched.
+
+        It has no room then for an hour of all that runs and one more.
+        """
         limit = spec.budget.max_usd_per_month
         if limit is None:
             return False

@@ -56,7 +56,10 @@ class _Answered(Future[T]):
 
 
 def inline(_lane: str, work: Callable[[], T]) -> Future[T]:
-    """`ports.Spawn` without threads: done before it returns, so that all happens in one order. A crash, or a bug, goes to the caller."""
+    """`ports.Spawn` without threads: done before it returns, so that all happens in one order.
+
+    A crash, or a bug, goes to the caller.
+    """
     try:
         return _Answered(work())
     except SailplaneError as error:

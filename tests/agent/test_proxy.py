@@ -102,7 +102,7 @@ def test_headers_alone_are_no_answer(agent: Agent, method: str) -> None:
 
 
 def test_an_engine_that_stays_silent_shows_its_headers() -> None:
-    """They wait for the first byte, but not for ever: whoever opens a stream in which nothing happens yet learns that it is open."""
+    """They wait for the first byte, but not for ever: who opens a stream in which nothing happens learns that it is open."""
 
     async def silent(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"X-Stream": "open"})

@@ -34,7 +34,7 @@ run: serve
 
 
 class Api:
-    """Requests to the control plane of `world`, with the admin key unless told otherwise. `poked` lists whose pass was asked for."""
+    """Requests to the control plane of `world`, with the admin key unless told otherwise; whose pass they asked for."""
 
     def __init__(self, world: World) -> None:
         self.world = world

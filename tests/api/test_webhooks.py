@@ -1,4 +1,4 @@
-"""Webhooks over the API: made, listed, replaced and removed by their owner; what their senders deliver is written down and no more."""
+"""Webhooks over the API: made, listed, replaced and removed by their owner; deliveries are written down and no more."""
 
 from __future__ import annotations
 

@@ -53,25 +53,31 @@ class Account:
         service = self.run("status", "hello")
         return [replica["id"] for replica in service["replicas"] if replica["status"] == "READY"]
 
-    def rewire(self, deployment: str) -> None:
+    def rewire(self) -> None:
         """Lead what knows no proxy straight to the functions: machines, and the edge. And the functions to the machines' EC2."""
         ssm = self.stand_in.client("ssm")
-        path = f"/sailplane/{deployment}"
+        path = "/sailplane/acme"
         public = ssm.get_parameter(Name=f"{path}/SAILPLANE_CONTROL_URL")["Parameter"]["Value"]
         url = f"{self.stand_in.endpoint}/_aws/lambda-url/{httpx.URL(public).host.partition('.')[0]}"
         ssm.put_parameter(Name=f"{path}/SAILPLANE_CONTROL_URL", Value=url, Type="String", Overwrite=True)
         endpoint = self.machines.endpoints["aws"]
         ssm.put_parameter(Name=f"{path}/SAILPLANE_AWS_ENDPOINT", Value=endpoint, Type="String")
-        self.lead_edge_to(deployment, url)
+        self.lead_edge_to(url)
+        for function in ("api", "machines"):  # bootstrap has asked them, and they have read what was here before
+            self._tell(function, {"CREDENTIALS_DIGEST": "rewired"})
 
-    def lead_edge_to(self, deployment: str, control_url: str) -> str:
-        """Change where the edge looks for its control plane, which ends its instances; where it was before."""
+    def lead_edge_to(self, control_url: str) -> str:
+        """Change where the edge looks for its control plane; where it was before."""
+        before = self._tell("edge", {"SAILPLANE_CONTROL_URL": control_url})
+        return before["SAILPLANE_CONTROL_URL"]
+
+    def _tell(self, function: str, changed: Mapping[str, str]) -> Mapping[str, str]:
+        """Change variables of a function, which ends its instances; all of them before."""
         functions = self.stand_in.client("lambda")
-        edge = {"FunctionName": f"sailplane-{deployment}-edge"}
-        variables = functions.get_function_configuration(**edge)["Environment"]["Variables"]
-        changed = variables | {"SAILPLANE_CONTROL_URL": control_url}
-        functions.update_function_configuration(**edge, Environment={"Variables": changed})
-        return str(variables["SAILPLANE_CONTROL_URL"])
+        name = {"FunctionName": f"sailplane-acme-{function}"}
+        variables: Mapping[str, str] = functions.get_function_configuration(**name)["Environment"]["Variables"]
+        functions.update_function_configuration(**name, Environment={"Variables": {**variables, **changed}})
+        return variables
 
     def hear(self, rule: str) -> None:
         """Have EC2's events go over the bus to the rule's function.
@@ -126,7 +132,7 @@ def test_the_whole_path(stand_in: StandIn, package: Package, machines: Clouds, t
     options = ("-d", "acme", "--package", str(package.directory), "--regions", "us-east-1,us-west-2", "-y")
     assert stand_in.bootstrap(tmp_path, *options)["changed"] is False  # the second one
     stand_in.allow_plain_http()
-    account.rewire("acme")
+    account.rewire()
     account.run("connect", "aws", "-d", "acme")
     assert account.run("status") == {"services": []}
 
@@ -158,11 +164,11 @@ def _serve(account: Account) -> None:
 def _route_alone(account: Account) -> None:
     """An edge function that starts while there is no control plane routes by the table in the bucket, which its role reads."""
     endpoint = account.run("status", "hello", "--endpoint")["endpoint"]
-    control_url = account.lead_edge_to("acme", "http://127.0.0.1:1")
+    control_url = account.lead_edge_to("http://127.0.0.1:1")
     with account.stand_in.http() as http:
         answer = http.get(f"{endpoint}/v1/models", follow_redirects=True)
     assert answer.status_code == 200, f"{answer.text}\n{account.stand_in.last_words()}"
-    account.lead_edge_to("acme", control_url)
+    account.lead_edge_to(control_url)
 
 
 def _lose_a_spot_machine(account: Account) -> None:

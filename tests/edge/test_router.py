@@ -109,7 +109,7 @@ def test_the_router_says_that_it_lives(path: bytes) -> None:
 
 @pytest.mark.parametrize("path", [b"/other/x", b"/hell", b"/hello%20/x", b"/%68ello/x", b"//hello/x", b"hello/x", b"*"])
 def test_an_unknown_service_is_a_404_that_gives_nothing_away(path: bytes) -> None:
-    """problem+json, for OpenAI's clients too, with the form of a good path, without the name of any other service; it is not counted."""
+    """problem+json, for OpenAI's clients too, with the form of a good path and no other service's name; not counted."""
     router = make_router(("hello", "round_robin", "READY", ONE))
     response = router.handle(get(path, b"key=secret"))
     problem = json.loads(response.body)

@@ -28,6 +28,8 @@ ADAPTERS = {
     "meter": ("chalicelib.meters.cloudwatch", "CloudWatchMeter", ""),
     "secret": ("chalicelib.secrets.ssm", "SsmSecrets", "ssm"),
 }
+# Who has a method of the same name as a port, and is none, or one that asks nothing of AWS.
+OTHERS = {"body", "document", "http", "payload", "prober", "request", "sent", "wanted"}
 # Requests that are signed by hand, where the address tells what they are.
 BY_HAND = {
     ("lambda", "GET"): "lambda:GetEventSourceMapping",
@@ -170,7 +172,16 @@ def rights_of(call: Call) -> Iterable[str]:
         return adapter_rights("relay", "send_now")
     if receiver in ADAPTERS and call.method in sources().methods(*ADAPTERS[receiver][:2]):
         return adapter_rights(receiver, call.method)
+    unknown = call.method in port_methods() and receiver not in {*ADAPTERS, *OTHERS}
+    assert not unknown, (
+        f"{call.receiver}.{call.method}: of a port? Name its adapter in ADAPTERS, or `{receiver}` in OTHERS."
+    )
     return amazon_rights(call)
+
+
+@cache
+def port_methods() -> frozenset[str]:
+    return frozenset(name for module, owner, _ in ADAPTERS.values() for name in sources().methods(module, owner))
 
 
 @cache

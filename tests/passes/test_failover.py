@@ -54,7 +54,7 @@ def w() -> TwoClouds:
     ],
 )
 def test_the_next_launch_goes_as_far_away_as_it_must(w: TwoClouds, error: LaunchError, tried: list[str]) -> None:
-    """Capacity: the next zone. Quota, and an image of another region: the next region. A bad request, credentials: the next cloud."""
+    """Capacity: the next zone. Quota, another region's image: the next region. Bad request, credentials: the next cloud."""
     w.cheap.refusal = error
     w.create(wanted=ONE)
     w.tick(6)
