@@ -10,6 +10,7 @@ client's work included), the median of several.
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import tempfile
@@ -20,9 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib import passes, spec
+from chalicelib.api.edge import exchange
+from chalicelib.api.schemas import Exchange
 from chalicelib.model import ReplicaStatus, ServiceSpec
 from chalicelib.store.dynamodb import DynamoDBStore
+from edge_router.counts import Batch, Counts
+from edge_router.platforms.function import REFRESH_S
 from tests.fakes import FakeClock, FakeCloud, World
+from tests.sealed import opened
 from tests.store import dynamodb_local
 from tests.store.nouns import RandomIds
 
@@ -78,7 +84,11 @@ class Plane:
         wanted = replace(_wanted(replicas), resources=World().create().spec.resources)  # which the fake market has
         for name in self.names:
             self.world.create(name, wanted)
-        self.seq = 0
+        self.runtime = replace(
+            self.world.runtime, settings=replace(self.world.runtime.settings, router_tokens=("router-token",))
+        )
+        self.counts = Counts(first_seq=1)
+        self.etag: str | None = None
 
     def _watch(self, store: DynamoDBStore) -> None:
         client = store._table._connection.client  # noqa: SLF001 nobody but this benchmark wants to know
@@ -128,12 +138,22 @@ class Plane:
         self.clock.advance(60.0)
         return self.settle()
 
-    def serve(self, qps: int) -> None:
-        """What a router counted in the last second."""
-        for name in self.names:
-            now = int(self.clock.now())
-            self.seq += 1
-            self.world.store.record_load(name, "router-aws-0123456789", self.seq, ((now, qps),), now, on_demand=True)
+    def serve(self, minutes: int) -> None:
+        """What a function does that is asked five times a second for each service."""
+        for _ in range(minutes * round(60 / REFRESH_S)):
+            self.clock.advance(REFRESH_S)
+            now = self.clock.now()
+            for name in self.names * round(5 * REFRESH_S):
+                self.counts.add(name, now)
+            self._exchange(self.counts.freeze(self.names, now))
+
+    def _exchange(self, batch: Batch) -> None:
+        asked = {"router_id": "router-aws-0123456789", "seq": batch.seq, "requests": batch.requests, "etag": self.etag}
+        body = Exchange.model_validate_json(json.dumps(asked | {"on_demand": True}))
+        answer = exchange(self.runtime, body)
+        self.counts.acknowledge(batch)
+        if answer.table is not None:
+            self.etag = opened(answer.table, "router-token")["etag"]
 
 
 def _ask_for_capacity(params: dict[str, Any], model: Any, **_: object) -> None:
@@ -172,11 +192,9 @@ def _measure(plane: Plane, size: str) -> None:
     _print(f"{size}: a pass at rest", plane.measure(a_pass))
     _print(f"{size}: an exchange's reads", plane.measure(lambda: (store.tables(), store.endpoint_keys())))
     _print(f"{size}: a lost machine replaced", plane.lose_one())
-    for _ in range(600):
-        plane.clock.advance(1.0)
-        plane.serve(5)
+    plane.serve(10)
     _print(f"{size}: a pass at rest, 5 req/s for 10 min", plane.measure(a_pass))
-    _print(f"{size}: a router's report of that", plane.measure(lambda: plane.serve(5)))
+    _print(f"{size}: a minute of its busy router", plane.measure(lambda: plane.serve(1)))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from chalicelib.amazon import Amazon
 from chalicelib.bootstrap import SystemClock, SystemIds
 from chalicelib.model import SpecVersion
 from chalicelib.store.dynamodb import DynamoDBStore
-from infra import package
+from infra import package, template
 from sailplane.local.ministack import MiniStack, environment
 from tests.clouds.aws.box import AwsBox
 from tests.clouds.box import OnPaper
@@ -196,7 +196,8 @@ def _rest(path: str) -> Mapping[str, Any]:
 @contextmanager
 def _stand_ins(scratch: Path) -> Iterator[dict[str, str]]:
     """A function's environment, all of which leads to this machine."""
-    with MiniStack(environment(CACHE), scratch / "ministack") as stack:
+    services = {"SERVICES": "dynamodb,s3,sqs,ssm"}
+    with MiniStack(environment(CACHE), scratch / "ministack", settings=services) as stack:
         box = AwsBox(OnPaper(), SystemClock())
         try:
             yield _deployed(stack, box)
@@ -212,7 +213,9 @@ def _deployed(stack: MiniStack, box: AwsBox) -> dict[str, str]:
         wanted = {"Name": f"/sailplane/cold/SAILPLANE_{name}", "Value": value, "Type": "SecureString"}
         amazon.act("ssm", "AmazonSSM.PutParameter", wanted)
     _store(stack.url).create_table()
-    return {
+    amazon.put_object("cold", "", b"", {})  # the bucket itself
+    queue_url = amazon.act("sqs", "AmazonSQS.CreateQueue", {"QueueName": "sailplane-cold-relay"})["QueueUrl"]
+    env = {
         "AWS_ACCESS_KEY_ID": key,
         "AWS_SECRET_ACCESS_KEY": key,
         "AWS_REGION": REGION,
@@ -224,8 +227,25 @@ def _deployed(stack: MiniStack, box: AwsBox) -> dict[str, str]:
         "SAILPLANE_EDGE_URL": "http://127.0.0.1:9",
         "SAILPLANE_PARAMETERS": "/sailplane/cold",
         "SAILPLANE_PROVIDERS": "aws",
+        "SAILPLANE_RELAY_MAPPING": "91eaeb7e-c976-1234-9451-8709db01f137",
+        "SAILPLANE_RELAY_QUEUE": queue_url,
+        "SAILPLANE_SNAPSHOT": "s3://cold/table",
         "SAILPLANE_TABLE": "cold",
     }
+    if missing := _told_when_deployed() - env.keys():
+        raise SystemExit(f"What is deployed has more to do at its start: {', '.join(sorted(missing))} is not set here.")
+    return env
+
+
+def _told_when_deployed() -> set[str]:
+    """Of a deployment on AWS alone: the variables that functions have, and the parameters that they read."""
+    made = template.merged("3.12", "arm64", "0")["Resources"]
+    names = set(made["Tick"]["Properties"]["Environment"]["Variables"]) - {"CREDENTIALS_DIGEST"}
+    settings = (
+        each["Properties"]["Name"]["Fn::Sub"] for each in made.values() if each.get("Type") == "AWS::SSM::Parameter"
+    )
+    names |= {path.rpartition("/")[2] for path in settings}
+    return {name for name in names if not name.startswith(("SAILPLANE_AWS_", "SAILPLANE_GCP_", "SAILPLANE_AZURE_"))}
 
 
 def _store(url: str) -> DynamoDBStore:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from chalicelib import config, credentials
 from chalicelib.catalog import Catalog, CatalogMarket
 from chalicelib.config import Config, ConfigError
-from chalicelib.cost import MEMORY
+from chalicelib.cost import memory
 from chalicelib.errors import Unreachable
 from chalicelib.model import HookKind
 from chalicelib.passes import Round
@@ -281,17 +281,19 @@ def _meter(config: Config) -> Meter | None:
     from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
     from chalicelib.meters.cloudwatch import CloudWatchMeter  # noqa: PLC0415 same
 
-    return CloudWatchMeter(Amazon(config.region, config.amazon_endpoint), config.deployment, config.table, MEMORY)
+    amazon = Amazon(config.region, config.amazon_endpoint)
+    return CloudWatchMeter(amazon, config.deployment, config.table, memory(config.providers))
 
 
 def _snapshots(config: Config) -> Snapshots | None:
     if not config.snapshot:
         return None
     if config.snapshot.startswith("s3://"):
-        from chalicelib.snapshots.s3 import S3Snapshots  # noqa: PLC0415 imported when used, see above
+        from chalicelib.amazon import Amazon  # noqa: PLC0415 imported when used, see above
+        from chalicelib.snapshots.s3 import S3Snapshots  # noqa: PLC0415 same
 
         bucket, _, key = config.snapshot.removeprefix("s3://").partition("/")
-        return S3Snapshots(bucket, key, config.region)
+        return S3Snapshots(Amazon(config.region, config.amazon_endpoint), bucket, key)
     from chalicelib.snapshots.file import FileSnapshots  # noqa: PLC0415 same
 
     return FileSnapshots(Path(config.snapshot))

@@ -6,7 +6,7 @@ queue by the request. docs/cost.md shows what comes of it, and where each figure
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field, fields
 from types import MappingProxyType
 
@@ -84,10 +84,10 @@ FREE = Usage(requests=1e6, gb_s=400_000, queue_requests=1e6, log_bytes=5 * _GB, 
 
 # Seen with `python -m benchmarks.capacity` and `benchmarks.cadence` on 2026-11-22, in ms of one CPU and DynamoDB's units.
 _INVOCATION_CPU_MS = 2.0  # the event, the queue's next message
-_PASS_CPU_MS, _PROBE_CPU_MS, _LIST_CPU_MS = 3.0, 1.7, 32.0  # of a service; a replica; a cloud's (AWS: 17 regions)
+_PASS_CPU_MS, _PROBE_CPU_MS, _LIST_CPU_MS = 2.5, 1.7, 32.0  # of a service; a replica; a cloud's (AWS: 17 regions)
 _EXCHANGE_CPU_MS, _REPORT_CPU_MS, _ROUTER_CPU_MS = 6.0, 2.5, 2.0
 _PASS_READ_UNITS, _REPLICA_READ_UNITS, _ROUTER_READ_UNITS = 2.0, 1 / 3, 0.25
-_REPORT_READ_UNITS, _REPORT_WRITE_UNITS = 2.0, 1.0
+_REPORT_READ_UNITS, _REPORT_WRITE_UNITS = 1.0, 1.0
 _REPLACED_READ_UNITS, _REPLACED_WRITE_UNITS = 15.0, 56.0
 # Not measured, for want of a cloud: what a function waits for, and is billed for meanwhile. Agents on the same continent, over
 # connections kept open; a cloud's list as slow as its farthest region, after the list of regions.
@@ -97,12 +97,15 @@ _PROBE_BYTES, _LINE_BYTES = 800.0, 700.0
 _BOOT_ROUNDS = 150.0
 # Five pollers, each asking again after 20 s: https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-scaling.html
 _POLLS_A_MINUTE = 15.0
-_EXCHANGES_A_MINUTE = 20.0  # of a router that is asked all the time; see `edge_router.platforms.function.REFRESH_S`
+# Of a router that is asked all the time; see `edge_router.platforms.function.REFRESH_S` and `edge_router.counts.REPORT_S`.
+_EXCHANGES_A_MINUTE, _REPORTS_A_MINUTE = 20.0, 7.0
 
-# MB, as infra's template gives them; a test compares.
+# MB, as infra's template gives them.
 MEMORY: Mapping[str, int] = MappingProxyType(
     {"api": 1024, "machines": 512, "tick": 256, "relay": 256, "interrupt": 256, "edge": 256}
 )
+# Passes import the SDKs of the clouds in use: with AWS's alone 50 MB are in use before the first call, with all three 190.
+_WITH_ALL_CLOUDS = MappingProxyType({**MEMORY, **dict.fromkeys(("tick", "relay", "interrupt"), 512)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,11 @@ class Fleet:
     replacements: float = 0.0  # machines launched a month
     routers: float = 0.0  # functions that are asked around the clock
     memory: Mapping[str, int] = field(default_factory=lambda: MEMORY)
+
+
+def memory(clouds: Iterable[str]) -> Mapping[str, int]:
+    """MB of each function of a deployment that makes machines in these clouds."""
+    return _WITH_ALL_CLOUDS if {"gcp", "azure"} & set(clouds) else MEMORY
 
 
 def month(fleet: Fleet) -> Mapping[str, Usage]:
@@ -151,9 +159,9 @@ def break_even_requests_per_s(gateway_usd: float = 0.0) -> float:
 
 
 def _tick(fleet: Fleet) -> Usage:
-    """The minute's: routers are asked for their counts, clouds for their machines; webhooks and the routers' snapshot are looked at."""
+    """The minute's: routers are asked for their counts while clouds list their machines; webhooks and the routers' snapshot are looked at."""
     looked_at_units = 4 + fleet.services * 0.2  # names, keys, webhooks, route tables
-    extra_s = _EDGE_S + 3 * _TABLE_S + 0.03
+    extra_s = 3 * _TABLE_S + 0.03
     extra = Usage(gb_s=extra_s * fleet.memory["tick"] / 1024, read_units=looked_at_units, object_reads=1)
     return _pass(fleet, "tick", fleet.services, fleet.replicas, listed=True) + extra
 
@@ -169,16 +177,19 @@ def _pass(fleet: Fleet, function: str, services: float, replicas: float, *, list
 
 
 def _routers(fleet: Fleet) -> Usage:
-    """Asked each minute whether they live, they exchange; one that clients ask around the clock exchanges and reports on its own."""
-    asked = _billed("edge", _ROUTER_CPU_MS, _EDGE_S, fleet.memory) + _exchange(fleet, reported=0)
-    return (asked + _exchange(fleet, fleet.services) * (fleet.routers * _EXCHANGES_A_MINUTE)) * _MINUTES
+    """Asked each minute whether they live, they report; one that clients ask around the clock exchanges and reports on its own."""
+    report = _exchange(fleet, fleet.services)
+    asked = _billed("edge", _ROUTER_CPU_MS, _EDGE_S, fleet.memory) + report
+    busy = report * _REPORTS_A_MINUTE + _exchange(fleet, 0) * (_EXCHANGES_A_MINUTE - _REPORTS_A_MINUTE)
+    return (asked + busy * fleet.routers) * _MINUTES
 
 
 def _exchange(fleet: Fleet, reported: float) -> Usage:
     cpu_ms = _EXCHANGE_CPU_MS + reported * _REPORT_CPU_MS
     waits_s = (2 + 2 * reported) * _TABLE_S
     units = Usage(
-        read_units=1 + fleet.services * 0.2 + reported * _REPORT_READ_UNITS, write_units=reported * _REPORT_WRITE_UNITS
+        read_units=0.9 + fleet.services * 0.1 + reported * _REPORT_READ_UNITS,
+        write_units=reported * _REPORT_WRITE_UNITS,
     )
     return _billed("machines", cpu_ms, waits_s, fleet.memory) + units
 

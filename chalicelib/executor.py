@@ -45,6 +45,7 @@ from chalicelib.model import (
 )
 from chalicelib.optimizer import zones
 from chalicelib.ports import Commit, Provider, Runtime
+from chalicelib.words import lasting
 
 # How many launches' intents go into one transaction, which holds 100 items: three for each, the service and the lease.
 _INTENTS_AT_ONCE = 32
@@ -180,7 +181,7 @@ class Execution:
             is_regional=isinstance(error, LaunchRefused) and error.is_regional,
         )
         what = _described(refused)
-        why = f"{replica.id}: {replica.offer.location}: {error.reason}: {error}; {what} for {refused.until - now:.0f} s"
+        why = f"{replica.id}: {replica.offer.location}: {error.reason}: {error}; {what} for {lasting(refused.until - now)}"
         events = self._events("replica.terminated", why, replica.id)
         lost = self._zone_lost(replica, error.reason)
         self._write(Commit(service=lost, replicas=(ended,), unavailable=self._news(refused), events=events))

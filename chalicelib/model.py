@@ -732,6 +732,7 @@ class AuditEntry:
     ip: str
     status: int | None = None  # of the answer; None = not known to have ended
     replayed: bool = False  # answered as before; nothing was done
+    target: str = ""  # what was made, changed or removed, e.g. "0123456789 (ci)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -1005,7 +1006,7 @@ class ProbeResult:
     detail: str = ""  # why not ready: the status code, the exception, whose identity was answered
     in_flight: int = 0
     engine: EnginePhase | None = None
-    exit_code: int | None = None
+    exit_code: int | None = None  # of an engine that has exited; None then = its agent has never run it
     log_tail: str = ""  # last lines, only when the engine exited
     interruption_at: float | None = None
     load: ReplicaLoad | None = None  # None = not known, or not asked for

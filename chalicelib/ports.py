@@ -186,19 +186,19 @@ class Store(Protocol):
         """Whether a service of this name has ever been acted on under a lease, gone ones included: proof that it was ours."""
 
     def create_key(self, key: EndpointKey) -> EndpointKey:
-        """Write a new endpoint key. Raises `Exists` when its id is taken."""
+        """Write a new endpoint key. Raises `Exists` when its id is taken, or was that of a key since revoked or replaced."""
 
     def endpoint_keys(self) -> tuple[EndpointKey, ...]:
         """All endpoint keys, oldest first, expired ones for a week longer. One request per 1 MB."""
 
     def replace_key(self, old: EndpointKey, new: EndpointKey) -> EndpointKey:
-        """Write `old` under its version and `new` as a new key, at once; `new` as written.
+        """Write `old`, which ends, under its version and `new` as a new key, at once; `new` as written.
 
         Raises `Conflict` when `old` was changed or revoked meanwhile, or the id of `new` is taken.
         """
 
     def revoke_key(self, key_id: str) -> None:
-        """Forget a key. Raises `NotFound` when there is none of that id."""
+        """Forget a key but its id, which is never taken again. Raises `NotFound` when there is none of that id."""
 
     def record_used(self, used: Mapping[str, float], now: float) -> None:
         """Note when keys were last used: epoch seconds by id, as routers report them.
@@ -214,7 +214,7 @@ class Store(Protocol):
         """
 
     def create_admin_key(self, key: AdminKey) -> AdminKey:
-        """Write a new admin key. Raises `Exists` when its id is taken."""
+        """Write a new admin key. Raises `Exists` when its id is taken, or was that of a key since revoked."""
 
     def admin_key(self, key_id: str) -> AdminKey | None:
         """One admin key, expired or not. One request."""
@@ -223,7 +223,7 @@ class Store(Protocol):
         """All admin keys, oldest first, expired ones for a while longer. One request per 1 MB."""
 
     def revoke_admin_key(self, key_id: str) -> None:
-        """Forget an admin key. Raises `NotFound` when there is none of that id."""
+        """Forget an admin key but its id, which is never taken again. Raises `NotFound` when there is none of that id."""
 
     def record_admin_key_used(self, key: AdminKey, now: float) -> None:
         """Note that `key`, as it was read, is used at `now`: at most once an hour. One that is gone stays gone."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 
 from chalicelib.errors import LeaseHeld, Unreachable
 from chalicelib.hooks import following
@@ -23,11 +24,19 @@ NAME = "*schedule*"
 # A function lives 60 s at most, so nobody who took the lease acts after this. The rest is for clocks that differ.
 _HELD_S = 90.0
 _HEARD_S = 60.0  # the same, of a tick's own lists
+# Longer than a cloud is away, and what waiting for it costs, with nothing deployed: a cent (1,440 ticks and a queue that is
+# asked). Credentials that have expired would keep the schedule on for ever, at $0.40 a month.
+_SILENCE_S = 86_400.0
 # Somebody else's service is being written, which takes half a second.
 _TURNS = 20
 _PAUSE_S = 0.25
 
 _ON, _IDLE, _OFF = "schedule.on", "schedule.idle", "schedule.off"
+_INTAKE = "schedule.intake."
+_CLOSED, _OPENED = f"{_INTAKE}closed", f"{_INTAKE}opened"
+# The mark ends by itself, so that a laptop that dies at it leaves nothing to mend. Whoever takes a control plane out renews it
+# before the stack goes, which takes minutes.
+CLOSED_S = 3600.0
 
 
 @contextmanager
@@ -35,7 +44,7 @@ def kept_on(runtime: Runtime, why: str, pause: Callable[[float], None] = time.sl
     """The schedule is on before the body writes what is to be woken for, and nobody turns it off meanwhile.
 
     Raises:
-        LeaseHeld: others wrote all the while, or one died at it less than 90 s ago. Nothing was done.
+        LeaseHeld: others wrote all the while, or one died at it less than 90 s ago, or it is closed. Nothing was done.
         Unreachable: the schedule could not be turned on. The body was not run.
     """
     if runtime.schedule is None:
@@ -43,6 +52,7 @@ def kept_on(runtime: Runtime, why: str, pause: Callable[[float], None] = time.sl
         return
     lease = _patiently(runtime, pause)
     try:
+        _require_open(runtime)
         runtime.schedule.on()
         _note(runtime, _ON, why)
         yield
@@ -63,13 +73,46 @@ def kept_on_for_a_push(runtime: Runtime) -> Iterator[None]:
         yield
 
 
+def close(runtime: Runtime, pause: Callable[[float], None] = time.sleep) -> float:
+    """Have no service made from now on, by whomever: the control plane is to go. Until when, if nobody says so again.
+
+    What was being written has been written when this returns: a list of services that is read then lacks none.
+    """
+    _mark(runtime, _CLOSED, "the control plane is to be taken out of its account", pause)
+    return runtime.clock.now() + CLOSED_S
+
+
+def reopen(runtime: Runtime, pause: Callable[[float], None] = time.sleep) -> None:
+    """Have services made again."""
+    _mark(runtime, _OPENED, "the control plane stays", pause)
+
+
+def _mark(runtime: Runtime, kind: str, why: str, pause: Callable[[float], None]) -> None:
+    lease = _patiently(runtime, pause)
+    try:
+        _note(runtime, kind, why)
+    finally:
+        _released(runtime, lease)
+
+
+def _require_open(runtime: Runtime) -> None:
+    marks = runtime.store.events(NAME, limit=1, after=runtime.clock.now() - CLOSED_S, kind=_INTAKE)
+    if marks and marks[0].kind == _CLOSED:
+        until = datetime.fromtimestamp(marks[0].at + CLOSED_S, UTC)
+        raise LeaseHeld(
+            "This control plane is being taken out of its account (`sailplane teardown`) and makes no service any more. If it "
+            f"stays after all, it does again at {until:%H:%M} UTC."
+        )
+
+
 def rest(runtime: Runtime, names: Collection[str], observed: Observed) -> str:
     """Turn the schedule off if a tick found nothing to wake for, again and again; what went wrong, in words, or empty.
 
     Not before every cloud has said for a while that it has no machine of ours: one that was asked for may show late, and
-    without a tick nobody would ever remove it.
+    without a tick nobody would ever remove it. A cloud that says nothing for a day is not waited for any longer: a service
+    goes only when its machines have been seen to be gone, so there is hardly one left, and the last note says where to look.
     """
-    if runtime.schedule is None or names or _has_machines(runtime, observed):
+    if runtime.schedule is None or names or _machines(runtime, observed):
         return ""
     try:
         lease = _acquired(runtime)
@@ -93,24 +136,33 @@ def pushes_wait(runtime: Runtime) -> bool:
 def _rest_awhile(runtime: Runtime, observed: Observed) -> None:
     latest = runtime.store.events(NAME, limit=1)
     now = runtime.clock.now()
-    if not latest or latest[0].kind == _ON:
-        _note(runtime, _IDLE, "no service and no machine is left")
+    silent = sorted(set(runtime.providers) - _heard(runtime, observed))
+    if not latest or latest[0].kind not in (_IDLE, _OFF):
+        unsure = f"; {' and '.join(silent)} cannot be asked for machines" if silent else ""
+        _note(runtime, _IDLE, f"no service and no machine is left{unsure}")
         return
     quiet_s = max(observed.listing_lag_s.values(), default=0.0) + runtime.settings.limits.orphan_grace_s
+    if silent:
+        quiet_s = max(quiet_s, _SILENCE_S)
     if runtime.schedule and (now - latest[0].at >= quiet_s or latest[0].kind == _OFF):
         runtime.schedule.off()
-        _note(runtime, _OFF, f"nothing to wake for since {now - latest[0].at:.0f} s")
+        unproven = (
+            f"; {' and '.join(silent)} could not be asked for machines all the while: mend the credentials, then look with "
+            "`sailplane doctor`"
+        )
+        _note(runtime, _OFF, f"nothing to wake for since {now - latest[0].at:.0f} s{unproven if silent else ''}")
 
 
-def _has_machines(runtime: Runtime, observed: Observed) -> bool:
-    """What a cloud has that was not heard in this tick is not known, and counts as some.
+def _machines(runtime: Runtime, observed: Observed) -> bool:
+    """Whether a cloud has machines of ours."""
+    listed = (one for name in _heard(runtime, observed) for one in observed.instances[name])
+    return any(one.status is not InstanceStatus.GONE for one in listed)
 
-    A function that was frozen for an hour takes a list along that is as old.
-    """
+
+def _heard(runtime: Runtime, observed: Observed) -> set[str]:
+    """The clouds that were heard in this tick. A function that was frozen for an hour takes a list along that is as old."""
     now = runtime.clock.now()
-    heard = {name for name, at in observed.listed_at.items() if now - at <= _HEARD_S}
-    listed = [one for name in heard for one in observed.instances[name]]
-    return heard != set(runtime.providers) or any(one.status is not InstanceStatus.GONE for one in listed)
+    return {name for name, at in observed.listed_at.items() if now - at <= _HEARD_S}
 
 
 def _patiently(runtime: Runtime, pause: Callable[[float], None]) -> Lease:

@@ -26,6 +26,7 @@ What the control plane tells, and is told:
     counts.py      how many requests, per service and second, until the control plane has acknowledged them
     exchange.py    one exchange with the control plane: counts out, table in
     snapshot.py    the table out of object storage, while the control plane is gone
+    s3.py          how it is asked for where only the function's role may read it
     ask.py         HTTP for both
     refresh.py     when to exchange: regularly, at once on a knock, seldom while nobody answers
 

@@ -220,6 +220,11 @@ class Router:
         with self._lock:
             return self._counts.freeze(self._routes.table.services if self._routes else (), now)
 
+    def hurry(self) -> None:
+        """This router ends: the next new batch holds everything."""
+        with self._lock:
+            self._counts.hurry()
+
     def acknowledge(self, batch: Batch) -> None:
         """The control plane has recorded `batch`."""
         with self._lock:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from infra import archive, descriptions
+from infra.checkout import ROOT, TOP
 
-ROOT = Path(__file__).parents[1]
 LIMIT_MB = (
     250  # unzipped, in units of 1024² bytes: https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html
 )
@@ -34,8 +34,8 @@ PYTHONS: Mapping[str, str] = {
     "3.14": "manylinux_2_34",
 }
 # The services whose descriptions botocore needs here; those of the other 400 are 25 MB.
-_BOTOCORE_SERVICES = frozenset({"dynamodb", "ec2", "events", "lambda", "s3", "sqs", "ssm", "sts"})
-_OURS = ("app.py", "chalicelib", "replica_agent")
+_BOTOCORE_SERVICES = frozenset({"dynamodb", "ec2", "events", "lambda", "sqs", "ssm", "sts"})
+_OURS = ("chalicelib", "replica_agent")
 # What only developers read, and what installers leave behind. Licences stay.
 _TRIMMED = (
     "*.pyi",
@@ -95,7 +95,7 @@ def fetch(package: Path, locked: Path, clouds: Iterable[str], python: str, arch:
         *("pip", "install", "--target", package, "--constraints", locked, "--only-binary", ":all:"),
         *("--python-version", python, "--python-platform", f"{ARCHITECTURES[arch]}-{PYTHONS[python]}"),
         *("--link-mode", "copy"),  # files are changed here, which uv's cache and other environments must not share
-        *("--requirements", ROOT / "requirements.txt"),
+        *("--requirements", TOP / "requirements.txt"),
         *(name for cloud in clouds for name in SDKS[cloud]),
     )
 
@@ -104,8 +104,10 @@ def _uv(*arguments: object) -> None:
     """Run uv. Raises `CannotPackage` with what it says."""
     uv = Path(sys.executable).with_name("uv")
     if not uv.exists():
-        raise CannotPackage("uv, which reads uv.lock, is not installed beside this Python; `make setup` installs it.")
-    done = subprocess.run([uv, "--quiet", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, check=False)
+        raise CannotPackage(
+            f"uv, which reads uv.lock, is not installed beside this Python: {sys.executable} -m pip install uv"
+        )
+    done = subprocess.run([uv, "--quiet", *map(str, arguments)], capture_output=True, text=True, cwd=TOP, check=False)
     if done.returncode:
         raise CannotPackage(
             f"uv {arguments[0]} failed; check the network and try again. It said:\n{done.stderr.strip()}"
@@ -121,8 +123,8 @@ def _add_ours(package: Path) -> None:
     for name in ("__init__.py", "app.py"):
         shutil.copy(Path(str(chalice.__file__)).with_name(name), runtime / name)
     for name in _OURS:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, package / name)
+        shutil.copytree(ROOT / name, package / name)
+    shutil.copy(TOP / "app.py", package)
 
 
 def _trim(package: Path) -> None:

@@ -95,7 +95,10 @@ def _ticking(kind: str, properties: Mapping[str, Any]) -> str:
             not properties.get("RetentionInDays"),
             "logs without RetentionInDays are kept, and billed, for ever",
         ),
-        "AWS::SSM::Parameter": (properties.get("Tier", "Standard") != "Standard", "only standard parameters are free"),
+        "AWS::SSM::Parameter": (
+            properties.get("Tier") != "Standard",
+            "an account may have another default than the free tier",
+        ),
         "AWS::Serverless::Function": (
             any(_is_on(event) for event in properties.get("Events", {}).values()),
             "its rules have to be DISABLED, and its mapping not Enabled, until there is a service",
@@ -108,15 +111,20 @@ def _ticking(kind: str, properties: Mapping[str, Any]) -> str:
 
 
 def _is_on(event: Mapping[str, Any]) -> bool:
-    """Of SAM's events: a rule's State, or a mapping's Enabled; an API's calls nobody but its callers."""
+    """Of SAM's events: a rule's State, or a mapping's Enabled, as it is made; an API's calls nobody but its callers."""
     properties = event["Properties"]
     match event["Type"]:
         case "SQS":
-            return bool(properties.get("Enabled") is not False)
+            return bool(_as_made(properties.get("Enabled")) is not False)
         case "Api":
             return False
         case _:
-            return bool(properties.get("State") != "DISABLED")
+            return bool(_as_made(properties.get("State")) != "DISABLED")
+
+
+def _as_made(value: Any) -> Any:
+    """By the parameter `Awake`'s default."""
+    return value["Fn::If"][2] if isinstance(value, Mapping) and value["Fn::If"][0] == "IsAwake" else value
 
 
 def sizes_table() -> str:

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from infra import archive
+from infra.checkout import ROOT
 
-ROOT = Path(__file__).parents[1]
 ENTRIES = {"aws": "lambda_function.py", "gcp": "main.py", "azure": "function_app.py"}
 LIMIT_BYTES = 100_000
 _PACKAGE = "edge_router"
@@ -28,7 +28,7 @@ def main() -> None:
     """Build, and say how large."""
     parser = argparse.ArgumentParser(description="Build the edge router for functions.", prog="python -m infra.edge")
     parser.add_argument("platforms", nargs="*", metavar="PLATFORM", help=f"of {', '.join(ENTRIES)}; default: all")
-    parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="DIR", help="default: dist/")
+    parser.add_argument("--out", type=Path, default=Path("dist"), metavar="DIR", help="default: dist/")
     arguments = parser.parse_args()
     platforms = arguments.platforms or list(ENTRIES)
     if unknown := set(platforms) - ENTRIES.keys():

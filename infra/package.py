@@ -25,9 +25,9 @@ from chalicelib.api.app import create_app
 from chalicelib.api.auth import Caller
 from chalicelib.ports import Runtime
 from infra import control, edge, template
+from infra.checkout import ROOT, TOP
 from infra.permissions import policy
 
-ROOT = Path(__file__).parents[1]
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--clouds", default=",".join(control.SDKS), help="whose SDKs are packed; default: %(default)s")
     parser.add_argument("--python", default=THIS_PYTHON, choices=control.PYTHONS, help="default: %(default)s, this one")
     parser.add_argument("--arch", default="arm64", choices=control.ARCHITECTURES, help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="DIR", help="default: dist/")
+    parser.add_argument("--out", type=Path, default=Path("dist"), metavar="DIR", help="default: dist/")
     arguments = parser.parse_args()
     clouds = arguments.clouds.split(",")
     if unknown := set(clouds) - control.SDKS.keys():
@@ -135,7 +135,7 @@ def write_json(path: Path, document: template.Json) -> Path:
 
 def _chalice_package(project: Path, python: str, arch: str) -> template.Json:
     """What `chalice package` makes of the app, in a project without requirements: the wheels are packed elsewhere."""
-    shutil.copy(ROOT / "app.py", project)
+    shutil.copy(TOP / "app.py", project)
     shutil.copytree(ROOT / "chalicelib", project / "chalicelib")
     (project / "requirements.txt").touch()
     settings = project / ".chalice"

@@ -31,7 +31,7 @@ _LAUNCH = (
 _DEPLOY = ("SwitchRulesOn", "SwitchMapping", "WakeRelay", "NameSecrets")
 _PASSES = (*_BASE, *_LAUNCH, *_DEPLOY, "ReadSecrets", "SwitchRulesOff", "SendToRelay", "ReportFailure")
 
-# By Chalice's names of the functions; the edge is not Chalice's, calls the control plane by HTTP and nothing of AWS.
+# By Chalice's names of the functions; the edge is not Chalice's, and calls the control plane by HTTP.
 GRANTS: Mapping[str, Sequence[str]] = {
     "api_handler": (
         *_BASE,
@@ -44,12 +44,20 @@ GRANTS: Mapping[str, Sequence[str]] = {
         "MeasureUse",
     ),
     # Whom machines and forges ask: hands out secrets, notes pushes.
-    "machines": (*_BASE, *_LAUNCH, "SwitchRulesOn", "SwitchMapping", "WakeRelay", "ReadSecrets"),
+    "machines": (
+        "ReadConfiguration",
+        "KeepState",
+        "SwitchRulesOn",
+        "SwitchMapping",
+        "WakeRelay",
+        "SendToRelay",
+        "ReadSecrets",
+    ),
     # Passes; both deploy what was pushed, with a forge's token among the secrets.
     "tick": _PASSES,
     "relay": (*_PASSES, "TakeFromRelay"),
     "interrupt": (*_BASE, *_LAUNCH, "LeaveSecretsShut", "ReportFailure"),
-    "edge": (),
+    "edge": ("ReadSnapshot",),
 }
 
 
@@ -115,6 +123,7 @@ _STATEMENTS: Mapping[str, Json] = {
         "Resource": {"Fn::GetAtt": ["Table", "Arn"]},
     },
     "LeaveSnapshot": {"Action": ["s3:GetObject", "s3:PutObject"], "Resource": {"Fn::Sub": "${Bucket.Arn}/table"}},
+    "ReadSnapshot": {"Action": "s3:GetObject", "Resource": {"Fn::Sub": "${Bucket.Arn}/table"}},
     # --- who wakes whom
     "WakeRelay": {"Action": "lambda:InvokeFunction", "Resource": _RELAY},
     "SendToRelay": {"Action": "sqs:SendMessage", "Resource": {"Fn::GetAtt": ["RelayQueue", "Arn"]}},

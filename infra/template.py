@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.cost import MEMORY
+from chalicelib import cost
 from infra.permissions import policy
 
 Json = dict[str, Any]
@@ -28,8 +28,6 @@ OUTPUTS = ("Bucket", "Table", "Version", "ApiUrl", "ControlUrl", "EdgeUrl")
 _TIMEOUT_S = {"api_handler": 29, "machines": 30, "tick": 60, "relay": 60, "interrupt": 60, "edge": 30}
 # At most at once, where the account has room for it. Passes overlap for a moment at most; a storm of notices wants several.
 _AT_ONCE = {"api_handler": 20, "machines": 50, "tick": 2, "relay": 5, "interrupt": 10, "edge": 200}
-# Passes import the SDKs of the clouds in use: with AWS's alone 50 MB are in use before the first call, with all three 190.
-_PASSES, _ALL_CLOUDS_MB = ("tick", "relay", "interrupt"), 512
 _LOGS_KEPT_DAYS = 14
 _FAILURES_KEPT_S = 14 * 86400  # SQS's longest
 # A pass that starts a minute late is the next minute's.
@@ -70,6 +68,7 @@ def merged(python: str, arch: str, version: str) -> Json:
         "Conditions": {
             "ReservesConcurrency": {"Fn::Equals": [{"Ref": "ReserveConcurrency"}, "yes"]},
             "OnAwsOnly": {"Fn::Equals": [{"Ref": "Providers"}, "aws"]},
+            "IsAwake": {"Fn::Equals": [{"Ref": "Awake"}, "yes"]},
         },
         "Resources": {
             **_foundation(),
@@ -96,6 +95,7 @@ _DEPLOYMENT = {
     "Description": "The name that no other control plane has in these cloud accounts",
     "AllowedPattern": "^[a-z][a-z0-9-]{0,38}[a-z0-9]$",
 }
+_SNAPSHOT = {"Fn::Sub": "s3://${Bucket}/table"}
 _FOUNDATION_OUTPUTS = {"Bucket": {"Value": {"Ref": "Bucket"}}, "Table": {"Value": {"Ref": "Table"}}}
 _API_URL = "https://${RestAPI}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api"
 
@@ -121,8 +121,13 @@ def _parameters() -> Json:
         "GcpProject": text("The Google Cloud project that machines are made in"),
         "AzureSubscription": text("The Azure subscription that machines are made in"),
         "AzureResourceGroup": text("The Azure resource group that machines are made in"),
+        "Awake": text(
+            "Whether an update that touches what wakes the functions leaves it on; the tick turns it off if it is not needed",
+            "no",
+            AllowedValues=["yes", "no"],
+        ),
         "Credentials": text(
-            "A digest of the credentials for other clouds: functions that have read older ones are made anew"
+            "A digest of keys and credentials for other clouds: functions that have read older ones are made anew"
         ),
     }
 
@@ -259,7 +264,9 @@ _NOT_TWICE: Json = {
         "DestinationConfig": {"OnFailure": {"Type": "SQS", "Destination": {"Fn::GetAtt": ["FailedQueue", "Arn"]}}},
     }
 }
-# Rules and mapping are made switched off: the first service switches them on, and the tick off after the last one's end.
+# Rules and mapping are made switched off: the first service switches them on, and the tick off after the last one's end. An
+# update puts them back to what stands here, as it is said for that update: see `bootstrap.Bootstrap`.
+_STATE: Json = {"Fn::If": ["IsAwake", "ENABLED", "DISABLED"]}
 _EVENTS: Mapping[str, Json] = {
     "tick": {
         **_NOT_TWICE,
@@ -267,7 +274,7 @@ _EVENTS: Mapping[str, Json] = {
             "TickEvent": {
                 "Properties": {
                     "Name": {"Fn::Sub": "sailplane-${Deployment}-tick"},
-                    "State": "DISABLED",
+                    "State": _STATE,
                     "RetryPolicy": {"MaximumEventAgeInSeconds": _EVENT_AGE_S, "MaximumRetryAttempts": 0},
                 }
             }
@@ -280,7 +287,7 @@ _EVENTS: Mapping[str, Json] = {
                 "Type": "EventBridgeRule",
                 "Properties": {
                     "RuleName": {"Fn::Sub": "sailplane-${Deployment}-interrupt"},
-                    "State": "DISABLED",
+                    "State": _STATE,
                 },
             }
         },
@@ -293,7 +300,7 @@ _EVENTS: Mapping[str, Json] = {
             "RelaySqsEventSource": {
                 "Properties": {
                     "Queue": {"Fn::Sub": "${RelayQueue.Arn}"},  # as Chalice has it, or the two are merged
-                    "Enabled": False,
+                    "Enabled": {"Fn::If": ["IsAwake", True, False]},
                 }
             }
         },
@@ -307,7 +314,7 @@ def _environment() -> Json:
         "SAILPLANE_DEPLOYMENT": {"Ref": "Deployment"},
         "SAILPLANE_PARAMETERS": {"Fn::Sub": "/sailplane/${Deployment}"},
         "SAILPLANE_TABLE": {"Ref": "Table"},
-        "SAILPLANE_SNAPSHOT": {"Fn::Sub": "s3://${Bucket}/table"},
+        "SAILPLANE_SNAPSHOT": _SNAPSHOT,
         "SAILPLANE_RELAY_QUEUE": {"Ref": "RelayQueue"},
         "SAILPLANE_PROVIDERS": {"Ref": "Providers"},
         "SAILPLANE_AWS_REGIONS": {"Ref": "AwsRegions"},
@@ -324,7 +331,12 @@ def _settings() -> Json:
     def parameter(name: str, value: Json) -> Json:
         return {
             "Type": "AWS::SSM::Parameter",
-            "Properties": {"Type": "String", "Name": {"Fn::Sub": f"/sailplane/${{Deployment}}/{name}"}, "Value": value},
+            "Properties": {
+                "Type": "String",
+                "Tier": "Standard",
+                "Name": {"Fn::Sub": f"/sailplane/${{Deployment}}/{name}"},
+                "Value": value,
+            },
         }
 
     return {
@@ -380,6 +392,7 @@ def _edge(python: str, arch: str) -> Json:
                         "SAILPLANE_CONTROL_URL": _attribute("MachinesUrl", "FunctionUrl"),
                         "SAILPLANE_ROUTER_TOKEN": {"Ref": "RouterToken"},
                         "SAILPLANE_LOCATION": {"Fn::Sub": "aws/${AWS::Region}"},
+                        "SAILPLANE_SNAPSHOT_URL": _SNAPSHOT,
                     }
                 },
             },
@@ -454,8 +467,10 @@ def _log_groups() -> Json:
 
 def _memory(function: str) -> Json | int:
     """In MB, as the model of costs has it."""
-    memory_mb = MEMORY[function.removesuffix("_handler")]
-    return {"Fn::If": ["OnAwsOnly", memory_mb, _ALL_CLOUDS_MB]} if function in _PASSES else memory_mb
+    least_mb, most_mb = (
+        cost.memory(clouds)[function.removesuffix("_handler")] for clouds in (("aws",), ("gcp", "azure"))
+    )
+    return least_mb if least_mb == most_mb else {"Fn::If": ["OnAwsOnly", least_mb, most_mb]}
 
 
 def _reserved(function: str) -> Json:

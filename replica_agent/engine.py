@@ -23,7 +23,6 @@ from replica_agent.registry import Registry
 _LEASH = 'trap "" TERM INT HUP; read -r _; kill -KILL 0'
 _LAST_WORDS_S = 1.0  # for output that is still in the pipe when its writer has gone
 _TAIL_LINES, _TAIL_BYTES = 20, 16_384
-_NEVER_RUN = 78  # EX_CONFIG of sysexits.h
 _CONTAINER_POLL_S, _CONTAINER_END_S = 0.1, 10.0
 
 
@@ -69,9 +68,8 @@ class Engine:
         return self._log.tail(_TAIL_LINES, _TAIL_BYTES) if self.phase is Phase.EXITED else ""
 
     def give_up(self, why: str) -> None:
-        """Let it never run, and say why."""
+        """Let it never run, so that it ends without an exit code, and say why."""
         self._log.say(why)
-        self.exit_code = _NEVER_RUN
         self.phase = Phase.EXITED
 
     async def run(self, setup: str, run: str) -> None:

@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "chalicelib.actions": {"chalicelib.model"},
     "chalicelib.errors": {"chalicelib.model"},
     "chalicelib.identity": set(),
+    "chalicelib.words": set(),
     "chalicelib.spec": {
         "chalicelib.spec",
         "chalicelib.model",
@@ -40,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.actions",
         "cronsim",  # pure: when did an expression fire last before an instant?
     },
-    "chalicelib.optimizer": {"chalicelib.optimizer", "chalicelib.model", "chalicelib.actions"},
+    "chalicelib.optimizer": {"chalicelib.optimizer", "chalicelib.model", "chalicelib.actions", "chalicelib.words"},
     "chalicelib.lifecycle": {
         "chalicelib.lifecycle",
         "chalicelib.scaler",  # who stays when fewer are wanted
@@ -87,6 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalicelib.launching",
         "chalicelib.lifecycle",
         "chalicelib.optimizer",  # what an outcome says about a zone
+        "chalicelib.words",
     },
     "chalicelib.passes": {
         "chalicelib.passes",
@@ -168,7 +170,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "pydantic",
     },
     "chalicelib.meters": {"chalicelib.amazon", "chalicelib.cost"},
-    "chalicelib.snapshots": {"chalicelib.errors", "boto3", "botocore"},
+    "chalicelib.snapshots": {"chalicelib.amazon", "chalicelib.errors"},
     "chalicelib.config": {"chalicelib.credentials", "chalicelib.errors"},
     "chalicelib.credentials": {"chalicelib.errors"},
     "chalicelib.amazon": {"chalicelib.errors", "botocore"},
@@ -197,6 +199,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "chalice",
         "cryptography",  # answers that are kept are sealed
         "pydantic",
+        "chalicelib.words",
     },
     "chalicelib.bootstrap": {"chalicelib"},
     "chalicelib": set(),
@@ -220,7 +223,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "mypy_boto3_lambda",
         "mypy_boto3_s3",
         "mypy_boto3_ssm",
-        "infra",  # a checkout builds what it deploys
+        "infra",  # builds what it deploys
     },
     # The clouds' SDKs, each in the module of its cloud only.
     "sailplane.deploy.checks.finding": {"httpx"},

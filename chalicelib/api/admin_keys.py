@@ -16,6 +16,7 @@ from chalicelib.api.routes import Route, blueprint
 from chalicelib.errors import Invalid, NotFound
 from chalicelib.model import AdminKey
 from chalicelib.ports import Ids, Runtime
+from chalicelib.words import lasting
 from chalicelib.writes import made_once
 
 
@@ -89,10 +90,11 @@ def revoke_admin_key(runtime: Runtime, key_id: str, principal: Principal) -> sch
     """Refused from the next request on; what it made stays."""
     if key_id == ROOT:
         raise Invalid("The root key belongs to the deployment. It is changed where it is configured, not here.")
-    if all(key.id != key_id for key in _visible(runtime, principal)):
+    known = next((key for key in _visible(runtime, principal) if key.id == key_id), None)
+    if known is None:
         raise NotFound(f"There is no admin key with the id {key_id!r}. `sailplane admin-keys list` shows them.")
     runtime.store.revoke_admin_key(key_id)
-    return schemas.Revoked(id=key_id)
+    return schemas.Revoked(id=key_id, name=known.name)
 
 
 def issued(ids: Ids, key: AdminKey) -> tuple[str, AdminKey]:
@@ -117,6 +119,6 @@ def _end(body: schemas.CreateAdminKey, principal: Principal, now: float) -> floa
         return principal.expires_at
     end = now + body.expires_in_s
     if principal.expires_at is not None and end > principal.expires_at:
-        left_s = principal.expires_at - now
-        raise forbidden(f"Your own key ends in {left_s:.0f} s, and no key outlives the one it was made with.")
+        left = lasting(principal.expires_at - now)
+        raise forbidden(f"Your own key ends in {left}, and no key outlives the one it was made with.")
     return end

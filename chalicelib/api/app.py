@@ -13,6 +13,7 @@ from chalicelib.api.backups import backups
 from chalicelib.api.boot import boot
 from chalicelib.api.costs import costs
 from chalicelib.api.edge import edge
+from chalicelib.api.intake import intake
 from chalicelib.api.keys import keys
 from chalicelib.api.leftovers import leftovers
 from chalicelib.api.meta import meta
@@ -38,6 +39,7 @@ def create_app(runtime: Callable[[], Runtime]) -> Chalice:
     app.register_blueprint(services(runtime))
     app.register_blueprint(replicas(runtime))
     app.register_blueprint(leftovers(runtime))
+    app.register_blueprint(intake(runtime))
     app.register_blueprint(costs(runtime))
     app.register_blueprint(backups(runtime))
     app.register_blueprint(metrics(runtime))

@@ -53,11 +53,12 @@ class Principal:
         """Whether it is for all of `services`, of which `*` means all that ever are."""
         return "*" in self.services or set(services) <= set(self.services)
 
-    def require(self, scope: Scope) -> None:
-        """Raise a 403 `Refused` unless it may."""
-        if not self.may(scope):
+    def require(self, *scopes: Scope) -> None:
+        """Raise a 403 `Refused` unless one of `scopes` is covered."""
+        if not any(map(self.may, scopes)):
+            wanted = " or ".join(f"`{scope}`" for scope in scopes)
             held = ", ".join(sorted(self.scopes)) or "none"
-            raise forbidden(f"This needs a key with the scope `{scope}`; yours has {held}.")
+            raise forbidden(f"This needs a key with the scope {wanted}; yours has {held}.")
 
     def require_reach(self, services: Iterable[str]) -> None:
         """Raise a 403 `Refused` unless it is for all of `services`."""

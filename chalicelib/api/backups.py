@@ -124,8 +124,7 @@ def _restore_admin_key(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome
     try:
         runtime.store.create_admin_key(key)
     except Exists:
-        known = runtime.store.admin_key(key.id)
-        return "same" if known and known.hash == key.hash else "kept"
+        return _found(key, runtime.store.admin_key(key.id))
     return "restored"
 
 
@@ -134,8 +133,15 @@ def _restore_key(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
     try:
         runtime.store.create_key(key)
     except Exists:
-        return "same" if key.hash in {known.hash for known in runtime.store.endpoint_keys()} else "kept"
+        return _found(key, next((known for known in runtime.store.endpoint_keys() if known.id == key.id), None))
     return "restored"
+
+
+def _found(key: AdminKey | EndpointKey, known: AdminKey | EndpointKey | None) -> schemas.RestoreOutcome:
+    """What it means that a key cannot be written: its id stays taken when it is revoked, replaced, or over and forgotten."""
+    if known is None:
+        return "revoked"
+    return "same" if known.hash == key.hash else "kept"
 
 
 def _restore_secret(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:

@@ -34,6 +34,7 @@ from chalicelib.providers.boot import agent_archive, agent_requirements, configu
 # A pass may not have written down yet that the machine was granted, or have heard its agent already.
 _BOOTING = (ReplicaStatus.PENDING, ReplicaStatus.PROVISIONING, ReplicaStatus.STARTING)
 _MAX_BODY_BYTES = 4 * 1024
+_AGAIN_S = 2  # of the 30 s that clouds give at the least
 _PLAUSIBLE_S = 3600.0  # clouds give seconds to minutes of notice
 
 
@@ -109,7 +110,10 @@ def claim(runtime: Runtime, body: schemas.Boot) -> schemas.Booted:
 
 
 def interruption(runtime: Runtime, replica_id: str, body: schemas.Interruption, bearer: str) -> schemas.Noticed:
-    """Record the notice and act on it at once. The token covers id and nonce, so a stranger costs no look into the store."""
+    """Record the notice and have it acted on at once. The token covers id and nonce: a stranger costs no look into the store.
+
+    Not here: whoever may launch machines is not asked by the whole internet.
+    """
     _require_own_token(runtime, replica_id, body, bearer)
     now = runtime.clock.now()
     if abs(body.at - now) > _PLAUSIBLE_S:
@@ -121,8 +125,16 @@ def interruption(runtime: Runtime, replica_id: str, body: schemas.Interruption, 
         raise NotFound(f"Replica {replica_id!r} has ended.")
     place = replica.offer.location.provider
     notice = InterruptionNotice(place, NoticeKind(body.kind), body.at, replica_id=replica.id)
-    passes.interrupt(runtime, [notice])  # a pass that failed is repeated by the next tick, the notice is recorded
+    if passes.noted(runtime, notice, replica):
+        _have_acted_on(runtime, replica.service, now)
     return schemas.Noticed(replica=replica.id)
+
+
+def _have_acted_on(runtime: Runtime, name: str, now: float) -> None:
+    """Now, and soon again: whoever is at work on the service decided before the notice, and may keep others out for seconds."""
+    runtime.poke(name)
+    if runtime.relay:
+        runtime.relay.send(passes.Round({name: now}, now + passes.TICK_S).text, _AGAIN_S)
 
 
 def tell_secrets(runtime: Runtime, replica_id: str, body: schemas.BootedAs, bearer: str) -> schemas.ReplicaSecrets:

@@ -94,7 +94,7 @@ def _replica(replica: Replica, now: float) -> schemas.ReplicaCost:
 def _control_plane(runtime: Runtime, states: Sequence[State], now: float) -> schemas.ControlPlaneCost:
     """By the model for what there is to look after now; as measured, where something measures."""
     is_billed = runtime.schedule is not None
-    parts = cost.month(_fleet(states)) if is_billed else {}
+    parts = cost.month(_fleet(runtime, states)) if is_billed else {}
     measured, message = None, ""
     if runtime.meter is not None:
         try:
@@ -110,7 +110,7 @@ def _control_plane(runtime: Runtime, states: Sequence[State], now: float) -> sch
     )
 
 
-def _fleet(states: Sequence[State]) -> cost.Fleet:
+def _fleet(runtime: Runtime, states: Sequence[State]) -> cost.Fleet:
     """Routers that have counted something lately will go on doing so."""
     routers = {load.router_id for state in states for load in state.load if load.on_demand and load.counts}
     return cost.Fleet(
@@ -118,4 +118,5 @@ def _fleet(states: Sequence[State]) -> cost.Fleet:
         replicas=sum(len(state.replicas) for state in states),
         interval_s=min((state.service.spec.probe.interval_s for state in states), default=10.0),
         routers=len(routers),
+        memory=cost.memory(runtime.providers),
     )

@@ -87,10 +87,10 @@ def list_keys(runtime: Runtime, query: schemas.PageQuery, principal: Principal) 
 
 def revoke_key(runtime: Runtime, key_id: str, principal: Principal) -> schemas.Revoked:
     """Forget it. Routers take the next table within seconds; what it has begun goes on."""
-    _find(runtime, key_id, principal)
+    known = _find(runtime, key_id, principal)
     runtime.store.revoke_key(key_id)
     _tell_routers_to_come(runtime)
-    return schemas.Revoked(id=key_id)
+    return schemas.Revoked(id=key_id, name=known.name)
 
 
 def rotate_key(runtime: Runtime, key_id: str, body: schemas.RotateKey, principal: Principal) -> schemas.NewKey:

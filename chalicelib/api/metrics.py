@@ -24,7 +24,7 @@ def metrics(runtime: Callable[[], Runtime]) -> Blueprint:
         __name__,
         runtime,
         (
-            look("/v1/metrics", all_metrics, "Every service's metrics, for Prometheus", reach=Reach.OWN),
+            look("/metrics", all_metrics, "Every service's metrics, for Prometheus", reach=Reach.OWN),
             look(
                 "/v1/services/{name}/metrics",
                 service_metrics,

@@ -69,7 +69,8 @@ def _operation(route: Route, routes: Sequence[Route], references: _References) -
         )
     if route.caller not in _UNKEYED:
         # OpenAPI 3.1 lets the list name roles where the scheme is not OAuth's: the scope that a key must have.
-        operation["security"] = [{route.caller.value: [route.scope] if route.caller is Caller.ADMIN else []}]
+        scopes = [[scope] for scope in route.scopes] if route.caller is Caller.ADMIN else [[]]
+        operation["security"] = [{route.caller.value: named} for named in scopes]
     if route.body:
         schema = references[route.body, "validation"]
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -12,6 +13,13 @@ T = TypeVar("T")
 LONGEST_CURSOR = 512
 # Hexadecimal, so that each of them is the place of something that may exist, and none has to be refused.
 PATTERN = rf"^(?:[0-9a-f]{{2}}){{1,{LONGEST_CURSOR // 2}}}$"
+
+
+def valid_cursor(text: str) -> str:
+    """The cursor. Raises `ValueError` when it was none of ours."""
+    if not re.fullmatch(PATTERN, text):
+        raise ValueError("expected the `next` of the page before, as it is")
+    return text
 
 
 def by_age(key: EndpointKey | AdminKey) -> str:

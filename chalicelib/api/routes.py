@@ -51,10 +51,16 @@ class Route:
     errors: tuple[int, ...] = ()  # statuses beyond the ones every route of its kind may answer
     max_body_bytes: int = 256 * 1024
     scope: Scope = Scope.ADMIN
+    or_scope: Scope | None = None  # another one that suffices
     reach: Reach = Reach.DEPLOYMENT
     tagged: bool = False  # the answer has an `etag`
     media_type: str = "application/json"  # of the answer; anything else is a `Text`
     tells_all: bool = False  # a GET that is written into the audit as writes are
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """Those of which a key must have one."""
+        return (self.scope,) if self.or_scope is None else (self.scope, self.or_scope)
 
     @property
     def is_owners_write(self) -> bool:
@@ -111,11 +117,11 @@ class _View:
         act = partial(self._act, runtime, request, path, principal)
         if not (self.route.is_owners_write or self.route.tells_all):
             return act()
-        return audited(runtime, principal, self.route.handler.__name__, request, act)
+        return audited(runtime, principal, self.route.handler.__name__, request, path, act=act)
 
     def _act(self, runtime: Runtime, request: Request, path: dict[str, str], principal: Principal) -> Response:
         if self.route.caller is Caller.ADMIN:
-            principal.require(self.route.scope)
+            principal.require(*self.route.scopes)
         arguments = self._arguments(request, path, principal)
         do = partial(self._done, principal=principal, arguments=arguments)
         key = request.headers.get("idempotency-key")

@@ -141,7 +141,11 @@ _INTEGRAL = BeforeValidator(_whole)  # after the bounds, or pydantic leaves them
 Count = Annotated[int, Field(ge=0, le=1_000_000_000, strict=True), _INTEGRAL]
 ReplicaId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-Cursor = Annotated[str, StringConstraints(pattern=paging.PATTERN)]
+Cursor = Annotated[
+    str,
+    Field(json_schema_extra={"pattern": paging.PATTERN}, max_length=paging.LONGEST_CURSOR),
+    AfterValidator(paging.valid_cursor),
+]
 EpochSecond = Annotated[int, Field(ge=0, le=10**11, strict=True), _INTEGRAL]
 
 
@@ -664,13 +668,18 @@ class NewAdminKey(AdminKey):
 
 
 class AuditEntry(_Answer):
-    """Who asked for a change, and what became of it. `status` null = not known to have ended; `replayed` = nothing was done."""
+    """Who asked for a change, of what, and what became of it.
+
+    `target` names what was made, changed or removed: its id and, in brackets, what it is called. `status` null = not known to
+    have ended; `replayed` = nothing was done.
+    """
 
     id: str
     at: AwareDatetime
     principal: str
     name: str
     operation: str
+    target: str = ""
     method: str
     path: str
     ip: str
@@ -688,6 +697,7 @@ class Revoked(_Answer):
     """A key that is refused from now on: an endpoint key by every router once it has its next table."""
 
     id: str
+    name: str = ""
 
 
 class Secret(_Answer):
@@ -830,6 +840,12 @@ class Leftovers(_Answer):
     unreachable: dict[str, str]
 
 
+class Intake(_Answer):
+    """Whether services are made; `closed_until` is when they will be again by themselves."""
+
+    closed_until: AwareDatetime | None
+
+
 class Booted(_Answer):
     """What a machine needs to become a replica: the agent's configuration, the agent (a zip file in base64), its packages."""
 
@@ -865,7 +881,7 @@ class Info(_Answer):
     edge_url: str
 
 
-RestoreOutcome = Literal["restored", "same", "kept", "missing"]
+RestoreOutcome = Literal["restored", "same", "kept", "revoked", "missing"]
 
 
 class BackupEntry(_Request):
@@ -896,8 +912,8 @@ class Backup(_Answer):
 class RestoredEntry(_Answer):
     """What became of an entry.
 
-    `same`: it was there already. `kept`: something else of that name is there, and stays. `missing`: a secret, whose text has
-    to be set.
+    `same`: it was there already. `kept`: something else of that name is there, and stays. `revoked`: a key that was revoked
+    or replaced here, or is long over, and stays so. `missing`: a secret, whose text has to be set.
     """
 
     kind: str

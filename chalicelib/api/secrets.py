@@ -41,6 +41,7 @@ def secrets(runtime: Callable[[], Runtime]) -> Blueprint:
                 schemas.Secrets,
                 query=schemas.PageQuery,
                 scope=Scope.READ,
+                or_scope=Scope.SECRETS,
                 reach=Reach.OWN,
             ),
             route(

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from chalicelib import passes
 from chalicelib.errors import Invalid, SailplaneError, Unreachable
+from chalicelib.passes import listing
 from chalicelib.ports import Runtime
 from chalicelib.providers.aws.interruption import notice as notice_of
 from chalicelib.telemetry import emf
@@ -62,9 +63,10 @@ def on_schedule(runtime: Callable[[], Runtime]) -> Handler:
     def tick(event: CloudWatchEvent) -> None:
         running = runtime()
         started = running.clock.now()
+        bounded = _until_killed(running, event.context)
+        listing.ask(bounded)  # clouds take longest, and the passes take what they are answering meanwhile
         if running.ask_routers:
             running.ask_routers()
-        bounded = _until_killed(running, event.context)
         pushes = running.spawn("pushes", partial(passes.deploy_pushes, bounded))  # nobody else waits for a slow forge
         reports = passes.tick(bounded)
         _go_on(running, passes.Round({}, started + passes.TICK_S), (), reports)

@@ -217,7 +217,7 @@ def _received(runtime: Runtime, hook: Hook, names: Iterable[str], delivery: Deli
     said = {
         "accepted": f"{hook.service} will follow, if {read.commit} is the newest",
         "duplicate": "this was delivered before",
-        "overtaken": "a later push was delivered before",
+        "overtaken": "not deployed: a push whose timestamp is as late, or later, was delivered before",
     }
     return answer(result=result, message=said[result])
 

@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, Va
 
 from chalicelib.errors import Invalid
 from chalicelib.hooks import following
+from chalicelib.hooks.signatures import TOLERANCE_S
 from chalicelib.model import Hook, HookKind, Push
 
 # SHA-1, or SHA-256 in a repository that uses it.
@@ -122,7 +123,13 @@ def _generic(_hook: Hook, _headers: Mapping[str, str], body: bytes, now: float) 
     if _parsed(_GenericKind, body).type != "push":
         return Ignored("only deliveries of the type `push` deploy")
     push = _parsed(_GenericPush, body)
-    return Push(push.data.commit, now, push.timestamp.timestamp(), push.data.yaml)
+    at = push.timestamp.timestamp()
+    if at - now > TOLERANCE_S:
+        raise Invalid(
+            f"timestamp: {push.timestamp.isoformat()} is {(at - now) / 60:.0f} minutes ahead of this clock, and until then every"
+            " other push would be too late. It is the instant of the push: see to the sender's clock."
+        )
+    return Push(push.data.commit, now, at, push.data.yaml)
 
 
 _BY_KIND: Mapping[HookKind, Callable[[Hook, Mapping[str, str], bytes, float], Push | Ignored]] = {

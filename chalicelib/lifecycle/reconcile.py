@@ -145,6 +145,11 @@ class _Case:
         probe = self._probe
         if not (probe and probe.identified and probe.engine is EnginePhase.EXITED):
             return None
+        if probe.exit_code is None:  # its agent never ran it, and has said why
+            why = probe.log_tail.rstrip().rpartition("\n")[2].removeprefix("[sailplane] ")
+            return self._fail(
+                Reason.ENGINE_EXITED, f"the engine was not started: {why or 'its agent does not say why'}"
+            )
         tail = f":\n{probe.log_tail}" if probe.log_tail else " and wrote nothing"
         return self._fail(Reason.ENGINE_EXITED, f"the engine exited with code {probe.exit_code}{tail}")
 

@@ -23,6 +23,7 @@ from chalicelib.model import (
 )
 from chalicelib.optimizer import constraints, placers, zones
 from chalicelib.optimizer.infeasible import Infeasible, explain
+from chalicelib.words import lasting
 
 # Clouds list the same machine at prices that differ in the sixth digit (AWS p4d: 2e-6 between regions). That is no reason
 # to put every replica into one region.
@@ -290,7 +291,7 @@ def describe(offer: Offer) -> str:
 def _refused(refused: Iterable[tuple[Offer, Unavailable]], now: float) -> Iterator[Rejected]:
     for offer, refusal in sorted(refused, key=lambda pair: (pair[0].price_usd_per_hour, _name(pair[0]))):
         yield Rejected(
-            describe(offer), f"{refusal.reason}: {refusal.message}; not asked again for {refusal.until - now:.0f} s"
+            describe(offer), f"{refusal.reason}: {refusal.message}; not asked again for {lasting(refusal.until - now)}"
         )
 
 

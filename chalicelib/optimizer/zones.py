@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from chalicelib.model import RISK_AWARE, SPOTHEDGE, CapacityType, Location, Reason, SpotSpec, Unavailable, ZoneMemory
 from chalicelib.optimizer import fleet, placers
+from chalicelib.words import lasting
 
 # An active zone's past is forgotten after this long; the record has at most one entry for each zone of Z.
 _KEPT_S = 7 * 86_400.0
@@ -116,7 +117,7 @@ def described(known: Iterable[ZoneMemory], spot: SpotSpec, now: float) -> str:
     """The preempting zones in words, the last first; empty when there is none."""
     avoided = sorted((one for one in known if _is_avoided(one, spot, now)), key=lambda one: -one.since)
     return "; ".join(
-        f"{one.place} for {now - one.since:.0f} s ({one.reason}{_until(one, spot, now)})" for one in avoided
+        f"{one.place} for {lasting(now - one.since)} ({one.reason}{_until(one, spot, now)})" for one in avoided
     )
 
 
@@ -131,5 +132,7 @@ def _is_avoided(one: ZoneMemory, spot: SpotSpec, now: float) -> bool:
 def _until(one: ZoneMemory, spot: SpotSpec, now: float) -> str:
     left_s = one.since + spot.zone_memory_s - now
     return (
-        f", {left_s:.0f} s more" if spot.zone_memory_s else ", until a replica is ready there or too few zones are left"
+        f", {lasting(left_s)} more"
+        if spot.zone_memory_s
+        else ", until a replica is ready there or too few zones are left"
     )

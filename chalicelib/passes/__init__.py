@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chalicelib.passes.cadence import TICK_S, Round, delay_s, next_round
-from chalicelib.passes.interrupt import interrupt
+from chalicelib.passes.interrupt import interrupt, noted
 from chalicelib.passes.listing import not_enabled
 from chalicelib.passes.pushes import deploy_pushes
 from chalicelib.passes.runner import Report, preview, run, tick
@@ -19,6 +19,7 @@ __all__ = [
     "leave_snapshot",
     "next_round",
     "not_enabled",
+    "noted",
     "preview",
     "run",
     "tick",

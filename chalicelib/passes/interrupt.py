@@ -37,7 +37,7 @@ def interrupt(
     concerned: set[str] = set()
     for notice in notices:
         replica = search.replica_of(notice)
-        if replica is not None and _is_for_passes(runtime, notice, replica):
+        if replica is not None and noted(runtime, notice, replica):
             concerned.add(replica.service)
             if notice.kind is NoticeKind.ENDED:
                 search.list(notice.provider)  # what passes conclude from that a machine is gone
@@ -52,8 +52,11 @@ def interrupt(
     return tuple(reports.values())
 
 
-def _is_for_passes(runtime: Runtime, notice: InterruptionNotice, replica: Replica) -> bool:
-    """Write down what the notice says; whether there is anything that passes can do about it now."""
+def noted(runtime: Runtime, notice: InterruptionNotice, replica: Replica) -> bool:
+    """Write down what the notice says of a replica; whether there is anything that passes can do about it now.
+
+    Raises `Conflict` and `Unreachable` as `interrupt` does.
+    """
     match notice.kind:
         case NoticeKind.INTERRUPTION:
             return _interruption_noted(runtime, notice, replica)

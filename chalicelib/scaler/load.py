@@ -22,8 +22,8 @@ from chalicelib.optimizer import is_fallback, matching, on_demand
 from chalicelib.scaler.capacity import best_first, capacity
 from chalicelib.scaler.trend import cold_start_s, expected_qps
 
-# What a function counted is handed over by the first request that finds its table older than 3 s, and that may take some.
-_FUNCTIONS_LAG_S = 10.0
+# What a function counted is handed over 9 s after its last report, by the first request that finds its table older than 3 s.
+_FUNCTIONS_LAG_S = 12.0
 
 
 def sample(state: State, observed: Observed, limits: Limits, now: float) -> LoadSample:

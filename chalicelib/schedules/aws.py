@@ -11,6 +11,8 @@ from chalicelib.errors import Unreachable
 # A mapping that was told something else shortly before takes no word until that is done, which takes seconds.
 _TURNS = 10
 _BUSY = "ResourceInUseException"
+# States of a mapping that is, or will be by itself. Of one that is Creating or Updating nobody knows which way it goes.
+ON, _OFF = ("Enabled", "Enabling"), ("Disabled", "Disabling", "Deleting")
 
 
 class AwsSchedule:
@@ -49,7 +51,7 @@ class AwsSchedule:
         for turn in range(_TURNS):
             if turn:
                 self._pause()
-            if _is_on(self._amazon.ask("lambda", "GET", self._mapping)["State"]) == is_wanted:
+            if self._amazon.ask("lambda", "GET", self._mapping)["State"] in (ON if is_wanted else _OFF):
                 return
             try:
                 self._amazon.ask("lambda", "PUT", self._mapping, {"Enabled": is_wanted})
@@ -87,7 +89,3 @@ class AwsRelay:
         event = {"Records": [{"body": body, "receiptHandle": ""}]}
         path = f"/2015-03-31/functions/{self._function}/invocations"
         self._amazon.ask("lambda", "POST", path, event, {"X-Amz-Invocation-Type": "Event"})
-
-
-def _is_on(state: str) -> bool:
-    return state in ("Enabled", "Enabling", "Creating", "Updating")

@@ -164,7 +164,7 @@ def is_news(known: RouterLoad | None, seq: int, counts: Sequence[tuple[int, int]
 def packed(counts: Sequence[tuple[int, int]]) -> str:
     """What `add_counts` returns as text: the first second, then a number for each second up to the last, deflated; empty for none.
 
-    A router that is asked all the time reports every 3 s, and each KB of what is written is billed: as pairs, ten minutes were
+    A router that is asked all the time reports every 9 s, and each KB of what is written is billed: as pairs, ten minutes were
     10 KB, as numbers 1.2 to 1.8, and now are below 0.8 up to 50 requests a second.
     """
     if not counts:

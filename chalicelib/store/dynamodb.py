@@ -14,6 +14,8 @@
 | UNAVAILABLE    | scope              | expires_at                                                     |
 | KEYS           | id                 | version, used_at, and when it expires: expires_at              |
 | ADMIN_KEYS     | id                 | used_at, and when it expires: expires_at                       |
+| REVOKED        | KEYS#id, or        | no body: at. What a backup may hold and is not to come back    |
+|                | ADMIN_KEYS#id      |                                                                |
 | CLAIM#id       | CLAIM              | no body: request, seed, holder, held_until, answer, expires_at |
 | AUDIT          | see `audit_key`    | expires_at                                                     |
 | HOOKS          | id                 | version                                                        |
@@ -303,7 +305,8 @@ class DynamoDBStore:
     ) -> None:
         key = f"LOAD#{router_id}"
         for attempt in range(_LOAD_ATTEMPTS):
-            rows = self._table.get_many(f"SERVICE#{name}", ["META", key])
+            # At first what may be a moment old: a router's last report is not, and if it is, the write below is refused.
+            rows = self._table.get_many(f"SERVICE#{name}", ["META", key], consistent=attempt > 0)
             if "META" not in rows:
                 return
             uid = rows["META"]["uid"]
@@ -340,7 +343,7 @@ class DynamoDBStore:
     def create_key(self, key: EndpointKey) -> EndpointKey:
         taken = Exists(f"There is already a key with the id {key.id}. Try again.")
         # As a transaction, which DynamoDB knows again when its answer was lost: a key whose text nobody was told stays for ever.
-        self._table.transact([put(_key_row(key), taken, Path("pk").does_not_exist())])
+        self._table.transact([_never_revoked("KEYS", key.id), put(_key_row(key), taken, Path("pk").does_not_exist())])
         return replace(key, version=1)
 
     def endpoint_keys(self) -> tuple[EndpointKey, ...]:
@@ -354,13 +357,14 @@ class DynamoDBStore:
             [
                 update("KEYS", old.id, changed, _is_version(old.version), actions),
                 put(_key_row(new), _changed(f"Key {new.id}"), Path("pk").does_not_exist()),
+                self._tombstone("KEYS", old.id),
             ]
         )
         return replace(new, version=1)
 
     def revoke_key(self, key_id: str) -> None:
         missing = NotFound(f"There is no key with the id {key_id!r}.")
-        self._table.transact([delete("KEYS", key_id, missing, Path("pk").exists())])
+        self._table.transact([delete("KEYS", key_id, missing, Path("pk").exists()), self._tombstone("KEYS", key_id)])
 
     def record_used(self, used: Mapping[str, float], now: float) -> None:
         # Read first: a write whose condition fails costs as much as one that is made.
@@ -385,7 +389,8 @@ class DynamoDBStore:
         row = {"pk": "ADMIN_KEYS", "sk": key.id, "body": to_json(written)}
         if (forget_at := forget_admin_key_at(key)) is not None:
             row |= _ttl(forget_at)
-        self._table.transact([put(row, taken, Path("pk").does_not_exist())])  # see `create_key`
+        is_new = put(row, taken, Path("pk").does_not_exist())
+        self._table.transact([_never_revoked("ADMIN_KEYS", key.id), is_new])  # see `create_key`
         return written
 
     def admin_key(self, key_id: str) -> AdminKey | None:
@@ -397,7 +402,13 @@ class DynamoDBStore:
 
     def revoke_admin_key(self, key_id: str) -> None:
         missing = NotFound(f"There is no admin key with the id {key_id!r}.")
-        self._table.transact([delete("ADMIN_KEYS", key_id, missing, Path("pk").exists())])
+        self._table.transact(
+            [delete("ADMIN_KEYS", key_id, missing, Path("pk").exists()), self._tombstone("ADMIN_KEYS", key_id)]
+        )
+
+    def _tombstone(self, kind: str, key_id: str) -> Write:
+        """For ever, some 100 bytes: a backup that holds the key may be of any age."""
+        return put({"pk": "REVOKED", "sk": f"{kind}#{key_id}", "at": self._clock.now()}, _changed(f"Key {key_id}"))
 
     def record_admin_key_used(self, key: AdminKey, now: float) -> None:
         if is_use_news(key, now):
@@ -567,6 +578,11 @@ def _put_refusal(refusal: Unavailable) -> Write:
 def _forget_refusal(refusal: Unavailable) -> Write:
     key = scope_key(refusal)
     return delete("UNAVAILABLE", key, _changed(key))
+
+
+def _never_revoked(kind: str, key_id: str) -> Write:
+    revoked = Exists(f"The key {key_id} was revoked here, and stays so.")
+    return check("REVOKED", f"{kind}#{key_id}", revoked, Path("pk").does_not_exist())
 
 
 def _key_row(key: EndpointKey) -> Row:

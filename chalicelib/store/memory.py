@@ -78,6 +78,7 @@ class MemoryStore:
         self._keys: dict[str, EndpointKey] = {}
         self._boots: dict[tuple[str, str], str] = {}
         self._admin_keys: dict[str, AdminKey] = {}
+        self._revoked: set[tuple[str, str]] = set()  # kind and id of every key that was revoked or replaced
         self._claims: dict[str, Claim] = {}
         self._audit: dict[str, AuditEntry] = {}
         self._events: defaultdict[str, dict[str, Event]] = defaultdict(dict)
@@ -305,6 +306,7 @@ class MemoryStore:
 
     def create_key(self, key: EndpointKey) -> EndpointKey:
         with self._lock:
+            self._require_never_revoked("KEYS", key.id)
             if key.id in self._keys:
                 raise Exists(f"There is already a key with the id {key.id}. Try again.")
             return self._write_key(key)
@@ -319,6 +321,7 @@ class MemoryStore:
             _check_version(f"key {old.id}", stored.version if stored else 0, old.version)
             _check_version(f"key {new.id}", 1 if new.id in self._keys else 0, 0)
             self._write_key(replace(old, last_used_at=stored.last_used_at if stored else None))
+            self._revoked.add(("KEYS", old.id))
             return self._write_key(new)
 
     def _write_key(self, key: EndpointKey) -> EndpointKey:
@@ -329,6 +332,7 @@ class MemoryStore:
         with self._lock:
             if self._keys.pop(key_id, None) is None:
                 raise NotFound(f"There is no key with the id {key_id!r}.")
+            self._revoked.add(("KEYS", key_id))
 
     def record_used(self, used: Mapping[str, float], now: float) -> None:
         with self._lock:
@@ -344,6 +348,7 @@ class MemoryStore:
 
     def create_admin_key(self, key: AdminKey) -> AdminKey:
         with self._lock:
+            self._require_never_revoked("ADMIN_KEYS", key.id)
             if key.id in self._admin_keys:
                 raise Exists(f"There is already an admin key with the id {key.id}. Try again.")
             self._admin_keys[key.id] = replace(key, version=1)
@@ -361,6 +366,11 @@ class MemoryStore:
         with self._lock:
             if self._admin_keys.pop(key_id, None) is None:
                 raise NotFound(f"There is no admin key with the id {key_id!r}.")
+            self._revoked.add(("ADMIN_KEYS", key_id))
+
+    def _require_never_revoked(self, kind: str, key_id: str) -> None:
+        if (kind, key_id) in self._revoked:
+            raise Exists(f"The key {key_id} was revoked here, and stays so.")
 
     def record_admin_key_used(self, key: AdminKey, now: float) -> None:
         with self._lock:

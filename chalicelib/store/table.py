@@ -161,11 +161,14 @@ class Table:
             answer = self._connection.get_item(self._name, pk, sk, consistent_read=True)
         return _values(answer["Item"]) if "Item" in answer else None
 
-    def get_many(self, pk: str, sort_keys: Sequence[str]) -> dict[str, Row]:
-        """Those of up to 100 items of one partition that exist, by sort key, in one request."""
+    def get_many(self, pk: str, sort_keys: Sequence[str], *, consistent: bool = True) -> dict[str, Row]:
+        """Those of up to 100 items of one partition that exist, by sort key, in one request.
+
+        Not `consistent`, it costs half, and a write of the last second may be missing.
+        """
         keys: Any = [{"pk": pk, "sk": sk} for sk in sort_keys]  # annotated as text by pynamodb, taken as maps
         with _faults_named():
-            answer = self._connection.batch_get_item(self._name, keys, consistent_read=True)
+            answer = self._connection.batch_get_item(self._name, keys, consistent_read=consistent)
         if answer.get("UnprocessedKeys"):
             raise Unreachable("DynamoDB throttled a read. Try again.")
         return {row["sk"]: row for row in map(_values, answer["Responses"][self._name])}

@@ -2,8 +2,8 @@
 
 A function is frozen as soon as it has answered (Lambda) or gets next to no CPU then (Cloud Run, Azure), so a thread that
 refreshes all the time would lie still just when nobody asks. Instead the first request to find the table older than
-`refresh_s` exchanges before it is answered. It has been counted by then, so the last request before a long silence is
-handed over too.
+`refresh_s` exchanges before it is answered. It has been counted by then, so the only request in a long time is handed
+over too.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def from_env(platform: str, *, max_body_bytes: int) -> Function:
         location=env.location,
         max_body_bytes=max_body_bytes,
     )
-    read_snapshot = (lambda: snapshot.read(env.snapshot_url, router)) if env.snapshot_url else None
+    read_snapshot = (lambda: snapshot.read(env.snapshot_url, router, env.role)) if env.snapshot_url else None
     return Function(
         router,
         lambda timeout_s: control.exchange(router, timeout_s),

@@ -107,6 +107,7 @@ class Server:
                     await asyncio.sleep(0.01)
         for connection in list(self._connections):
             connection.cut()
+        self._router.hurry()
         await asyncio.to_thread(self._refresher.stop)
 
     # What a connection calls
@@ -209,7 +210,7 @@ def run(listening: socket.socket) -> None:
             control.exchange(router)
         except ExchangeFailed:
             if env.snapshot_url and router.etag is None:
-                snapshot.read(env.snapshot_url, router)
+                snapshot.read(env.snapshot_url, router, env.role)
             raise
 
     server = Server(router, exchange, env.refresh_s, _room_for_connections())

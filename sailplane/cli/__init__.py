@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from types import TracebackType
@@ -114,6 +115,9 @@ def main() -> None:
     """The console script."""
     sys.excepthook = _report_defect
     _reach_this_machine_directly()
+    if "--debug" not in sys.argv:
+        # Libraries log what they then raise too, azure-identity in 15 lines; here the error is told, with what to do.
+        logging.lastResort = logging.NullHandler()
     cli()
 
 

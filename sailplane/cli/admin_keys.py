@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import click
 
 from chalicelib.api.schemas import LONGEST_KEY_S, AdminKey, NewAdminKey
@@ -55,7 +57,12 @@ def create(
     out.document(made.model_dump(mode="json"))
     if not out.as_json:
         out.message(_described(made))
-        out.next("SAILPLANE_URL=URL SAILPLANE_KEY=KEY sailplane status", f"sailplane admin-keys revoke {made.id}")
+        if namesakes := [key.id for key in client.admin_keys() if key.name == name and key.id != made.id]:
+            out.message(f"{name!r} is the name of {', '.join(namesakes)} too: only their ids tell them apart.")
+        out.next(
+            f"SAILPLANE_URL={client.url} SAILPLANE_KEY=KEY {_first_command(scopes)}",
+            f"sailplane admin-keys revoke {made.id}",
+        )
 
 
 @command.command("list")
@@ -88,6 +95,12 @@ def revoke(out: Output, *, client: Client, keys: tuple[str, ...]) -> None:
         out.data(f"{key_id} is revoked.")
     out.document({"revoked": chosen})
     out.next("sailplane admin-keys list")
+
+
+def _first_command(scopes: Collection[str]) -> str:
+    """One that a key with these scopes may run."""
+    lists = {Scope.KEYS.value: "sailplane keys list", Scope.SECRETS.value: "sailplane secrets list"}
+    return lists[min(scopes)] if lists.keys() >= set(scopes) else "sailplane status"
 
 
 def _described(made: NewAdminKey) -> str:

@@ -12,7 +12,7 @@ from sailplane.cli.client import Client
 from sailplane.cli.keys import utc
 from sailplane.cli.output import Output
 
-_HEADING = ("AT", "WHO", "KEY", "FROM", "DID", "PATH", "ANSWER")
+_HEADING = ("AT", "WHO", "KEY", "FROM", "DID", "TARGET", "ANSWER")
 
 
 @click.command("audit")
@@ -20,7 +20,10 @@ _HEADING = ("AT", "WHO", "KEY", "FROM", "DID", "PATH", "ANSWER")
 @connection.client
 @output.options
 def command(out: Output, *, client: Client, limit: int) -> None:
-    """Show who asked the control plane to change what, when, and what it answered. Kept for 90 days; never what was sent."""
+    """Show who asked the control plane to change what, when, and what it answered. Kept for 90 days.
+
+    TARGET is what was made, changed or removed: its id and, in brackets, what it is called. What was sent is kept nowhere.
+    """
     entries = list(islice(client.audit(), limit))
     if entries:
         out.table(_HEADING, [_row(entry) for entry in entries])
@@ -36,10 +39,16 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
         entry.name,
         entry.principal,
         entry.ip or "-",
-        entry.operation,
-        entry.path,
+        _did(entry),
+        entry.target or entry.path,
         _answer(entry),
     )
+
+
+def _did(entry: AuditEntry) -> str:
+    """The operation in words; those on services and replicas leave it to their path what they are on."""
+    noun = "" if "_" in entry.operation else " replica" if "/replicas/" in entry.path else " service"
+    return entry.operation.replace("_", " ") + noun
 
 
 def _answer(entry: AuditEntry) -> str:

@@ -18,6 +18,7 @@ class BackupFile:
     """What a backup holds, and of which control plane it is."""
 
     deployment: str
+    url: str
     made_at: str
     entries: tuple[BackupEntry, ...]
 
@@ -26,13 +27,13 @@ class BackupFile:
         return tuple(entry for entry in self.entries if entry.kind == kind)
 
 
-def lines(pages: Iterable[Backup]) -> Iterator[str]:
-    """The file's lines, without line feeds, as the pages come."""
+def lines(pages: Iterable[Backup], url: str) -> Iterator[str]:
+    """The file's lines, without line feeds, as the pages come. `url` tells two control planes of one name apart."""
     count = 0
     for number, page in enumerate(pages):
         if not number:
             head = {"sailplane_backup": page.format, "sailplane": page.sailplane, "deployment": page.deployment}
-            yield json.dumps(head | {"made_at": page.made_at.isoformat()})
+            yield json.dumps(head | {"url": url, "made_at": page.made_at.isoformat(timespec="seconds")})
         for entry in page.entries:
             count += 1
             yield entry.model_dump_json()
@@ -54,7 +55,8 @@ def parse(text: str) -> BackupFile:
         raise Invalid(
             f"The backup is cut off after {len(entries)} entries: its last line does not say so. Make it again."
         )
-    return BackupFile(str(head.get("deployment", "")), str(head.get("made_at", "")), entries)
+    deployment, url, made_at = (str(head.get(name, "")) for name in ("deployment", "url", "made_at"))
+    return BackupFile(deployment, url, made_at, entries)
 
 
 def _object(line: str, number: int) -> dict[str, object]:

@@ -34,8 +34,8 @@ def command(
     Run again, it finds nothing to do, or finishes what was interrupted; with other options it changes what is there. A
     first one that fails leaves nothing behind. It costs nothing while no service is deployed.
     """
-    del cloud, home  # there is one so far; and nothing is kept here but in the account
+    del cloud  # there is one so far
+    target = targets.identified(out, target, home)
     stack = target.account.stack(target.deployment)
     done = deploying.deploy(out, target, stack, settings, directory, yes=yes)
-    if done is not None:
-        deploying.tell(out, target, done, is_changed=done != stack)
+    deploying.tell(out, target, done, is_changed=done != stack)

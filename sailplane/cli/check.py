@@ -20,17 +20,25 @@ CLOUDS = ("aws", "gcp", "azure")
 
 @click.command("check")
 @click.argument("clouds", nargs=-1, type=click.Choice(CLOUDS), metavar="[CLOUD]...")
-@click.option("--gcp-project", metavar="ID", envvar="SAILPLANE_GCP_PROJECT", show_envvar=True, help="For gcp.")
-@click.option("--gcp-region", default="us-central1", show_default=True, help="Whose quotas to show.")
 @click.option(
-    "--azure-subscription", metavar="ID", envvar="SAILPLANE_AZURE_SUBSCRIPTION", show_envvar=True, help="For azure."
+    "--gcp-project", metavar="ID", envvar="SAILPLANE_GCP_PROJECT", show_envvar=True, help="Which project of gcp."
+)
+@click.option(
+    "--gcp-region", metavar="REGION", default="us-central1", show_default=True, help="Which region's quotas of gcp."
+)
+@click.option(
+    "--azure-subscription",
+    metavar="ID",
+    envvar="SAILPLANE_AZURE_SUBSCRIPTION",
+    show_envvar=True,
+    help="Where machines are made.",
 )
 @click.option(
     "--azure-resource-group",
     metavar="NAME",
     envvar="SAILPLANE_AZURE_RESOURCE_GROUP",
     show_envvar=True,
-    help="For azure.",
+    help="Where in it.",
 )
 @targets.region
 @output.options
@@ -45,17 +53,23 @@ def command(
     azure_subscription: str | None,
     azure_resource_group: str | None,
 ) -> None:
-    """Show which credentials, permissions and quotas are there in the CLOUDs, aws by default, and how to get what is missing.
+    """Show which credentials, permissions and quotas are there in the CLOUDs, and how to get what is missing.
 
-    Changes nothing. Exit code 1 when something is missing.
+    CLOUD is aws, gcp or azure; without one it is aws. Changes nothing. Exit code 1 when something is missing.
     """
+    wanted = dict.fromkeys(clouds or ("aws",))
+    # Before any cloud is asked: what others have answered would not be shown.
+    if "gcp" in wanted and not gcp_project:
+        raise click.UsageError("Name the project with --gcp-project.")
+    if "azure" in wanted and not (azure_subscription and azure_resource_group):
+        raise click.UsageError("Say where with --azure-subscription and --azure-resource-group.")
     ask = {
         "aws": lambda: _aws(region, endpoint_url),
-        "gcp": lambda: _gcp(gcp_project, gcp_region),
-        "azure": lambda: _azure(azure_subscription, azure_resource_group),
+        "gcp": lambda: _gcp(str(gcp_project), gcp_region),
+        "azure": lambda: _azure(str(azure_subscription), str(azure_resource_group)),
     }
     found: list[Finding] = []
-    for cloud in dict.fromkeys(clouds or ("aws",)):
+    for cloud in wanted:
         with out.progress(f"Asking {cloud}"):
             found += ask[cloud]()
     out.table(("CLOUD", "WHAT", "", "FOUND"), [(one.cloud, one.what, one.verdict, one.found) for one in found])
@@ -65,6 +79,8 @@ def command(
     out.document({"findings": [asdict(one) for one in found]})
     if any(one.verdict is Verdict.MISSING for one in found):
         raise click.exceptions.Exit(Exit.FAILURE)
+    if "aws" in wanted:
+        out.next("sailplane bootstrap aws --deployment NAME")
 
 
 # An SDK is imported when its cloud is asked about: it may not be installed, and takes up to a second.
@@ -75,9 +91,7 @@ def _aws(region: str | None, endpoint_url: str | None) -> Iterator[Finding]:
     return checks.findings(aws.session(region or ""), endpoint_url)
 
 
-def _gcp(project: str | None, region: str) -> Iterator[Finding]:
-    if not project:
-        raise click.UsageError("Name the project with --gcp-project.")
+def _gcp(project: str, region: str) -> Iterator[Finding]:
     _require_sdk("gcp", "google.auth")
     from sailplane.deploy.checks import gcp  # noqa: PLC0415
 
@@ -89,9 +103,7 @@ def _gcp(project: str | None, region: str) -> Iterator[Finding]:
     yield from gcp.findings(http, project, region)
 
 
-def _azure(subscription: str | None, group: str | None) -> Iterator[Finding]:
-    if not (subscription and group):
-        raise click.UsageError("Say where with --azure-subscription and --azure-resource-group.")
+def _azure(subscription: str, group: str) -> Iterator[Finding]:
     _require_sdk("azure", "azure.identity")
     from sailplane.deploy.checks import azure  # noqa: PLC0415
 

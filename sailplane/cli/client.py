@@ -24,6 +24,11 @@ TIMEOUT_S = 30.0
 # nothing for 60 s for dead.
 LOST_PAUSES_S = (0.5, 1.0, 2.0)
 UNDER_WAY_PAUSES_S = (1.0,) * 75
+# Somebody else is at work on the service (423), the gateway has too many requests (429), or something that the control plane
+# needs does not answer (503): asked three times more, after as long as the answer says, or this long.
+BUSY_PAUSES_S = (1.0, 2.0, 4.0)
+LONGEST_PAUSE_S = 10.0
+_BUSY = (HTTPStatus.LOCKED, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _UNDER_WAY = "urn:sailplane:problem:in-progress"
 
 _A = TypeVar("_A", bound=BaseModel)
@@ -208,6 +213,12 @@ class Client:
         names = [{"provider": one.provider, "id": one.id} for one in leftovers]
         return self._ask(schemas.Leftovers, "POST", "/v1/leftovers/remove", {"leftovers": names})
 
+    def close_intake(self) -> schemas.Intake:
+        return self._ask(schemas.Intake, "DELETE", "/v1/intake")
+
+    def open_intake(self) -> schemas.Intake:
+        return self._ask(schemas.Intake, "PUT", "/v1/intake")
+
     def act(self, name: str, replica: str, action: str, query: Mapping[str, Any] | None = None) -> schemas.Accepted:
         return self._ask(schemas.Accepted, "POST", f"{_path(name, replica)}/{action}", query=query)
 
@@ -244,19 +255,34 @@ class Client:
 
     def _send(self, http: httpx.Client, request: httpx.Request) -> httpx.Response:
         """The answer; of a write the one that it has had in the end. Raises `httpx.TransportError`."""
-        lost, under_way = iter(LOST_PAUSES_S), iter(UNDER_WAY_PAUSES_S)
+        # Whoever watches asks again by themselves.
+        lost = iter(() if request.method == "GET" else LOST_PAUSES_S)
+        under_way, busy = iter(UNDER_WAY_PAUSES_S), iter(BUSY_PAUSES_S)
         while True:
             try:
                 response = http.send(request)
             except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError, httpx.WriteError):
-                if request.method == "GET" or (pause_s := next(lost, None)) is None:
+                if (pause_s := next(lost, None)) is None:
                     raise
                 self._tell("The control plane's answer got lost; asking for it again.")
             else:
-                pauses = under_way if _is_under_way(response) else lost if _may_come(response) else iter(())
-                if request.method == "GET" or (pause_s := next(pauses, None)) is None:
+                if response.status_code in _BUSY:
+                    pause_s = self._asked_to_wait(response, next(busy, None))
+                elif _is_under_way(response):
+                    pause_s = next(under_way, None)
+                else:
+                    pause_s = next(lost, None) if _may_come(response) else None
+                if pause_s is None:
                     return response
             self._pause(pause_s)
+
+    def _asked_to_wait(self, response: httpx.Response, pause_s: float | None) -> float | None:
+        if pause_s is None:
+            return None
+        asked_s = min(max(pause_s, _retry_after_s(response)), LONGEST_PAUSE_S)
+        why = _document(response).get("detail") or f"HTTP {response.status_code}"
+        self._tell(f"The control plane is busy: {why} Asking again in {asked_s:g} s.")
+        return asked_s
 
 
 def _is_under_way(response: httpx.Response) -> bool:
@@ -264,8 +290,14 @@ def _is_under_way(response: httpx.Response) -> bool:
 
 
 def _may_come(response: httpx.Response) -> bool:
-    """Whether somebody between us and the control plane, or what it needs, gave up; it may have done what was asked."""
-    return response.status_code in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+    """Whether somebody between us and the control plane gave up; it may have done what was asked."""
+    return response.status_code in (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    """What the answer asks us to wait; 0 when it does not say, or says it as a date, which the control plane never does."""
+    given = response.headers.get("retry-after", "")
+    return float(given) if given.isdecimal() else 0.0
 
 
 def _path(service: str, replica: str = "") -> str:

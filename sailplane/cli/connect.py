@@ -9,7 +9,6 @@ from sailplane.cli import target as targets
 from sailplane.cli.failures import NoDeployment
 from sailplane.cli.output import Output
 from sailplane.cli.target import Target
-from sailplane.deploy.deployment import ADMIN_KEY
 from sailplane.local.home import Connected, Home
 
 
@@ -30,10 +29,10 @@ def aws(out: Output, *, target: Target, home: Home) -> None:
         stack = target.account.stack(target.deployment)
         if stack is None or not stack.has_code:
             raise NoDeployment(f"There is no {target}.")
-        key = target.account.keys(target.deployment)[ADMIN_KEY]
+        key, identity = targets.admin_key(target), target.account.identity()
     url = stack.outputs["ApiUrl"].rstrip("/")
-    home.connect(Connected(url, key, target.deployment.name, target.account.region))
-    out.message(f"Connected to {target}.")
+    home.connect(Connected(url, key, target.deployment.name, target.account.region, identity.account))
+    out.message(f"Connected to {target} of {identity}.")
     out.document({"deployment": target.deployment.name, "region": target.account.region, "url": url})
     out.next("sailplane status", "sailplane up FILE")
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -38,6 +39,9 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
     @prices.home_option()
     @functools.wraps(command)
     def with_client(*args: Any, url: str | None, key: str | None, root: Path, **others: Any) -> _R:
+        if url and not _is_address(url):
+            # Not repeated: it may hold a password.
+            raise click.UsageError("--url (SAILPLANE_URL) is no address: expected http(s)://host[:port][/prefix].")
         if url and not key:
             raise click.UsageError("--url (SAILPLANE_URL) needs that control plane's admin key: set SAILPLANE_KEY.")
         if key and not (key.isascii() and key.isprintable()):
@@ -72,6 +76,14 @@ def locate_local(home: Home) -> tuple[str, str]:
     if running is None:
         raise Unreachable(f"The local stack of {home.root} is not running.")
     return running.api_url, home.secrets().admin_key
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is none, or a bracket that is not closed
+        return False
 
 
 def _home_at(root: Path) -> Home:

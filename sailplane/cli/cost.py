@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from chalicelib.api.schemas import ControlPlaneCost, ReplicaCost, ServiceCost
-from sailplane.cli import connection, output
+from sailplane.cli import connection, output, prices
 from sailplane.cli.client import Client
 from sailplane.cli.output import Output
 
@@ -73,7 +73,7 @@ def _replica_row(replica: ReplicaCost) -> tuple[str, ...]:
         replica.instance_type,
         replica.capacity_type.lower().replace("_", " "),
         f"{replica.created_at.astimezone():%Y-%m-%d %H:%M}",
-        f"{replica.usd_per_hour:.4g}",
+        prices.usd(replica.usd_per_hour),
         f"{replica.usd_so_far:,.2f}",
     )
 

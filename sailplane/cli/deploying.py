@@ -107,8 +107,8 @@ def settings(command: Callable[..., _R]) -> Callable[..., _R]:
 
 def deploy(
     out: Output, target: Target, stack: Stack | None, chosen: Chosen, directory: Path | None, *, yes: bool
-) -> Stack | None:
-    """Show the plan, ask, do it; the stack then, or None when the user did not want it.
+) -> Stack:
+    """Show the plan, ask, do it; the stack then. The user's no ends the command.
 
     Raises `Invalid` when a cloud lacks what it needs to be told, and what `Bootstrap` raises.
     """
@@ -129,8 +129,7 @@ def deploy(
         if plan.changes and not yes and not out.confirm(_question(target, plan)):
             if not plan.is_new:
                 run.withdraw()
-            out.message("Nothing was changed.")
-            return None
+            out.declined()
         with out.progress(f"Making {target}" if plan.is_new else f"Changing {target}") as show:
             return run.carry_out(plan, show)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 import click
 
@@ -32,13 +33,13 @@ def command(out: Output, *, client: Client, fix: bool, yes: bool) -> None:
     """
     with out.progress("Asking the clouds"):
         seen = client.leftovers()
-    _show(out, seen)
+    show(out, seen)
     if fix and seen.leftovers:
-        if not yes and not out.confirm(f"Remove {_counted(seen.leftovers)}?"):
+        if not yes and not out.confirm(f"Remove {counted(seen.leftovers)}?"):
             out.message("Nothing was changed.")
         else:
             seen = remove_all(out, client, seen)
-            _say_outcome(out, seen)
+            say_outcome(out, seen)
     out.document(seen.model_dump(mode="json"))
     if seen.leftovers and not fix:
         out.next("sailplane doctor --fix")
@@ -46,7 +47,15 @@ def command(out: Output, *, client: Client, fix: bool, yes: bool) -> None:
         raise click.exceptions.Exit(Exit.FAILURE)
 
 
-def _show(out: Output, seen: Leftovers) -> None:
+class Holder(Protocol):
+    """Who can tell what clouds hold, and have it removed: a control plane or, without one, the user's own credentials."""
+
+    def leftovers(self) -> Leftovers: ...
+
+    def remove_leftovers(self, leftovers: Sequence[Leftover]) -> Leftovers: ...
+
+
+def show(out: Output, seen: Leftovers) -> None:
     for name, why in seen.unreachable.items():
         out.message(f"{name} could not be asked: {why}")
     if not seen.leftovers:
@@ -60,12 +69,12 @@ def _price(usd_per_month: float | None) -> str:
     return "?" if usd_per_month is None else f"{usd_per_month:.2f}"
 
 
-def remove_all(out: Output, client: Client, seen: Leftovers) -> Leftovers:
+def remove_all(out: Output, client: Holder, seen: Leftovers) -> Leftovers:
     """Remove in rounds until nothing is left or time is up; what is left then."""
     deadline = time.monotonic() + ROUNDS_TIMEOUT_S
     with out.progress("Removing") as show:
         while seen.leftovers and time.monotonic() < deadline:
-            show(f"Removing {_counted(seen.leftovers)}")
+            show(f"Removing {counted(seen.leftovers)}")
             client.remove_leftovers(seen.leftovers)
             seen = client.leftovers()
             if seen.leftovers:
@@ -73,12 +82,12 @@ def remove_all(out: Output, client: Client, seen: Leftovers) -> Leftovers:
     return seen
 
 
-def _say_outcome(out: Output, seen: Leftovers) -> None:
+def say_outcome(out: Output, seen: Leftovers) -> None:
     if seen.leftovers:
-        out.message(f"{_counted(seen.leftovers)} could not be removed yet; clouds take their time. Run it again.")
+        out.message(f"{counted(seen.leftovers)} could not be removed yet; clouds take their time. Run it again.")
     else:
         out.message("Everything is removed.")
 
 
-def _counted(leftovers: Sequence[Leftover]) -> str:
+def counted(leftovers: Sequence[Leftover]) -> str:
     return f"{len(leftovers)} leftover{'s' * (len(leftovers) != 1)}"

@@ -22,18 +22,17 @@ from sailplane.cli.services import watch
 @connection.client
 @output.options
 def command(out: Output, *, client: Client, names: tuple[str, ...], everything: bool, yes: bool, detach: bool) -> None:
-    """Shut down the services NAME... or --all, and wait until their last replica is gone.
+    """Shut down the services NAME... or --all: ask, then wait until their last replica is gone.
 
-    Asks first, on a terminal. Replicas finish the requests they have. When one of the names is unknown, nothing is done to the others either.
+    Replicas finish the requests they have. When one of the names is unknown, nothing is done to the others either.
     """
     if everything == bool(names):
         raise click.UsageError("Name the services to shut down, or give --all.")
     chosen = [service.name for service in client.services()] if everything else list(dict.fromkeys(names))
     for name in names:
         client.service(name)
-    if chosen and not yes and not out.confirm(f"Shut down {', '.join(chosen)}?", unattended=True):
-        out.message("Nothing was changed.")
-        return
+    if chosen and not yes and not out.confirm(f"Shut down {', '.join(chosen)}?"):
+        out.declined()
     if detach:
         for name in chosen:
             client.delete(name)

@@ -16,7 +16,7 @@ from sailplane.cli import connection, output
 from sailplane.cli import target as targets
 from sailplane.cli.failures import NoDeployment
 from sailplane.cli.output import Output
-from sailplane.deploy.deployment import ROUTER_TOKEN, Deployment
+from sailplane.deploy.deployment import ROUTER_TOKEN
 from sailplane.deploy.edges.edge import Edges, Found, Wanted, archive, environment
 from sailplane.local.home import Home
 
@@ -180,8 +180,7 @@ def deploy(
         return
     _show_plan(out, edges, where, name, location, is_new=found is None)
     if not yes and not out.confirm(f"{'Make' if found is None else 'Change'} it?"):
-        out.message("Nothing was changed.")
-        return
+        out.declined()
     with out.progress(f"{where}: beginning") as show:
         made = edges.deploy(location, wanted, lambda text: show(f"{where}: {text}"))
     _tell(out, made, f"{where}: serves.", is_changed=True)
@@ -222,8 +221,7 @@ def remove(
     name, where = _name(home, deployment), f"{cloud}/{location}"
     edges = clouds.edges(cloud, name)
     if not yes and not out.confirm(f"Remove the edge of {name} in {where} for good?"):
-        out.message("Nothing was changed.")
-        return
+        out.declined()
     with out.progress(f"{where}: looking") as show:
         was_there = edges.remove(location, lambda text: show(f"{where}: {text}"))
     out.message(f"{where}: removed." if was_there else f"{where}: nothing to do.")
@@ -232,7 +230,7 @@ def remove(
 
 def _name(home: Home, deployment: str | None) -> str:
     known = home.connected()
-    return Deployment(deployment or (known.deployment if known else _LOCAL)).name
+    return targets.named(deployment or (known.deployment if known else _LOCAL)).name
 
 
 def _of_account(target: targets.Target) -> tuple[str, str]:
@@ -240,8 +238,7 @@ def _of_account(target: targets.Target) -> tuple[str, str]:
     stack = target.account.stack(target.deployment)
     if stack is None or not stack.has_code:
         raise NoDeployment(f"There is no {target}.")
-    # While it is changed there are two: the first is the one to show.
-    return stack.outputs["ControlUrl"], target.account.keys(target.deployment)[ROUTER_TOKEN].split(",")[0]
+    return stack.outputs["ControlUrl"], target.account.keys(target.deployment)[ROUTER_TOKEN]
 
 
 def _of_this_machine(home: Home) -> tuple[str, str]:

@@ -31,7 +31,7 @@ def command(out: Output, *, client: Client, path: Path | None) -> None:
     service files may hold anything. It is JSON, one entry a line.
     """
     with out.progress("Reading everything"):
-        lines = tuple(backup_file.lines(client.backup()))
+        lines = tuple(backup_file.lines(client.backup(), client.url))
     if path is None:
         for line in lines:
             click.echo(line)
@@ -40,9 +40,9 @@ def command(out: Output, *, client: Client, path: Path | None) -> None:
             _write(path, lines)
         except OSError as error:
             raise Invalid(f"Cannot write {path}: {error.strerror}.") from error
-        out.data(f"{len(lines) - 2} entries are in {path}.")
+        out.data(f"{len(lines) - 2} entries of the control plane at {client.url} are in {path}.")
         out.document({"file": str(path), "entries": len(lines) - 2})
-        out.next(f"SAILPLANE_URL=URL SAILPLANE_KEY=KEY sailplane import {path}")
+        out.next("sailplane connect aws --deployment NAME", f"sailplane import {path}")
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ import click
 from chalicelib import errors
 from sailplane.cli import output
 from sailplane.cli.exits import Exit
-from sailplane.deploy.account import CloudUnreachable
+from sailplane.deploy.account import CloudUnreachable, NoAccess
 
 
 class ServiceFailed(errors.SailplaneError):
@@ -54,7 +54,15 @@ class Away(errors.Unreachable):
 
 
 class Refused(errors.SailplaneError):
-    """The control plane does not accept our key, or not for this."""
+    """The control plane's 403: our key is not good for this."""
+
+
+class UnknownKey(Refused):
+    """The control plane's 401: our key is none of its own."""
+
+
+class NotTrusted(errors.SailplaneError):
+    """The control plane gives no key for this job's identity."""
 
 
 # The first class that fits decides: (class, exit code, what to try next).
@@ -73,6 +81,18 @@ _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] 
     (CloudUnreachable, Exit.UNREACHABLE, ("run the same command again: it goes on from there",)),
     (Away, Exit.UNREACHABLE, ("run the same command again", "sailplane check aws", "sailplane connect local")),
     (errors.Unreachable, Exit.UNREACHABLE, ("sailplane local status", "sailplane local start --detach")),
+    (
+        UnknownKey,
+        Exit.DENIED,
+        ("set SAILPLANE_KEY to a key that is good here", "sailplane connect aws --deployment NAME"),
+    ),
+    (
+        Refused,
+        Exit.DENIED,
+        ("ask whoever has the root key for one that may: sailplane admin-keys create NAME --scope SCOPE",),
+    ),
+    (NotTrusted, Exit.DENIED, ("sailplane trust list",)),
+    (NoAccess, Exit.DENIED, ()),  # whose message says how to get it
     (ServiceFailed, Exit.SERVICE_FAILED, ()),
     (NoMachine, Exit.NO_MACHINE, ()),
     (errors.SailplaneError, Exit.FAILURE, ()),
@@ -80,7 +100,7 @@ _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] 
 
 _BY_STATUS: dict[int, type[errors.SailplaneError]] = {
     400: errors.Invalid,
-    401: Refused,
+    401: UnknownKey,
     403: Refused,
     404: errors.NotFound,
     409: errors.Exists,

@@ -9,7 +9,7 @@ from chalicelib.api import schemas
 from chalicelib.errors import Invalid, Unreachable
 from chalicelib.model import OidcIssuer
 from sailplane.cli.client import TIMEOUT_S
-from sailplane.cli.failures import from_problem
+from sailplane.cli.failures import NotTrusted, Refused, from_problem
 
 
 class _Token(BaseModel):
@@ -30,11 +30,12 @@ def asked_of_github(request_url: str, request_token: str, audience: str) -> str:
 
 
 def exchanged(audience: str, kind: OidcIssuer, id_token: str) -> schemas.NewAdminKey:
-    """A key for 15 minutes, from the control plane that the token is made out to. Raises what its problem stands for, or `Unreachable`."""
+    """A key for 15 minutes, from the control plane that the token is made out to. Raises `NotTrusted`, what another problem stands for, or `Unreachable`."""
     answer = _sent(httpx.Request("POST", f"{audience.rstrip('/')}/v1/auth/{kind}", json={"token": id_token}))
     if answer.is_error:
         is_problem = answer.headers.get("content-type", "").startswith("application/problem+json")
-        raise from_problem(answer.status_code, answer.json() if is_problem else {})
+        error = from_problem(answer.status_code, answer.json() if is_problem else {})
+        raise NotTrusted(str(error)) if isinstance(error, Refused) else error
     return schemas.NewAdminKey.model_validate_json(answer.content)
 
 

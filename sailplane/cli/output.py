@@ -12,9 +12,11 @@ import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import click
+
+from sailplane.cli.exits import Exit
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -63,16 +65,16 @@ class Output:
         if not self.as_json:
             self.message("Next: " + "\n      ".join(commands))
 
-    def confirm(self, question: str, *, unattended: bool = False) -> bool:
-        """Ask, yes being the default. Where there is no terminal to ask on, `unattended` is the answer.
-
-        Raises `click.UsageError` when that is no: nobody could say yes.
-        """
-        if sys.stdin.isatty():
-            return click.confirm(question, err=True, default=True)
-        if not unattended:
+    def confirm(self, question: str) -> bool:
+        """Ask, yes being the default. Raises `click.UsageError` where there is no terminal to ask on."""
+        if not sys.stdin.isatty():
             raise click.UsageError("There is no terminal to ask on. Add --yes to go on without being asked.")
-        return True
+        return click.confirm(question, err=True, default=True)
+
+    def declined(self) -> NoReturn:
+        """End the command to which the user has said no, with exit code 1: a script must not go on as if it were done."""
+        self.message("Nothing was changed.")
+        raise click.exceptions.Exit(Exit.FAILURE)
 
     @contextmanager
     def progress(self, text: str) -> Iterator[Callable[[str], None]]:

@@ -126,7 +126,7 @@ def _row(offer: Offer, *, chosen: bool) -> tuple[str, ...]:
         offer.accelerators or "-",
         place.zone if place.zone.startswith(place.region) else "/".join(filter(None, (place.region, place.zone))),
         _CAPACITY[offer.capacity_type],
-        f"{offer.price_usd_per_hour:.2f}" if offer.price_usd_per_hour >= 1 else f"{offer.price_usd_per_hour:.4f}",
+        prices.usd(offer.price_usd_per_hour),
         "✔" if chosen else "",
     )
 

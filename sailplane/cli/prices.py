@@ -35,6 +35,11 @@ home_option = functools.partial(
 )
 
 
+def usd(amount: float) -> str:
+    """Dollars of a machine's hour: with four digits below one, where the cheapest machines differ."""
+    return f"{amount:,.2f}" if amount >= 1 or not amount else f"{amount:.4f}"
+
+
 def needed(command: Callable[..., _R]) -> Callable[..., _R]:
     """Give a command that needs no control plane `--home`, for `current`."""
     return home_option(expose_value=False)(command)

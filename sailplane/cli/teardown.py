@@ -2,74 +2,156 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
 import click
 
+from chalicelib.api.schemas import Leftovers
 from chalicelib.errors import Invalid, Retry, SailplaneError
-from sailplane.cli import doctor, down, output
+from sailplane.cli import deploying, doctor, down, output
 from sailplane.cli import target as targets
 from sailplane.cli.client import Client
+from sailplane.cli.exits import Exit
 from sailplane.cli.output import Output
 from sailplane.cli.target import Target
-from sailplane.deploy import stacks, teardown
+from sailplane.deploy import machines, stacks, teardown
 from sailplane.deploy.account import DeployFailed, Stack
-from sailplane.deploy.deployment import ADMIN_KEY
 from sailplane.local.home import Home
 
 
 @click.command("teardown")
 @click.option("--services", is_flag=True, help="Shut all services down first, and wait for their machines to be gone.")
-@click.option("--force", is_flag=True, help="Do not ask the control plane what still runs; you see to that yourself.")
+@click.option("--force", is_flag=True, help="Do not ask the control plane what still runs, but the clouds.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.option(
+    "--gcp-project", metavar="ID", envvar="SAILPLANE_GCP_PROJECT", show_envvar=True, help="Where machines may be, too."
+)
+@click.option("--azure-subscription", metavar="ID", envvar="SAILPLANE_AZURE_SUBSCRIPTION", show_envvar=True)
+@click.option("--azure-resource-group", metavar="NAME", envvar="SAILPLANE_AZURE_RESOURCE_GROUP", show_envvar=True)
 @targets.aws
 @output.options
-def command(out: Output, *, target: Target, home: Home, services: bool, force: bool, yes: bool) -> None:
+def command(
+    out: Output,
+    *,
+    target: Target,
+    home: Home,
+    services: bool,
+    force: bool,
+    yes: bool,
+    gcp_project: str | None,
+    azure_subscription: str | None,
+    azure_resource_group: str | None,
+) -> None:
     """Take the control plane out of your account, with its table, keys, secrets and logs.
 
     While services or machines are there, it wants --services. Run again, it finishes what was interrupted. Back up first
-    with `sailplane export`, if you may want it back.
+    with `sailplane export`, if you may want it back. Where there is no control plane to ask (any more), it looks for machines
+    itself, with your own credentials, and offers to end them.
     """
+    target = targets.identified(out, target, home)
     with out.progress(f"Looking at {target}") as show:
         stack = stacks.settled(target.account, target.deployment, show, stacks.pause)
     left = teardown.leftovers(target.account, target.deployment)
     serving = stack if stack is not None and stack.has_code and not stack.is_dead and not force else None
     if serving and not services:
-        _end_services(out, target, serving, wanted=False)
-    if not left:
-        out.message(f"{target}: nothing to do.")
-    elif yes or out.confirm(f"Remove {target} for good: {', '.join(left)}?"):
-        if serving and services:
-            _end_services(out, target, serving, wanted=True)
+        with _asked(target, serving) as client:
+            _require_none(client)
+    if left and not (yes or out.confirm(f"Remove {target} for good: {', '.join(left)}?")):
+        out.declined()
+    if serving:
+        with _asked(target, serving) as client:
+            empty(out, client, is_wanted=services)
+    if left:
         _remove(out, target)
     else:
-        out.message("Nothing was changed.")
-        return
+        out.message(f"{target}: nothing to do.")
     if (known := home.connected()) and known.deployment == target.deployment.name:
         home.disconnect()
-    out.document({"deployment": target.deployment.name, "removed": list(left)})
+    seen = Leftovers(leftovers=(), unreachable={})
+    if not serving:
+        told = {"GcpProject": gcp_project, "AzureSubscription": azure_subscription}
+        told |= {"AzureResourceGroup": azure_resource_group}
+        seen = end_machines(out, _clouds(out, target, stack, told), yes=yes)
+    out.document(
+        {"deployment": target.deployment.name, "removed": list(left), "machines": seen.model_dump(mode="json")}
+    )
+    if seen.leftovers or seen.unreachable:
+        raise click.exceptions.Exit(Exit.FAILURE)
 
 
-def _end_services(out: Output, target: Target, stack: Stack, *, wanted: bool) -> None:
-    """See to it that nothing runs that only the control plane would end. Raises `Invalid` if something does and may."""
-    url, key = stack.outputs["ApiUrl"], target.account.keys(target.deployment)[ADMIN_KEY]
+def _clouds(out: Output, target: Target, stack: Stack | None, told: Mapping[str, str | None]) -> machines.Clouds:
+    """Where to look: as told now or, as long as there is a stack, then."""
+    kept = stack.parameters if stack else {}
+    known = {name: value or kept.get(name, "") for name, value in told.items()}
+    places = machines.Places(
+        known["GcpProject"], known["AzureSubscription"], known["AzureResourceGroup"], target.endpoint_url
+    )
+    if stack is None and len(places.known) < len(deploying.CLOUDS):
+        out.message(
+            f"Looking at {' and '.join(places.known)} only. If there were machines elsewhere: --gcp-project, or "
+            "--azure-subscription and --azure-resource-group."
+        )
+    return machines.clouds(target.deployment, places, kept.get("Providers", "aws").split(","))
+
+
+def end_machines(out: Output, clouds: machines.Clouds, *, yes: bool) -> Leftovers:
+    """Show what has the deployment's tag and, if the user wants it, remove it; what is left then."""
+    with out.progress("Looking for machines, with your own credentials"):
+        seen = clouds.leftovers()
+    doctor.show(out, seen)
+    if seen.leftovers and (yes or out.confirm(f"Remove {doctor.counted(seen.leftovers)}?")):
+        seen = doctor.remove_all(out, clouds, seen)
+        doctor.say_outcome(out, seen)
+    return seen
+
+
+@contextmanager
+def _asked(target: Target, stack: Stack) -> Iterator[Client]:
+    """The control plane, which alone knows what runs. Raises `DeployFailed` when it does not answer."""
+    url, key = stack.outputs["ApiUrl"], targets.admin_key(target)
     with Client(lambda: (url, key)) as client:
         try:
-            _shut_down(out, client, wanted=wanted)
+            yield client
         except Retry as error:
             raise DeployFailed(
-                f"{error}\nNobody knows what still runs. Mend it with `sailplane upgrade`, try again, or look yourself at what "
-                f"has the tag sailplane-deployment={target.deployment.name} and use --force. Nothing was removed."
+                f"{error}\nNobody knows what still runs. Mend it with `sailplane upgrade`, and try again; or use --force, "
+                "which looks for machines with your own credentials. Nothing was removed."
             ) from error
 
 
-def _shut_down(out: Output, client: Client, *, wanted: bool) -> None:
-    names = [service.name for service in client.services()]
-    if names and not wanted:
+def empty(out: Output, client: Client, *, is_wanted: bool) -> None:
+    """See to it that nothing runs that only the control plane would end, and that nothing more is begun.
+
+    It makes no service from the first word on, or what is pushed meanwhile would run with nobody to end it. Broken off, it
+    makes services again; a laptop that dies here leaves it closed for an hour.
+
+    Raises `Invalid` when there are services and they are not to be ended.
+    """
+    client.close_intake()
+    try:
+        if not is_wanted:
+            _require_none(client)
+        while names := [service.name for service in client.services()]:
+            down.shut_down(out, client, names)
+            client.close_intake()  # services take their time, and the mark may have ended
+        _remove_leftovers(out, client)
+    except BaseException:
+        with suppress(SailplaneError):
+            client.open_intake()
+        raise
+
+
+def _require_none(client: Client) -> None:
+    if names := [service.name for service in client.services()]:
         raise Invalid(
             f"{len(names)} service{'s' * (len(names) != 1)} would be left without anybody to end "
             f"{'their' if len(names) != 1 else 'its'} machines: {', '.join(names)}. Shut down first with `sailplane down --all`, "
             "or use --services. Nothing was removed."
         )
-    down.shut_down(out, client, names)
+
+
+def _remove_leftovers(out: Output, client: Client) -> None:
     seen = client.leftovers()
     if seen.leftovers:
         seen = doctor.remove_all(out, client, seen)
@@ -77,7 +159,7 @@ def _shut_down(out: Output, client: Client, *, wanted: bool) -> None:
         what = ", ".join([*(one.id for one in seen.leftovers), *seen.unreachable])
         raise SailplaneError(
             f"The clouds still hold, or may hold, something of this control plane: {what}. `sailplane doctor --fix` shows and "
-            "removes it; --force leaves it to you. Nothing was removed."
+            "removes it. Nothing was removed."
         )
 
 

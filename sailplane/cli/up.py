@@ -51,8 +51,7 @@ def command(
     if parsed.spec.routing.access == "open":
         out.message(OPEN)
     if not yes and not out.confirm(f"Start service {name!r}?"):
-        out.message("Nothing was started.")
-        return
+        out.declined()
     service = client.create(name, workdir.made_absolute(text, Path(output.current().source).parent), envs)
     if not detach:
         service = _until_ready(out, client, name)

@@ -29,7 +29,7 @@ from sailplane.cli.services import OPEN, last_words, newest_failure, service_tex
 def command(
     out: Output, *, client: Client, name: str, text: str, envs: dict[str, str], yes: bool, detach: bool
 ) -> None:
-    """Move service NAME to the version in FILE: show what changes, ask on a terminal, then show progress.
+    """Move service NAME to the version in FILE: show what changes, ask, then show progress.
 
     Replicas are replaced one after the other, or not at all when only policy changes. A replica of the old version goes
     when one of the new version is ready, so a broken new version ends the command with exit code 7 and the old one serves on.
@@ -44,9 +44,8 @@ def command(
     _show_change(out, current, text, secrets.bound(client, spec.parse(text, env_overrides=envs).spec, name))
     if parsed.spec.routing.access == "open" and before.access != "open":
         out.message(OPEN)
-    if not yes and not out.confirm(f"Update service {name!r}?", unattended=True):
-        out.message("Nothing was changed.")
-        return
+    if not yes and not out.confirm(f"Update service {name!r}?"):
+        out.declined()
     service = client.update(name, text, envs, before.etag)
     if not detach:
         service = _until_rolled_out(out, client, name, service.version)

@@ -25,10 +25,9 @@ def command(out: Output, *, target: Target, home: Home, settings: Chosen, direct
     Settings that are not given stay as they are. One that fails is rolled back to the version before. Services, their
     replicas and their keys are not touched; the data plane goes on meanwhile.
     """
-    del home
+    target = targets.identified(out, target, home)
     stack = target.account.stack(target.deployment)
     if stack is None:
         raise NoDeployment(f"There is no {target}.")
     done = deploying.deploy(out, target, stack, settings, directory, yes=yes)
-    if done is not None:
-        deploying.tell(out, target, done, is_changed=done != stack)
+    deploying.tell(out, target, done, is_changed=done != stack)

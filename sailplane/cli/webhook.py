@@ -195,7 +195,7 @@ def _generic(made: NewWebhook) -> str:
         {
             "URL": made.url,
             "Secret": made.secret,
-            "Body": '{"type": "push", "timestamp": "2026-11-22T18:00:00Z", "data": {"commit": NAME, "yaml": FILE}}',
+            "Body": '{"type": "push", "timestamp": NOW, "data": {"commit": NAME, "yaml": FILE}}',
         },
     )
 

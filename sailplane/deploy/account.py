@@ -19,12 +19,28 @@ class CloudUnreachable(Retry):
     """The account does not answer, or throttles."""
 
 
+class CloudRefused(SailplaneError):
+    """The account does not do what it was asked, for a reason of its own; the message has its words."""
+
+
 class DeployFailed(SailplaneError):
     """CloudFormation could not do it; the message has the resource's own reason and what was left."""
 
 
 # A creation that failed has nothing in it that anybody used; nothing but deleting it is possible.
 _DEAD = frozenset({"REVIEW_IN_PROGRESS", "CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose account it is, by its twelve digits and, where one may ask, its alias, and as whom one acts in it."""
+
+    account: str
+    arn: str
+    alias: str = ""
+
+    def __str__(self) -> str:
+        return f"AWS account {self.account}{f' ({self.alias})' if self.alias else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +108,15 @@ Show = Callable[[str], None]
 
 
 class Account(Protocol):
-    """One account and region. Everything raises `NoAccess` or `CloudUnreachable`; whatever is asked for twice is done once."""
+    """One account and region. What is asked for twice is done once.
+
+    Everything raises `NoAccess`, `CloudUnreachable` or `CloudRefused`.
+    """
 
     @property
     def region(self) -> str: ...
+
+    def identity(self) -> Identity: ...
 
     def stack(self, deployment: Deployment) -> Stack | None: ...
 
@@ -151,13 +172,15 @@ class Account(Protocol):
 
     def delete_parameters(self, names: Collection[str]) -> None: ...
 
-    def objects(self, bucket: str, prefix: str = "") -> frozenset[str]:
-        """The keys of a bucket; none when there is no bucket."""
+    def objects(self, bucket: str, prefix: str = "") -> Mapping[str, float]:
+        """How old each object of a bucket is, in seconds, by its key; none when there is no bucket."""
         ...
 
     def upload(self, bucket: str, key: str, path: Path) -> None: ...
 
-    def delete_objects(self, bucket: str, keys: Collection[str]) -> None: ...
+    def delete_objects(self, bucket: str, keys: Collection[str]) -> None:
+        """Raises `DeployFailed` when some of them could not be deleted."""
+        ...
 
     def template_url(self, bucket: str, key: str) -> str:
         """Where CloudFormation finds a template that is too long to be sent along."""

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
 
 from chalicelib.errors import Invalid
-from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, NoAccess, Stack
+from chalicelib.schedules.aws import ON
+from sailplane.deploy.account import (
+    Change,
+    CloudRefused,
+    CloudUnreachable,
+    DeployFailed,
+    Event,
+    Identity,
+    NoAccess,
+    Stack,
+)
 from sailplane.deploy.deployment import TAG, Deployment
 
 if TYPE_CHECKING:
@@ -24,16 +35,19 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_ssm import SSMClient
 
+_T = TypeVar("_T")
+
 _CONFIG = Config(connect_timeout=5, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 8})
 _CHANGE_SET = "sailplane"
 # A change set is computed in some seconds; of what takes minutes, nothing will come.
-_PROPOSAL_TIMEOUT_S = 300.0
+_PROPOSAL_LOOKS = 600
 _PROPOSAL_POLL_S = 0.5
-_ON = ("Enabled", "Enabling", "Creating")
 _TURNS = 20
 _PARAMETERS_AT_ONCE = 10  # what DeleteParameters takes
 _OBJECTS_AT_ONCE = 1000  # what DeleteObjects takes
-# What CloudFormation says of a change set without changes; it fails for them.
+# What CloudFormation says of a stack that an operation goes on in, or that has somebody else's change set of the same name.
+_OTHERS = ("_IN_PROGRESS state", "AlreadyExistsException")
+# What it says of a change set without changes; it fails for them.
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
@@ -56,7 +70,7 @@ _SIGN_IN = "Sign in (`aws configure`, `aws sso login`), or name other credential
 
 @contextmanager
 def told() -> Iterator[None]:
-    """AWS's refusals that concern the user's access as our own errors; what a caller expects passes."""
+    """AWS's refusals as our own errors, for whoever has not caught them inside."""
     try:
         yield
     except ClientError as error:
@@ -69,7 +83,7 @@ def told() -> Iterator[None]:
             raise NoAccess(f"AWS does not allow {operation}: {message or code} {advice}") from error
         if code in _PASSING:
             raise CloudUnreachable(f"AWS cannot answer {error.operation_name} now: {message or code}") from error
-        raise
+        raise CloudRefused(f"AWS refuses {error.operation_name}: {message.rstrip('.')} ({code}).") from error
     except (EndpointConnectionError, HTTPClientError) as error:
         raise CloudUnreachable(f"AWS does not answer: {error}") from error
     except BotoCoreError as error:
@@ -78,12 +92,32 @@ def told() -> Iterator[None]:
 
 
 def session(region: str) -> boto3.Session:
-    """The user's own AWS session. Raises `NoAccess`, and `Invalid` when neither `region` nor its configuration names one."""
+    """The user's own AWS session. Raises `NoAccess`, and `Invalid` when neither `region` nor its configuration names a region."""
     with told():
         found = boto3.Session(region_name=region or None)
     if not found.region_name:
-        raise Invalid("In which AWS region? Give --region, or set AWS_REGION. Nothing was changed.")
+        raise Invalid(
+            "In which AWS region is the control plane, or is it to be? Give --region, or set AWS_REGION. Nothing was changed."
+        )
+    _require_region(found)
     return found
+
+
+def _require_region(session: boto3.Session) -> None:
+    """One that is not there has no address either, and looks like a network, or like credentials, that do not work."""
+    known = {
+        name
+        for partition in session.get_available_partitions()
+        for name in session.get_available_regions("ec2", partition)
+    }
+    if session.region_name not in known:
+        near = difflib.get_close_matches(session.region_name, sorted(known), n=5)
+        swapped = sorted(session.region_name)  # us-esat-1 is as near to us-west-1 as to what was meant
+        meant = f" Did you mean {min(near, key=lambda name: sorted(name) != swapped)}?" if near else ""
+        raise Invalid(
+            f"{session.region_name!r} is no AWS region that boto3 knows.{meant} If it is a new one: pip install -U boto3. "
+            "Nothing was changed."
+        )
 
 
 class AwsAccount:
@@ -92,12 +126,16 @@ class AwsAccount:
     Args:
         session: as made by `session`.
         endpoint_url: a stand-in for all of AWS.
+        pause: waits for so many seconds.
     """
 
-    def __init__(self, session: boto3.Session, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self, session: boto3.Session, endpoint_url: str | None = None, pause: Callable[[float], None] = time.sleep
+    ) -> None:
         self.region = str(session.region_name)
         self._options: dict[str, Any] = {"config": _CONFIG, "endpoint_url": endpoint_url or None}
         self._session = session
+        self._pause = pause
         self._proposal = ""
 
     # Each is made when it is first used, for 20 to 200 ms.
@@ -124,6 +162,15 @@ class AwsAccount:
     @cached_property
     def _logs(self) -> Any:
         return self._session.client("logs", **self._options)
+
+    def identity(self) -> Identity:
+        with told():
+            caller = self._session.client("sts", **self._options).get_caller_identity()
+        alias = ""
+        with suppress(NoAccess, CloudUnreachable, CloudRefused), told():  # it is nice to know, and not needed
+            aliases = self._session.client("iam", **self._options).list_account_aliases()["AccountAliases"]
+            alias = next(iter(aliases), "")
+        return Identity(caller["Account"], caller["Arn"], alias)
 
     def stack(self, deployment: Deployment) -> Stack | None:
         with told():
@@ -171,27 +218,36 @@ class AwsAccount:
                     Tags=[{"Key": TAG, "Value": deployment.name}],
                     **_template(template),
                 )
-        except ClientError as error:
-            raise DeployFailed(f"CloudFormation refuses the template: {error.response['Error']['Message']}") from error
+        except CloudRefused as error:
+            if any(text in str(error) for text in _OTHERS):
+                raise _overtaken(deployment) from error
+            raise DeployFailed(str(error)) from error
         self._proposal = made["Id"]
         return self._proposed(deployment)
 
     def _proposed(self, deployment: Deployment) -> tuple[Change, ...]:
-        deadline = time.monotonic() + _PROPOSAL_TIMEOUT_S
-        while True:
-            with told():
-                found = self._formation.describe_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
-            if found["Status"] == "CREATE_COMPLETE":
-                return self._changes(deployment)
-            if found["Status"] == "FAILED":
-                self.withdraw(deployment)
-                reason = found.get("StatusReason", "")
-                if any(text in reason for text in _NO_CHANGES):
-                    return ()
-                raise DeployFailed(f"CloudFormation refuses the change: {reason}")
-            if time.monotonic() > deadline:
-                raise CloudUnreachable(f"CloudFormation has not computed the change within {_PROPOSAL_TIMEOUT_S:g} s.")
-            time.sleep(_PROPOSAL_POLL_S)
+        found = self._awaited(lambda: self._computed(deployment))
+        if found["Status"] == "CREATE_COMPLETE":
+            return self._changes(deployment)
+        self.withdraw(deployment)
+        reason = found.get("StatusReason", "")
+        if any(text in reason for text in _NO_CHANGES):
+            return ()
+        raise DeployFailed(f"CloudFormation refuses the change: {reason}")
+
+    def _computed(self, deployment: Deployment) -> Mapping[str, Any] | None:
+        with told():
+            found = self._formation.describe_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
+        return found if found["Status"] in ("CREATE_COMPLETE", "FAILED") else None
+
+    def _awaited(self, look: Callable[[], _T | None]) -> _T:
+        for _ in range(_PROPOSAL_LOOKS):
+            found = look()
+            if found is not None:
+                return found
+            self._pause(_PROPOSAL_POLL_S)
+        waited_s = _PROPOSAL_LOOKS * _PROPOSAL_POLL_S
+        raise CloudUnreachable(f"CloudFormation has not computed the change within {waited_s:g} s.")
 
     def _changes(self, deployment: Deployment) -> tuple[Change, ...]:
         pages = self._formation.get_paginator("describe_change_set")
@@ -212,25 +268,30 @@ class AwsAccount:
         )
 
     def withdraw(self, deployment: Deployment) -> None:
+        self._awaited(lambda: self._withdrawn(deployment))
+
+    def _withdrawn(self, deployment: Deployment) -> Literal[True] | None:
+        """None while it is being computed, for a run that was killed: it cannot be deleted then."""
         with told():
             try:
                 self._formation.delete_change_set(StackName=deployment.stack, ChangeSetName=_CHANGE_SET)
             except self._formation.exceptions.ChangeSetNotFoundException:
                 pass
+            except self._formation.exceptions.InvalidChangeSetStatusException:
+                return None
             except ClientError as error:
                 if not _is_no_stack(error):
                     raise
+        return True
 
     def execute(self, deployment: Deployment) -> None:
+        refusals = self._formation.exceptions
         with told():
             try:
                 # Not by its name, which by now may be that of somebody else's, whom nobody here has shown the plan of.
                 self._formation.execute_change_set(StackName=deployment.stack, ChangeSetName=self._proposal)
-            except self._formation.exceptions.ChangeSetNotFoundException as error:
-                # Not a failure of ours, after which a first deployment would be taken away again: it is theirs.
-                raise CloudUnreachable(
-                    f"Somebody else changes {deployment.stack} at the same time. Run the same command again."
-                ) from error
+            except (refusals.ChangeSetNotFoundException, refusals.InvalidChangeSetStatusException) as error:
+                raise _overtaken(deployment) from error
 
     def resume_rollback(self, deployment: Deployment) -> None:
         with told():
@@ -246,7 +307,7 @@ class AwsAccount:
                 self._events.enable_rule(Name=rule)
             found = self._lambda.list_event_source_mappings(FunctionName=deployment.relay)["EventSourceMappings"]
             for mapping in found:
-                if mapping["State"] not in _ON:
+                if mapping["State"] not in ON:
                     self._turn_on(mapping["UUID"])
 
     def _turn_on(self, mapping: str) -> None:
@@ -272,19 +333,14 @@ class AwsAccount:
 
     def make_key(self, deployment: Deployment, name: str, value: str) -> None:
         with told(), suppress(self._ssm.exceptions.ParameterAlreadyExists):
-            # Under the key that AWS manages, alias/aws/ssm: one of the customer's own costs $1 a month.
             self._ssm.put_parameter(
-                Name=f"{deployment.parameters}/{name}",
-                Type="SecureString",
-                Value=value,
+                **_key(deployment, name, value),
                 Tags=[{"Key": TAG, "Value": deployment.name}],
             )
 
     def change_key(self, deployment: Deployment, name: str, value: str) -> None:
         with told():  # AWS takes no tags along with this; those that it has stay
-            self._ssm.put_parameter(
-                Name=f"{deployment.parameters}/{name}", Type="SecureString", Value=value, Overwrite=True
-            )
+            self._ssm.put_parameter(**_key(deployment, name, value), Overwrite=True)
 
     def parameter_names(self, deployment: Deployment) -> tuple[str, ...]:
         pages = self._ssm.get_paginator("get_parameters_by_path")
@@ -300,14 +356,15 @@ class AwsAccount:
             with told():
                 self._ssm.delete_parameters(Names=batch)
 
-    def objects(self, bucket: str, prefix: str = "") -> frozenset[str]:
+    def objects(self, bucket: str, prefix: str = "") -> Mapping[str, float]:
         pages = self._s3.get_paginator("list_objects_v2")
         with told():
             try:
                 found = [page.get("Contents", []) for page in pages.paginate(Bucket=bucket, Prefix=prefix)]
             except self._s3.exceptions.NoSuchBucket:
-                return frozenset()
-        return frozenset(one["Key"] for page in found for one in page)
+                return {}
+        now = time.time()
+        return {one["Key"]: now - one["LastModified"].timestamp() for page in found for one in page}
 
     def upload(self, bucket: str, key: str, path: Path) -> None:
         # In one piece: an interrupted upload in parts leaves parts that cost money and that no listing shows.
@@ -317,8 +374,16 @@ class AwsAccount:
     def delete_objects(self, bucket: str, keys: Collection[str]) -> None:
         for batch in _batches(keys, _OBJECTS_AT_ONCE):
             with told():
-                self._s3.delete_objects(
+                answer = self._s3.delete_objects(
                     Bucket=bucket, Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True}
+                )
+            # It answers 200 whatever became of each: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+            if failed := answer.get("Errors", []):
+                first = failed[0]
+                why = first.get("Message") or first.get("Code", "")
+                raise DeployFailed(
+                    f"S3 could not delete {len(failed)} of {len(batch)} objects in {bucket}; {first.get('Key')}: "
+                    f"{why.rstrip('.')}. Mend that, and run the same command again."
                 )
 
     def template_url(self, bucket: str, key: str) -> str:
@@ -341,12 +406,28 @@ class AwsAccount:
                 self._logs.delete_log_group(logGroupName=name)
 
 
+def _key(deployment: Deployment, name: str, value: str) -> Any:
+    # Under the key that AWS manages, alias/aws/ssm: one of the customer's own costs $1 a month. In the tier that is free, which
+    # need not be the account's default: https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_PutParameter.html
+    return {
+        "Name": f"{deployment.parameters}/{name}",
+        "Type": "SecureString",
+        "Value": value,
+        "Tier": "Standard",
+    }
+
+
 def _parameter(name: str, value: str | None) -> Any:
     return {"ParameterKey": name} | ({"UsePreviousValue": True} if value is None else {"ParameterValue": value})
 
 
 def _template(template: str) -> Any:
     return {"TemplateBody": template} if template.startswith("{") else {"TemplateURL": template}
+
+
+def _overtaken(deployment: Deployment) -> CloudUnreachable:
+    """Not a failure of ours, after which a first deployment would be taken away again: it is theirs."""
+    return CloudUnreachable(f"Somebody else changes {deployment.stack} at the same time. Run the same command again.")
 
 
 def _is_no_stack(error: ClientError) -> bool:

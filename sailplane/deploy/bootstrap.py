@@ -18,6 +18,8 @@ from sailplane.deploy.deployment import AGENT_KEY, CREDENTIALS, KEYS, ROUTER_TOK
 from sailplane.deploy.package import Package
 
 KEY_BYTES = 32
+# Longer than anybody looks at a plan. Two versions are 80 MB, $0.002 a month.
+_KEPT_S = 86_400.0
 _DONE = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
 
 
@@ -71,11 +73,11 @@ class Bootstrap:
         if plan.is_new:
             return self._create(show)
         self._keep_credentials()
-        stack = self._executed(show) if plan.changes else self._settled(show)
+        stack = self._updated(show) if plan.changes else self._settled(show)
         if stack is None or stack.status not in _DONE | {"UPDATE_ROLLBACK_COMPLETE"}:
             raise DeployFailed(f"{self._why(stack)}\nRun the same command again: it goes on from there.")
-        # An update puts what wakes the functions back to how it is made: off; and so does its rollback. Said every time, for a
-        # run that broke off here.
+        # The first upgrade's rollback puts what wakes the functions back to how it was made: off. Said every time, for a run that
+        # broke off here.
         self.account.wake(self.deployment)
         if plan.changes and stack.status not in _DONE:
             raise DeployFailed(f"{self._why(stack)}\nThe version before is in place again and goes on.")
@@ -118,12 +120,21 @@ class Bootstrap:
             "Deployment": self.deployment.name,
             "CodeKey": self.package.code_key,
             "EdgeKey": self.package.edge_key,
-            # Routers that are being changed from one token to the next are known by several; a router shows the first.
-            "RouterToken": keys[ROUTER_TOKEN].split(",")[0],
+            "RouterToken": keys[ROUTER_TOKEN],
             "Credentials": _digest({**keys, **self.credentials}),
+            **self._awake(stack),
         }
         template = self.account.template_url(bucket, self.package.template_key)
         return self.account.propose(self.deployment, template, parameters, is_new=False)
+
+    def _awake(self, stack: Stack) -> Mapping[str, str]:
+        """An update puts the rules that it touches to what is said here, and nobody may be left to say otherwise.
+
+        On, from the first upgrade on: a laptop that dies meanwhile leaves services looked after, and where there are none the
+        tick turns it off. Never back to off: a service may be created before the update comes to the rule.
+        """
+        is_upgrade = stack.has_code and stack.parameters["CodeKey"] != self.package.code_key
+        return {"Awake": "yes"} if is_upgrade else {}
 
     def _upload(self, bucket: str, show: Show) -> None:
         there = self.account.objects(bucket, package.CODE)
@@ -148,6 +159,12 @@ class Bootstrap:
             elif there[name] != text:
                 self.account.change_key(self.deployment, name, text)
 
+    def _updated(self, show: Show) -> Stack | None:
+        """The plan may have waited for its yes, and an upgrade of somebody else's have dropped what it takes."""
+        if (stack := self._settled(show)) is not None:
+            self._upload(stack.outputs["Bucket"], show)
+        return self._executed(show)
+
     def _executed(self, show: Show) -> Stack | None:
         self.account.execute(self.deployment)
         return self._settled(show)
@@ -166,13 +183,14 @@ class Bootstrap:
         return f"CloudFormation could not make {stacks.cause(self.account.events(stack.id), stack)}"
 
     def _drop_old_code(self, stack: Stack) -> None:
+        """Not what is young: somebody else may have uploaded it, and be looking at the plan that takes it."""
         bucket = stack.outputs["Bucket"]
-        old = self.account.objects(bucket, package.CODE) - self.package.uploads.keys()
+        there = self.account.objects(bucket, package.CODE)
+        old = {key for key, age_s in there.items() if age_s > _KEPT_S} - self.package.uploads.keys()
         self.account.delete_objects(bucket, old)
 
 
 def _digest(keys: Mapping[str, str]) -> str:
-    """Tells one set of credentials from another, and nothing of them to who has not the agents' key."""
-    found = {name: keys[name] for name in CREDENTIALS.values() if name in keys}
-    text = json.dumps(found, sort_keys=True).encode()
-    return hmac.digest(keys[AGENT_KEY].encode(), text, "sha256").hex() if found else ""
+    """Tells what functions read once in their life from what they read before, and nothing of it to who has not the agents' key."""
+    found = {name: keys[name] for name in (*KEYS, *CREDENTIALS.values()) if name in keys}
+    return hmac.digest(keys[AGENT_KEY].encode(), json.dumps(found, sort_keys=True).encode(), "sha256").hex()

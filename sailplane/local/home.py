@@ -45,6 +45,7 @@ class Connected:
     key: str = field(repr=False)
     deployment: str
     region: str
+    account: str = ""  # AWS's twelve digits; empty in what was kept before they were
 
 
 class Home:

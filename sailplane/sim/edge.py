@@ -226,7 +226,8 @@ class RequestEdge:
         for number, router in enumerate(self._routers):
             batch = router.batch()
             try:
-                self._simulation.report_load(f"router-{number}", batch.seq, batch.requests.get(SERVICE, ()))
+                if SERVICE in batch.requests:
+                    self._simulation.report_load(f"router-{number}", batch.seq, batch.requests[SERVICE])
             except Unreachable:
                 continue
             router.acknowledge(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from chalicelib.words import lasting
 from sailplane.sim import report
 from sailplane.sim.report import Interval, Report, Window
 
@@ -83,12 +84,4 @@ def _shown(of: Interval) -> str:
 
 
 def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 600
-        else f"{seconds / 60:.0f} min"
-        if seconds < 36000
-        else f"{seconds / 3600:.0f} h"
-    )
+    return "-" if seconds is None else lasting(seconds)

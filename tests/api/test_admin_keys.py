@@ -65,7 +65,7 @@ def test_a_key_opens_the_routes_of_its_scope_only(api: Api, scope: Scope) -> Non
         if route.caller is not Caller.ADMIN:
             continue
         answer = api.call(route.method, re.sub(r"{\w+}", "some", route.path), key=key)
-        if scope.covers(route.scope):
+        if any(map(scope.covers, route.scopes)):
             assert answer.status_code not in (401, 403), route
         else:
             assert f"`{route.scope}`" in assert_problem(answer, 403)["detail"]
@@ -139,7 +139,7 @@ def test_no_key_brings_in_one_that_outlives_it(api: Api) -> None:
     """A backup holds keys' hashes: whoever may restore one could write a key of their own into it."""
     make(api, (Scope.ADMIN,))
     (entry,) = [one for one in api.get("/v1/backup").json_body["entries"] if one["kind"] == "admin_key"]
-    api.call("DELETE", f"/v1/admin-keys/{entry['id']}")
+    entry["id"] = entry["document"]["id"] = "fedcba9876"
     short, limited = make(api, (Scope.ADMIN,), expires_in_s=60), make(api, (Scope.ADMIN,), services=["svc"])
     assert_problem(api.call("POST", "/v1/backup/entries", entry, key=short), 403)
     assert_problem(api.call("POST", "/v1/backup/entries", entry, key=limited), 403)

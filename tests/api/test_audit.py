@@ -6,8 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chalicelib import identity
+from chalicelib.api.auditing import LONGEST_TARGET, Named, target
 from chalicelib.api.auth import Caller
 from chalicelib.model import Scope
 from tests.api.conftest import ROUTER_TOKEN, YAML, Api
@@ -36,6 +39,7 @@ def test_an_entry_says_who_did_what_and_how_it_ended(api: Api) -> None:
         "principal": identity.admin_key_id(key),
         "name": "ci",
         "operation": "create",
+        "target": "svc",
         "method": "POST",
         "path": "/v1/services",
         "ip": "127.0.0.1",
@@ -88,6 +92,55 @@ def test_a_key_given_by_mistake_is_not_kept(api: Api) -> None:
     assert entries(api)[-1]["path"] == f"/v1/keys/{text[:14]}…"
     assert api.call("DELETE", f"/v1/keys/{'x' * 5000}").status_code == 404
     assert len(entries(api)[-1]["path"]) == 512
+    assert [len(one["target"]) for one in entries(api)[-2:]] == [15, 256]
+
+
+def test_an_entry_names_its_target(api: Api) -> None:
+    """By what its owner knows it by, whether the request, the path or only the answer does; of what was refused too."""
+    api.post("/v1/services", NEW)
+    api.post("/v1/services", NEW)
+    api.world.tick(3)
+    replica = api.world.replicas()[0].id
+    api.post(f"/v1/services/svc/replicas/{replica}/drain")
+    api.post("/v1/services/svc/replicas/0-1/drain")
+    key = api.post("/v1/keys", {"services": ["svc"]}).json_body["id"]
+    new = api.post(f"/v1/keys/{key}/rotate", {"overlap_s": 60}).json_body["id"]
+    for_all = api.post("/v1/keys", {"services": ["*"]}).json_body["id"]
+    admin_key = api.post("/v1/admin-keys", {"name": "ci", "scopes": ["read"]}).json_body["id"]
+    api.call("DELETE", f"/v1/admin-keys/{admin_key}")
+    api.call("PUT", "/v1/secrets/hf-token", {"text": "x"})
+    api.post("/v1/webhooks", {"kind": "generic", "service": "svc"})
+    api.post("/v1/backup/entries", {"kind": "key", "id": "abc", "document": {}})
+    api.post("/v1/leftovers/remove", {"leftovers": [{"provider": "local", "id": "i-1"}]})
+    api.get("/v1/backup")
+    assert [one["target"] for one in entries(api)] == [
+        "svc",
+        "svc",
+        replica,
+        "svc 0-1",
+        f"{key} (svc)",
+        f"{key}, {new} (svc)",
+        f"{for_all} (all services)",
+        f"{admin_key} (ci)",
+        f"{admin_key} (ci)",
+        "hf-token",
+        "svc",
+        "abc (key)",
+        "i-1",
+        "",
+    ]
+
+
+@given(
+    path=st.dictionaries(st.sampled_from(["name", "replica", "key_id"]), st.text(max_size=600)),
+    sent=st.builds(Named, id=st.text(), name=st.text(), services=st.lists(st.text())),
+    answered=st.builds(Named, id=st.text(), name=st.text()),
+)
+def test_no_target_is_too_long_or_holds_a_key(path: dict[str, str], sent: Named, answered: Named) -> None:
+    """Whatever is sent; what stands where an id belongs may be a key's text."""
+    assert len(target(path, sent, answered)) <= LONGEST_TARGET
+    text = identity.admin_key("0123456789", bytes(32))
+    assert text not in target(path | {"replica": text}, sent, answered)
 
 
 def test_every_write_of_an_owner_s_is_written(api: Api) -> None:

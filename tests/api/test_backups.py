@@ -169,6 +169,20 @@ def test_something_else_of_that_name_stays(api: Api) -> None:
     assert target.world.state() == before
 
 
+def test_a_key_that_was_revoked_stays_revoked(api: Api) -> None:
+    """Whatever a backup of before says: an endpoint key, one that was replaced and is forgotten, an admin key."""
+    source = lived_in(api)
+    taken = [entry for entry in entries(source) if entry["kind"] in ("admin_key", "key")]
+    [endpoint_key] = source.world.store.endpoint_keys()
+    source.call("DELETE", "/v1/admin-keys/0123456789")
+    source.post(f"/v1/keys/{endpoint_key.id}/rotate", {"overlap_s": 60})
+    assert [restore(source, entry) for entry in taken] == ["revoked", "same"]
+    source.world.clock.advance(8 * 86_400)
+    assert [restore(source, entry) for entry in taken] == ["revoked", "revoked"]
+    assert source.world.store.admin_keys() == ()
+    assert endpoint_key.id not in {key.id for key in source.world.store.endpoint_keys()}
+
+
 def test_an_older_backup_says_of_no_secret_whom_it_is_for(api: Api) -> None:
     """Then whoever sets it does; and what was said here before is not unsaid by a backup."""
     assert restore(api, {"kind": "secret", "id": "old", "document": {}}) == "missing"

@@ -16,13 +16,13 @@ import pytest
 from chalice.test import HTTPResponse
 
 import replica_agent
-from chalicelib import identity, lifecycle
+from chalicelib import identity, lifecycle, passes
 from chalicelib.api import boot as routes
 from chalicelib.model import EngineSpec, Replica, ReplicaStatus, Requirement, RoutingSpec, ServiceSpec
 from chalicelib.ports import Commit
 from chalicelib.providers.boot import AGENT_PORT
 from tests.api.conftest import SETTINGS, Api, assert_problem
-from tests.fakes import Interposed, World, offer, spec
+from tests.fakes import FakeRelay, Interposed, World, offer, spec
 
 MACHINE, OTHER_MACHINE = "1" * 32, "2" * 32
 ENGINE = EngineSpec(port=8080, setup="install", run="serve", envs=(("PASSWORD", "the user's"),))
@@ -231,13 +231,32 @@ def test_the_body_is_bounded(api: Api, replica: Replica) -> None:
     assert_problem(_interrupt(api, replica, boot_nonce="x" * 5000), 413)
 
 
-def test_a_notice_is_acted_on_at_once(api: Api, replica: Replica) -> None:
-    """It is on record, and the passes have run, when the agent is answered."""
+def test_a_notice_is_handed_to_those_who_may_launch(api: Api, replica: Replica) -> None:
+    """It is on record when the agent is answered, and passes are asked for: whoever answers the internet launches nothing."""
     response = _interrupt(api, replica, kind="INTERRUPTION")
     assert (response.status_code, response.json_body) == (202, {"replica": replica.id})
+    assert [event.kind for event in api.world.store.events("svc", kind="replica.notice")] == ["replica.notice"]
+    assert (api.poked, len(api.world.cloud.started)) == (["svc"], 0)
+    passes.tick(api.world.runtime, frozenset(api.poked), lists_for_all=False)
     assert replica.id not in api.world.cloud.started
     assert len(api.world.cloud.started) == 2, "the replica that was missing, and the one in place of the interrupted"
-    assert [event.kind for event in api.world.store.events("svc", kind="replica.notice")] == ["replica.notice"]
+
+
+def test_a_notice_that_comes_while_others_are_at_work_is_acted_on_after_them(api: Api, replica: Replica) -> None:
+    """Who has the lease decided before; the message that comes 2 s later is a row of rounds of its own, a minute long."""
+    relay = FakeRelay()
+    api.world.runtime = replace(api.world.runtime, relay=relay)
+    assert _interrupt(api, replica, kind="INTERRUPTION").status_code == 202
+    lease = api.world.store.acquire_lease("svc", "another", 30.0, api.world.clock.now())
+    passes.tick(api.world.runtime, frozenset(api.poked), lists_for_all=False)
+    api.world.store.release_lease(lease)
+    assert not api.world.cloud.started
+    ((body, delay_s),) = relay.sent
+    now = api.world.clock.now()
+    again = passes.Round.parse(body)
+    assert (delay_s, again.names(now), again.until - now) == (2, {"svc"}, passes.TICK_S)
+    passes.tick(api.world.runtime, again.names(now), lists_for_all=False)
+    assert len(api.world.cloud.started) == 2
 
 
 def test_a_rebalance_recommendation_is_told(api: Api, replica: Replica) -> None:

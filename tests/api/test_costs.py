@@ -72,6 +72,10 @@ def test_a_deployments_control_plane_is_reckoned_and_measured(api: Api) -> None:
     assert 0 < control_plane["usd_per_month_beyond_free"] < control_plane["usd_per_month"]
     assert sum(control_plane["usd_per_month_by_part"].values()) == pytest.approx(control_plane["usd_per_month"])
     assert control_plane["usd_this_month_measured"] == pytest.approx(0.20)
-    api.world.runtime = replace(api.world.runtime, meter=FakeMeter(fails=True))
+    (cloud,) = api.world.runtime.providers.values()
+    both = {"aws": cloud, "gcp": cloud}
+    api.world.runtime = replace(api.world.runtime, meter=FakeMeter(fails=True), providers=both)
+    on_two_clouds = json.loads(api.get("/v1/cost").body)["control_plane"]["usd_per_month_by_part"]
+    assert on_two_clouds["ticks"] > 1.4 * control_plane["usd_per_month_by_part"]["ticks"]  # twice the memory
     control_plane = json.loads(api.get("/v1/cost").body)["control_plane"]
     assert (control_plane["usd_this_month_measured"], control_plane["message"]) == (None, "CloudWatch is down")

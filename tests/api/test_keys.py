@@ -96,7 +96,7 @@ def test_a_key_that_cannot_be_is_refused(api: Api, change: dict[str, Any], path:
 def test_a_revoked_key_is_gone(api: Api) -> None:
     """It is not listed any more, and revoking it again says that there is none."""
     first, second = _make(api), _make(api)
-    assert api.call("DELETE", f"/v1/keys/{first['id']}").json_body == {"id": first["id"]}
+    assert api.call("DELETE", f"/v1/keys/{first['id']}").json_body == {"id": first["id"], "name": first["name"]}
     assert [key["id"] for key in api.get("/v1/keys").json_body["keys"]] == [second["id"]]
     assert_problem(api.call("DELETE", f"/v1/keys/{first['id']}"), 404)
 

@@ -42,7 +42,7 @@ def test_metrics_are_text_for_prometheus(api: Api) -> None:
     """Of all services, and of one; an unknown one is a problem as everywhere."""
     api.world.create()
     api.world.tick(3)
-    for path in ("/v1/metrics", "/v1/services/svc/metrics"):
+    for path in ("/metrics", "/v1/services/svc/metrics"):
         response = api.get(path)
         assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert 'sailplane_service_ready_replicas{service="svc"} 2\n' in response.body.decode()

@@ -66,12 +66,17 @@ def test_the_schedule_runs_the_passes(api: Api) -> None:
 
 
 def test_functions_report_before_the_passes_look(api: Api) -> None:
-    """The routers are asked first, and what they report then is what the passes see."""
+    """The routers are asked first, while the clouds list their machines, and what they report then is what the passes see."""
     api.world.create()
-    asked: list[int] = []
-    asking = replace(api.world.runtime, ask_routers=lambda: asked.append(sum(api.world.cloud.started.values())))
+    asked: list[tuple[int, list[str]]] = []
+    runtime = api.world.runtime
+
+    def ask() -> None:
+        asked.append((sum(api.world.cloud.started.values()), list(runtime.asked)))
+
+    asking = replace(runtime, ask_routers=ask)
     on_schedule(lambda: asking)(CloudWatchEvent(_event("Scheduled Event", {}, "aws.events"), None))
-    assert asked == [0]
+    assert asked == [(0, ["aws"])]
     assert sum(api.world.cloud.started.values()) == 2
 
 
@@ -224,10 +229,10 @@ def test_passes_end_before_the_function_does(api: Api, left_s: float, budget_s: 
 
 
 class _Late:
-    """A clock on which everything before the first pass has taken a second more than there is."""
+    """A clock on which the passes' beginning has taken a second more than there is, after the tick's and the cloud's list's."""
 
     def __init__(self, clock: FakeClock, budget_s: float) -> None:
-        self._instants = iter([clock.now(), clock.now()])
+        self._instants = iter([clock.now()] * 3)
         self._late = clock.now() + budget_s + 1
 
     def now(self) -> float:

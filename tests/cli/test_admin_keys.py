@@ -33,17 +33,19 @@ def test_a_key_is_made_listed_used_and_revoked(plane: Plane) -> None:
 
     assert run_with(plane, text, "up", plane.file(), "-n", "svc", "-y").exit_code == 0
     other = run_with(plane, text, "up", plane.file(), "-n", "other", "-y")
-    assert other.exit_code == 1
+    assert other.exit_code == 9
     assert "Your key is for 'svc' only, and this is about 'other'." in other.stderr
     refused = run_with(plane, text, "keys", "list")
-    assert (refused.exit_code, "the scope `keys`; yours has deploy" in refused.stderr) == (1, True)
+    assert (refused.exit_code, "the scope `keys`; yours has deploy" in refused.stderr) == (9, True)
+    assert "sailplane admin-keys create NAME --scope SCOPE" in refused.stderr
 
     listed = plane.run("admin-keys", "list").stdout
     assert re.search(rf"^{key.id}  ci +deploy +svc .* root ", listed, re.MULTILINE)
     assert text not in listed
     assert plane.json("admin-keys", "list")["keys"][0]["last_used_at"] is not None
     assert plane.run("admin-keys", "revoke", "ci").stdout == f"{key.id} is revoked.\n"
-    assert run_with(plane, text, "status").exit_code == 1
+    gone = run_with(plane, text, "status")
+    assert (gone.exit_code, "sailplane connect aws" in gone.stderr) == (9, True)
 
 
 def test_a_key_that_is_not_there_is_said_before_anything_is_done(plane: Plane) -> None:
@@ -61,6 +63,23 @@ def test_a_key_that_is_not_there_is_said_before_anything_is_done(plane: Plane) -
         next(key.id for key in keys if key.name == "ci"),
         twin.id,
     ]
+
+
+def test_what_to_do_next_is_what_the_new_key_may(plane: Plane) -> None:
+    """At this control plane's own address; with whatever scopes, the command named first succeeds."""
+    for scopes in (["read"], ["keys"], ["secrets"], ["secrets", "keys"], ["deploy", "keys"], ["admin"]):
+        made = plane.run("admin-keys", "create", "x", *(part for scope in scopes for part in ("--scope", scope)))
+        offered = re.search(rf"Next: SAILPLANE_URL={plane.url} SAILPLANE_KEY=KEY sailplane (.+)", made.stderr)
+        assert offered
+        assert run_with(plane, made.stdout.strip(), *offered[1].split()).exit_code == 0
+
+
+def test_a_second_key_of_one_name_is_said(plane: Plane) -> None:
+    """It is no mistake while one takes the other's place."""
+    first = plane.json("admin-keys", "create", "ci", "--scope", "read")["id"]
+    second = plane.run("admin-keys", "create", "ci", "--scope", "read")
+    assert f"'ci' is the name of {first} too" in second.stderr
+    assert "is the name of" not in plane.run("admin-keys", "create", "other", "--scope", "read").stderr
 
 
 def test_who_makes_endpoint_keys_need_not_see_services(plane: Plane) -> None:
@@ -97,9 +116,9 @@ def test_the_audit_says_who_did_what(plane: Plane) -> None:
     run_with(plane, text, "up", plane.file(), "-n", "svc", "-y")
     run_with(plane, text, "keys", "revoke", "nothing")
     lines = plane.run("audit").stdout.splitlines()
-    assert lines[0].split() == ["AT", "WHO", "KEY", "FROM", "DID", "PATH", "ANSWER"]
-    assert re.search(r" ci +[0-9a-f]{10} +127\.0\.0\.1 +create +/v1/services +201$", lines[1])
-    assert re.search(r" root +root +127\.0\.0\.1 +create_admin_key +/v1/admin-keys +201$", lines[2])
+    assert lines[0].split() == ["AT", "WHO", "KEY", "FROM", "DID", "TARGET", "ANSWER"]
+    assert re.search(r" ci +[0-9a-f]{10} +127\.0\.0\.1 +create service +svc +201$", lines[1])
+    assert re.search(r" root +root +127\.0\.0\.1 +create admin key +[0-9a-f]{10} \(ci\) +201$", lines[2])
     assert len(lines) == 3
     for number in range(120):
         plane.world.store.record_audit(_entry(number))

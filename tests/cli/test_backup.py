@@ -51,11 +51,33 @@ def test_what_is_exported_can_be_imported_and_again(plane: Plane) -> None:
     for text in (path.read_text(), plane.run("export").stdout):
         assert [entry.kind for entry in backup_file.parse(text).entries] == ["key", "service"]
     again = plane.run("import", str(path), "--yes")
-    assert (again.exit_code, again.stdout.count("there already")) == (0, 2)
+    assert (again.exit_code, again.stdout.count("was there already")) == (0, 2)
+    assert f"From 'sailplane' at {plane.url}, as of " in again.stderr
+    assert f"1 endpoint key, 1 service. It goes to 'sailplane' at {plane.url}." in again.stderr
     plane.run("down", "svc", "-y")
     back = plane.json("import", str(path), "--yes")
     assert [one["outcome"] for one in back["entries"]] == ["same", "restored"]
     assert plane.json("status", "svc")["target"] == 2
+
+
+def test_what_was_revoked_after_the_backup_is_not_taken_in(plane: Plane) -> None:
+    """Neither an endpoint key nor, with --admin-keys, an admin key; it is no failure."""
+    plane.run("admin-keys", "create", "ann", "--scope", "read")
+    path = exported(plane)
+    [admin_key], [key] = plane.world.store.admin_keys(), plane.world.store.endpoint_keys()
+    plane.run("admin-keys", "revoke", "ann")
+    plane.run("keys", "revoke", key.id)
+    left_out = plane.json("import", str(path), "--yes")
+    assert (left_out["left_out"], [one["kind"] for one in left_out["entries"]]) == ([admin_key.id], ["key", "service"])
+    told = plane.run("import", str(path), "--yes")
+    assert f"These admin keys are left out: {admin_key.id} (ann). " in told.stderr
+    assert f"These endpoint keys open services here from now on, but for those that were revoked here: {key.id}. " in (
+        told.stderr
+    )
+    asked = plane.run("import", str(path), "--yes", "--admin-keys")
+    assert (asked.exit_code, asked.stdout.count("it was revoked here since")) == (0, 2)
+    assert f"may be used here from now on, but for those that were revoked here: {admin_key.id} (ann)" in asked.stderr
+    assert plane.world.store.admin_keys() == plane.world.store.endpoint_keys() == ()
 
 
 def test_a_file_may_hold_any_character() -> None:
@@ -63,7 +85,7 @@ def test_a_file_may_hold_any_character() -> None:
     entry = BackupEntry(kind="service", id="svc", document={"yaml": "a\u2028b\u0085c\u000cd\u2029e"})
     made_at = datetime(2026, 1, 1, tzinfo=UTC)
     page = Backup(format=1, sailplane="1", deployment="d", made_at=made_at, entries=(entry,), next=None)
-    text = "".join(f"{line}\n" for line in backup_file.lines([page]))
+    text = "".join(f"{line}\n" for line in backup_file.lines([page], "http://x"))
     assert backup_file.parse(text).entries == (entry,)
     assert backup_file.parse(text.replace("\n", "\r\n")).entries == (entry,)
 

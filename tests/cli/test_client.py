@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from chalicelib.errors import Exists, SailplaneError, Unreachable
-from sailplane.cli.client import LOST_PAUSES_S, UNDER_WAY_PAUSES_S, Client
+from chalicelib.errors import Exists, LeaseHeld, SailplaneError, Unreachable
+from sailplane.cli.client import BUSY_PAUSES_S, LOST_PAUSES_S, UNDER_WAY_PAUSES_S, Client
 
 LOST = b""
-REVOKED = json.dumps({"id": "0123456789"}).encode()
+REVOKED = json.dumps({"id": "0123456789", "name": "ci"}).encode()
 
 
 def answered(status: int, body: bytes, media_type: str = "application/problem+json") -> bytes:
@@ -27,6 +27,11 @@ def answered(status: int, body: bytes, media_type: str = "application/problem+js
 
 def problem(status: int, slug: str = "") -> bytes:
     return answered(status, json.dumps({"type": f"urn:sailplane:problem:{slug}", "detail": "no"}).encode())
+
+
+def busy(status: int, wait: str = "") -> bytes:
+    """A problem with a Retry-After."""
+    return problem(status).replace(b"Connection:", f"Retry-After: {wait}\r\nConnection:".encode(), 1)
 
 
 DONE = answered(200, REVOKED, "application/json")
@@ -75,7 +80,7 @@ def server(answers: Sequence[bytes]) -> Iterator[Server]:
         ([DONE], []),
         ([LOST, DONE], [0.5]),
         ([LOST, UNDER_WAY, UNDER_WAY, DONE], [0.5, 1.0, 1.0]),
-        ([problem(503), answered(504, b"<html>"), problem(502), DONE], [0.5, 1.0, 2.0]),
+        ([answered(504, b"<html>"), problem(502), DONE], [0.5, 1.0]),
     ],
 )
 def test_a_write_is_sent_until_it_is_answered(answers: list[bytes], pauses: list[float]) -> None:
@@ -92,7 +97,9 @@ def test_a_write_is_sent_until_it_is_answered(answers: list[bytes], pauses: list
     ("answers", "error"),
     [
         ([LOST] * (1 + len(LOST_PAUSES_S)), Unreachable),
-        ([problem(503)] * (1 + len(LOST_PAUSES_S)), Unreachable),
+        ([problem(502)] * (1 + len(LOST_PAUSES_S)), Unreachable),
+        ([problem(503)] * (1 + len(BUSY_PAUSES_S)), Unreachable),
+        ([problem(423)] * (1 + len(BUSY_PAUSES_S)), LeaseHeld),
         ([UNDER_WAY] * (1 + len(UNDER_WAY_PAUSES_S)), Exists),
         ([problem(409, "exists")], Exists),
         ([problem(500)], SailplaneError),
@@ -103,6 +110,27 @@ def test_a_write_is_given_up_in_the_end(answers: list[bytes], error: type[Sailpl
     with server(answers) as found, found.client() as client, pytest.raises(error):
         client.revoke_key("0123456789")
     assert len(found.requests) == len(answers)
+
+
+@pytest.mark.parametrize(
+    ("wait", "pause_s"),
+    [("3", 3.0), ("0", 1.0), ("", 1.0), ("-5", 1.0), ("86400", 10.0), ("Fri, 31 Dec 1999 23:59:59 GMT", 1.0)],
+)
+@pytest.mark.parametrize("status", [423, 429, 503])
+def test_who_is_asked_to_wait_waits(status: int, wait: str, pause_s: float) -> None:
+    """For as long as the control plane says, 10 s at most, and tells what it waits for; whatever was asked."""
+    with server([busy(status, wait), DONE]) as found, found.client() as client:
+        client.revoke_key("0123456789")
+    assert (found.pauses, len(found.keys)) == ([pause_s], 1)
+    assert found.told == [f"The control plane is busy: no Asking again in {pause_s:g} s."]
+
+
+def test_a_question_waits_too() -> None:
+    """A list of many pages would otherwise end in the middle."""
+    audit = answered(200, b'{"entries": [], "next": null}', "application/json")
+    with server([busy(429, "2"), audit]) as found, found.client() as client:
+        assert list(client.audit()) == []
+    assert found.pauses == [2.0]
 
 
 def test_two_writes_have_two_keys() -> None:

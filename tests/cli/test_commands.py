@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -162,9 +163,9 @@ def test_unreachable_control_plane_is_6(plane: Plane) -> None:
 
 
 def test_wrong_key_is_refused_and_never_shown(plane: Plane) -> None:
-    """A key that does not fit ends with 1, and the message repeats no key."""
+    """A key that does not fit has an exit code of its own, and the message repeats no key."""
     result = plane.run("status", "--key", "wrong-key-wrong-key")
-    assert result.exit_code == 1
+    assert result.exit_code == 9
     assert "wrong-key" not in result.stderr
 
 
@@ -232,22 +233,44 @@ def test_down_waits_until_the_last_replica_is_gone(plane: Plane) -> None:
     assert plane.cloud.machines == {}
 
 
-def test_without_a_terminal_only_up_wants_to_be_told_yes(plane: Plane) -> None:
-    """A script that names a service to `update` or `down` is taken at its word; `up`, which starts to spend, is not."""
-    refused = plane.run("up", plane.file(), "-n", "svc")
-    assert refused.exit_code == 2
-    assert "--yes" in refused.stderr
+def test_without_a_terminal_nothing_is_changed_without_yes(plane: Plane) -> None:
+    """Code 2, with what to add, from every command that asks on a terminal."""
     plane.up()
-    assert plane.run("update", "svc", plane.file()).exit_code == 0
-    assert plane.run("down", "svc").exit_code == 0
-    assert plane.world.store.service_names() == ()
+    before = plane.world.state().service.spec_version
+    (plane.directory / "backup").write_text(plane.run("export").stdout)
+    changed = plane.file(YAML.replace("replicas: 2", "replicas: 1"))
+    commands = {
+        "up": (changed, "-n", "other"),
+        "update": ("svc", changed),
+        "down": ("svc",),
+        "import": (str(plane.directory / "backup"),),
+    }
+    for command, arguments in commands.items():
+        refused = plane.run(command, *arguments)
+        assert (refused.exit_code, "Add --yes" in refused.stderr) == (2, True)
+    assert plane.world.store.service_names() == ("svc",)
+    assert (plane.world.state().service.spec_version, plane.world.state().service.deleting) == (before, False)
+
+
+@pytest.mark.parametrize(("answer", "exit_code"), [("n", 1), ("y", 0)])
+def test_an_answer_of_no_is_exit_code_1(answer: str, exit_code: int) -> None:
+    """So that a script on a terminal does not go on as if it were done."""
+    ours, theirs = os.openpty()
+    code = "import click; from sailplane.cli.output import Output; out = Output(); click.command()(lambda: out.confirm('Go?') or out.declined())()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=theirs, stderr=subprocess.PIPE, text=True) as process:
+        os.write(ours, f"{answer}\n".encode())
+        _, said = process.communicate()
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == exit_code
+    assert ("Nothing was changed." in said) == (answer == "n")
 
 
 def test_down_interrupted_says_that_it_goes_on(plane: Plane) -> None:
     """Ctrl-C while waiting ends with 130 and takes nothing back."""
     plane.up()
     plane.cloud.down = True
-    command = [sys.executable, "-m", "sailplane", "down", "svc"]
+    command = [sys.executable, "-m", "sailplane", "down", "svc", "--yes"]
     with subprocess.Popen(command, env=plane.env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
         assert run.stderr is not None
         until(lambda: "SHUTTING_DOWN" in str(run.stderr and run.stderr.readline()))

@@ -39,7 +39,16 @@ def test_a_key_that_is_given_goes_before_the_one_kept(plane: Plane, tmp_path: Pa
     home.connect(Connected(plane.url, KEY, "acme", "us-east-1"))
     assert at_home(home.root, "status")[0] == 0
     code, said = at_home(home.root, "status", SAILPLANE_KEY="sa_0123456789_another")
-    assert (code, "revoked" in said) == (1, True)
+    assert (code, "revoked" in said) == (9, True)
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "127.0.0.1:7480", "ftp://host", "http://", "http://host:port", "http://[::1"]
+)
+def test_what_is_no_address_is_no_control_plane_that_is_away(tmp_path: Path, url: str) -> None:
+    """Code 2, with the variable's name and without its value, in which a password may stand."""
+    code, said = at_home(tmp_path, "status", SAILPLANE_URL=url, SAILPLANE_KEY=KEY)
+    assert (code, "(SAILPLANE_URL) is no address" in said, url in said) == (2, True, False)
 
 
 def test_an_address_that_is_given_goes_before_the_one_connected_to(plane: Plane, tmp_path: Path) -> None:
@@ -72,7 +81,7 @@ def test_without_a_name_nothing_is_asked_of_anybody(tmp_path: Path, command: tup
     ("options", "code", "says"),
     [
         (("--providers", "aws,lambda"), 2, "'lambda' is none of aws, gcp, azure"),
-        (("-d", "Acme"), 3, "2 to 40 characters"),
+        (("-d", "Acme"), 2, "2 to 40 characters"),
     ],
     ids=["provider", "name"],
 )
@@ -83,3 +92,11 @@ def test_what_cannot_be_deployed_is_refused_before_an_account_is_asked(
     ended, said = at_home(tmp_path, "bootstrap", "aws", *options, AWS_REGION="us-east-1")
     assert ended == code
     assert says in said
+
+
+def test_what_a_check_is_not_told_is_said_before_any_cloud_is_asked(tmp_path: Path) -> None:
+    """Or what the first had to say would be lost: here nobody has credentials, and nobody is asked for them."""
+    code, said = at_home(tmp_path, "check", "aws", "gcp", "azure", AWS_REGION="us-east-1", SAILPLANE_GCP_PROJECT="")
+    assert code == 2
+    assert "--gcp-project" in said
+    assert "Asking" not in said

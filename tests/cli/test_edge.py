@@ -32,25 +32,30 @@ WANTED = Wanted(b"zip", environment("https://control.example", TOKEN, "gcp", "us
         ),
         (["list"], "Say where: --gcp-project"),
         (["list", "--gcp-project", "p", "--deployment", "Not_A_Name"], "cannot be a deployment's name"),
+        (
+            ["deploy", "--cloud", "gcp", "--location", "us-central1", "--gcp-project", "p", "-d", "acme"],
+            "In which AWS region is the control plane",
+        ),
         (["deploy", "--cloud", "aws", "--location", "us-east-1"], "'aws' is not one of 'gcp', 'azure'"),
     ],
 )
 def test_what_is_missing_is_named(arguments: list[str], said: str, tmp_path: Path) -> None:
-    """Before any cloud is asked."""
-    result = CliRunner().invoke(cli, ["edge", *arguments], env={"SAILPLANE_HOME": str(tmp_path)})
-    assert result.exit_code in (2, 3)
+    """Before any cloud is asked, and always with code 2."""
+    nowhere = {"SAILPLANE_HOME": str(tmp_path), "AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_REGION": ""}
+    result = CliRunner().invoke(cli, ["edge", *arguments], env={**nowhere, "AWS_DEFAULT_REGION": ""})
+    assert result.exit_code == 2
     assert said in result.stderr
 
 
 def test_the_account_tells_the_way_to_the_control_plane() -> None:
-    """Where machines and routers exchange, not where the owner's commands go; of two tokens the newer."""
-    account = FakeAccount(parameters={"/sailplane/acme/SAILPLANE_ROUTER_TOKEN": f"{TOKEN},old"})
+    """Where machines and routers exchange, not where the owner's commands go; while the token is changed, all of them."""
+    account = FakeAccount(parameters={"/sailplane/acme/SAILPLANE_ROUTER_TOKEN": f"{TOKEN},next"})
     target: Any = Target(Deployment("acme"), account)  # type: ignore[arg-type]  # a fake account
     with pytest.raises(NoDeployment, match="There is no acme in us-east-1"):
         _of_account(target)
     outputs = {"ControlUrl": "https://machines.example/", "ApiUrl": "https://api.example/v1"}
     account.stacks["sailplane-acme"] = Formation("1", "CREATE_COMPLETE", parameters={"CodeKey": "k"}, outputs=outputs)
-    assert _of_account(target) == ("https://machines.example/", TOKEN)
+    assert _of_account(target) == ("https://machines.example/", f"{TOKEN},next")
 
 
 @given(

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from chalicelib import errors
 from sailplane.cli import COMMANDS, LazyCommand, cli, failures, inputs, output
 from sailplane.cli.exits import Exit
+from sailplane.deploy.account import NoAccess
 
 PROBE = "import sys; from sailplane.cli import main; sys.argv = ['sailplane', {args}]; sys.excepthook = print\ntry: main()\nexcept SystemExit: pass\nprint(sorted(sys.modules), file=sys.stderr)"
 
@@ -76,7 +77,10 @@ def test_unknown_command_is_a_usage_error_with_the_nearest_name() -> None:
         (errors.LeaseHeld("busy"), Exit.CONFLICT),
         (errors.Unreachable("refused"), Exit.UNREACHABLE),
         (failures.ServiceFailed("exited"), Exit.SERVICE_FAILED),
-        (failures.Refused("wrong key"), Exit.FAILURE),
+        (failures.Refused("wrong scope"), Exit.DENIED),
+        (failures.UnknownKey("wrong key"), Exit.DENIED),
+        (failures.NotTrusted("no trust"), Exit.DENIED),
+        (NoAccess("no credentials"), Exit.DENIED),
         (errors.Fenced("lost"), Exit.FAILURE),
         (errors.QuotaExceeded("no more"), Exit.FAILURE),
         (KeyboardInterrupt(), Exit.INTERRUPTED),
@@ -155,7 +159,7 @@ def test_a_defect_prints_no_traceback_without_debug() -> None:
         (422, {"detail": "name: bad", "problems": [{"path": "name", "reason": "bad"}]}, errors.Invalid),
         (422, {"detail": "none", "suggestions": ["L4:1"]}, errors.NoFeasibleOffer),
         (422, {"detail": "bad"}, errors.Invalid),
-        (401, {"title": "Unauthorized"}, failures.Refused),
+        (401, {"title": "Unauthorized"}, failures.UnknownKey),
         (404, {"detail": "no such service"}, errors.NotFound),
         (409, {"detail": "taken"}, errors.Exists),
         (503, {}, errors.Unreachable),
@@ -206,6 +210,16 @@ def test_errors_obey_no_color(environ: dict[str, str], coloured: bool) -> None:
     """What colours the word `Error:` on a terminal is left out like every other colour."""
     result = CliRunner().invoke(cli, ["plan", "-"], input="", env=environ, color=True)
     assert ("\x1b[31mError:" in result.stderr) == coloured
+
+
+@pytest.mark.parametrize(("option", "shown"), [("--version", ""), ("--debug", "15 lines\n")])
+def test_what_libraries_log_is_for_those_who_debug(option: str, shown: str) -> None:
+    """azure-identity logs every credential that it has tried, beside the error that it raises and that is told."""
+    code = (
+        "import logging, sys; from sailplane.cli import main; sys.argv = ['sailplane', *sys.argv[1:]]\ntry: main()\n"
+        "except SystemExit: logging.getLogger('azure.identity').warning('15 lines')"
+    )
+    assert python(code, *filter(None, dict.fromkeys((option, "--version")))).stderr == shown
 
 
 def test_tables_are_aligned_and_never_truncated() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, Stack
+from sailplane.deploy.account import Change, CloudUnreachable, DeployFailed, Event, Identity, Stack
 from sailplane.deploy.deployment import Deployment
 
 LOOKS_PER_OPERATION = 2
@@ -40,6 +40,7 @@ class FakeAccount:
     proposed: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]] = field(default_factory=dict)
     happened: dict[str, list[Event]] = field(default_factory=dict)
     buckets: dict[str, dict[str, str]] = field(default_factory=dict)
+    ages: dict[str, float] = field(default_factory=dict)  # of objects, in seconds
     parameters: dict[str, str] = field(default_factory=dict)
     logs: set[str] = field(default_factory=set)
     made: int = 0
@@ -47,6 +48,9 @@ class FakeAccount:
 
     def is_empty(self) -> bool:
         return not (self.stacks or self.proposed or self.buckets or self.parameters or self.logs)
+
+    def identity(self) -> Identity:
+        return Identity("123456789012", "arn:aws:iam::123456789012:user/me", "acme-corp")
 
     def stack(self, deployment: Deployment) -> Stack | None:
         found = self.stacks.get(deployment.stack)
@@ -139,11 +143,13 @@ class FakeAccount:
         assert stack.wanted is not None
         resources, outputs, parameters = stack.wanted
         events = self.happened[stack.id]
-        self.awake.discard(deployment.stack)  # as the template has it, and the one before
+        before = stack.parameters.get("Awake") == "yes"
+        self._switch(deployment, is_on=parameters.get("Awake") == "yes")
         for name in resources:
             if name in self.broken:
                 events.append(Event(name, "AWS::Kind", f"{operation}_FAILED", self.broken[name]))
                 events.append(Event("Other", "AWS::Kind", f"{operation}_FAILED", "Resource creation cancelled"))
+                self._switch(deployment, is_on=before)
                 rolled_back = "ROLLBACK_COMPLETE" if operation == "CREATE" else "UPDATE_ROLLBACK_COMPLETE"
                 self._tell(stack, deployment, rolled_back, "something failed")
                 return
@@ -154,6 +160,10 @@ class FakeAccount:
         if "Log" in resources:
             self.logs.add(deployment.log_groups[0])
         self._tell(stack, deployment, f"{operation}_COMPLETE")
+
+    def _switch(self, deployment: Deployment, *, is_on: bool) -> None:
+        """As an update does that touches the rules."""
+        (self.awake.add if is_on else self.awake.discard)(deployment.stack)
 
     def _delete(self, deployment: Deployment, stack: Formation) -> None:
         bucket = stack.outputs.get("Bucket", "")
@@ -188,8 +198,8 @@ class FakeAccount:
         for name in names:
             self.parameters.pop(name, None)
 
-    def objects(self, bucket: str, prefix: str = "") -> frozenset[str]:
-        return frozenset(key for key in self.buckets.get(bucket, {}) if key.startswith(prefix))
+    def objects(self, bucket: str, prefix: str = "") -> Mapping[str, float]:
+        return {key: self.ages.get(key, 0.0) for key in self.buckets.get(bucket, {}) if key.startswith(prefix)}
 
     def upload(self, bucket: str, key: str, path: Path) -> None:
         self.buckets[bucket][key] = path.read_text()

@@ -25,7 +25,7 @@ FOUNDATION: Mapping[str, Any] = {
 }
 TEMPLATE: Mapping[str, Any] = {
     "Parameters": {"Deployment": {}, "CodeKey": {}, "EdgeKey": {}, "RouterToken": {}, "Providers": {"Default": "aws"}}
-    | {"Credentials": {"Default": ""}},
+    | {"Credentials": {"Default": ""}, "Awake": {"Default": "no"}},
     "Resources": {
         **FOUNDATION["Resources"],
         "Api": {
@@ -104,10 +104,67 @@ def test_an_upgrade_changes_what_has_changed(package: Package, tmp_path: Path) -
     newer = packed(tmp_path / "newer", "two")
     plan = bootstrap(account, newer).plan(silent)
     assert [(change.action, change.resource) for change in plan.changes] == [("Modify", "Api")]
+    account.ages = dict.fromkeys(package.uploads, 90_000.0)
     deploy(account, newer)
     assert account.awake == {ACME.stack}  # or services that run would not be looked after any more
     assert account.stacks[ACME.stack].parameters["Providers"] == "aws,gcp"
     assert account.buckets["bucket-acme"].keys() == newer.uploads.keys()
+
+
+def test_an_upgrade_takes_nothing_that_another_waits_with(package: Package, tmp_path: Path) -> None:
+    """Two at once: what the first has uploaded stays while its plan is looked at and, if it is gone, is uploaded again."""
+    account = FakeAccount()
+    deploy(account, package)
+    mine = bootstrap(account, packed(tmp_path / "mine", "two"))
+    mine.plan(silent)
+    deploy(account, packed(tmp_path / "theirs", "three"))
+    assert mine.package.uploads.keys() <= account.buckets["bucket-acme"].keys()
+    plan = mine.plan(silent)
+    account.delete_objects("bucket-acme", mine.package.uploads.keys() - package.uploads.keys())
+    assert mine.carry_out(plan, silent).status == "UPDATE_COMPLETE"
+    assert mine.package.uploads.keys() <= account.buckets["bucket-acme"].keys()
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+def test_an_upgrade_broken_off_anywhere_leaves_services_looked_after(
+    package: Package, tmp_path: Path, *, is_done: bool
+) -> None:
+    """Nobody runs it again: CloudFormation ends what was begun, and what wakes the functions is on, as it was."""
+    newer = packed(tmp_path / "newer", "two")
+    for at in range(1, 100):
+        account = FakeAccount()
+        deploy(account, package)
+        account.awake = {ACME.stack}  # a service was created
+        try:
+            deploy(BreaksOff(account, at, is_done=is_done), newer)
+        except BrokenOffError:
+            pass
+        else:
+            break
+        while account.stacks[ACME.stack].looks_left:
+            account.stack(ACME)
+        assert account.awake == {ACME.stack}, f"broken off at call {at}"
+    assert at > 10
+
+
+def test_a_second_upgrade_does_not_turn_off_what_a_service_turned_on_meanwhile(
+    package: Package, tmp_path: Path
+) -> None:
+    """It was planned when nothing was there to wake for."""
+    account = FakeAccount()
+    deploy(account, package)
+    deploy(account, packed(tmp_path / "newer", "two"))
+    account.awake.clear()  # by the tick
+    run = bootstrap(account, packed(tmp_path / "newest", "three"))
+    plan = run.plan(silent)
+    account.awake = {ACME.stack}
+    killed = bootstrap(BreaksOff(account, 5, is_done=False), run.package)
+    with pytest.raises(BrokenOffError):
+        killed.carry_out(plan, silent)
+    while account.stacks[ACME.stack].looks_left:
+        account.stack(ACME)
+    assert account.stacks[ACME.stack].parameters["CodeKey"] == run.package.code_key
+    assert account.awake == {ACME.stack}
 
 
 def test_an_upgrade_never_loses_data(package: Package, tmp_path: Path) -> None:
@@ -132,13 +189,26 @@ def test_a_plan_that_is_not_wanted_changes_nothing(package: Package, tmp_path: P
     assert bootstrap(account, package).plan(silent).changes == ()
 
 
-def test_a_router_is_given_one_token_of_those_that_are_accepted(package: Package) -> None:
-    """While the token is being changed the parameter holds the next and the last; an upgrade gives routers the first."""
+def test_a_router_is_given_all_tokens_that_are_accepted(package: Package) -> None:
+    """While the token is being changed: the control plane may seal the table with either, whoever of them is changed first."""
     account = FakeAccount()
     deploy(account, package)
     account.parameters[f"{ACME.parameters}/SAILPLANE_ROUTER_TOKEN"] = f"{'n' * 32},{'o' * 32}"
     deploy(account, package)
-    assert account.stacks[ACME.stack].parameters["RouterToken"] == "n" * 32
+    assert account.stacks[ACME.stack].parameters["RouterToken"] == f"{'n' * 32},{'o' * 32}"
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_key_changed_in_the_account_reaches_functions_that_have_read_the_old_one(package: Package, name: str) -> None:
+    """They read it once in their life, of hours: an upgrade makes them anew, and the next one has nothing to do."""
+    account = FakeAccount()
+    deploy(account, package)
+    account.parameters[f"{ACME.parameters}/{name}"] = "n" * 32
+    plan = bootstrap(account, package).plan(silent)
+    assert ("Modify", "Api") in [(change.action, change.resource) for change in plan.changes]
+    deploy(account, package)
+    assert bootstrap(account, package).plan(silent).changes == ()
+    assert "n" * 32 not in account.stacks[ACME.stack].parameters["Credentials"]
 
 
 @pytest.mark.parametrize("broken", ["Table", "Api"])

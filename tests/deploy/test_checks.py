@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -86,6 +88,29 @@ def tell(account: Account, *, denied: str = "", at_once: int = 1000, vcpus: floa
         account.stub("service-quotas").add_response("get_service_quota", {"Quota": {"Value": vcpus}}, asked)
 
 
+def test_every_call_of_ours_is_a_right_that_is_asked_for() -> None:
+    """Read from the source. What CloudFormation does for the user comes on top."""
+    from sailplane.deploy import aws  # noqa: PLC0415 as above
+    from sailplane.deploy.checks.aws import ACTIONS  # noqa: PLC0415 as above
+
+    source = Path(aws.__file__).read_text()
+    services = dict(re.findall(r'def (_\w+)\(self\).*\n +return self\._session\.client\("(\w+)"', source))
+    called = re.findall(r'self\.(_\w+)\.(?:get_paginator\(")?(\w+)["(]', source)
+    needed = {right for client, call in called if client in services for right in _rights(services[client], call)}
+    assert needed - set(ACTIONS) == set()
+    assert {right.partition(":")[0] for right in needed} == set(services.values()) != set()
+
+
+def _rights(service: str, call: str) -> tuple[str, ...]:
+    """What a call needs: the right of its own name, where AWS has given it no other or one more."""
+    others = {
+        "list_objects_v2": ("s3:ListBucket",),
+        "delete_objects": ("s3:DeleteObject",),
+        "put_parameter": ("ssm:PutParameter", "ssm:AddTagsToResource"),  # ours come with tags
+    }
+    return others.get(call, (f"{service}:{call.title().replace('_', '')}",))
+
+
 def test_an_account_that_has_everything(account: Account) -> None:
     """Every line says so; a role's session is judged by its role, whose path the session's name does not tell."""
     tell(account)
@@ -139,10 +164,11 @@ def test_what_may_not_be_asked_is_unknown_and_not_missing(account: Account) -> N
         ("ExpiredToken", "NoAccess", "aws sso login"),
         ("AccessDenied", "NoAccess", "docs/deploy.md"),
         ("Throttling", "CloudUnreachable", "cannot answer DescribeStacks now"),
+        ("SubscriptionRequired", "CloudRefused", r"refuses DescribeStacks: no \(SubscriptionRequired\)"),
     ],
 )
 def test_refusals_say_what_to_do(code: str, kind: str, says: str) -> None:
-    """Credentials, rights and patience are three different things to see to."""
+    """Credentials, rights and patience are three different things to see to; the rest is told in AWS's own words."""
     from botocore.exceptions import ClientError  # noqa: PLC0415 as above
 
     from sailplane.deploy import account as errors  # noqa: PLC0415 as above

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from sailplane.deploy import teardown
+from sailplane.deploy import stacks, teardown
 from sailplane.deploy.aws import AwsAccount
 from sailplane.deploy.bootstrap import Bootstrap
 from sailplane.deploy.deployment import KEYS, Deployment
@@ -89,3 +91,46 @@ def test_broken_off_at_random_it_is_finished_by_running_it_again(stand_in: Stand
                 tear_down(stand_in, broken)
         tear_down(stand_in, stand_in.session())
         assert stand_in.everything() == before, f"run {run}: broken off at {at}, {is_done=}"
+
+
+def test_an_upgrade_that_its_laptop_leaves_alone_leaves_services_looked_after(
+    stand_in: StandIn, light: Package, tmp_path: Path
+) -> None:
+    """It dies when the update has begun, and nobody runs it again: what wakes the functions is on, as it was."""
+    before = stand_in.everything()
+    session = stand_in.session()
+    assert deploy(stand_in, session, light)
+    assert not any(is_on(stand_in))
+    stand_in.account.wake(ACME)  # as the first service does
+    broken = stand_in.session()
+    broken.events.register("after-call.cloudformation.ExecuteChangeSet", die)
+    newer = another_version(light, tmp_path / "newer")
+    with pytest.raises(BrokenOffError):
+        deploy(stand_in, broken, newer)
+    stack = stacks.settled(stand_in.account, ACME, silent, lambda: None)
+    assert stack is not None
+    assert stack.parameters["CodeKey"] == newer.code_key
+    assert all(is_on(stand_in))
+    tear_down(stand_in, stand_in.session())
+    assert stand_in.everything() == before
+
+
+def die(**_: Any) -> None:
+    raise BrokenOffError
+
+
+def another_version(light: Package, directory: Path) -> Package:
+    """Other code, and another description of the minute's rule: one that an update does not touch stays as it is."""
+    directory.mkdir()
+    for path in light.directory.iterdir():
+        (directory / path.name).write_bytes(path.read_bytes() + (b"newer" if path.name == "control.zip" else b""))
+    template = json.loads((light.directory / "template.json").read_text())
+    template["Resources"]["Tick"]["Properties"]["Events"]["TickEvent"]["Properties"]["Description"] = "newer"
+    (directory / "template.json").write_text(json.dumps(template))
+    return Package(directory)
+
+
+def is_on(stand_in: StandIn) -> list[bool]:
+    """The rules; the mapping is on in the stand-in from the first, whatever the template says."""
+    events = stand_in.client("events")
+    return [events.describe_rule(Name=rule)["State"] == "ENABLED" for rule in ACME.rules]

@@ -62,12 +62,16 @@ class Account:
         ssm.put_parameter(Name=f"{path}/SAILPLANE_CONTROL_URL", Value=url, Type="String", Overwrite=True)
         endpoint = self.machines.endpoints["aws"]
         ssm.put_parameter(Name=f"{path}/SAILPLANE_AWS_ENDPOINT", Value=endpoint, Type="String")
+        self.lead_edge_to(deployment, url)
+
+    def lead_edge_to(self, deployment: str, control_url: str) -> str:
+        """Change where the edge looks for its control plane, which ends its instances; where it was before."""
         functions = self.stand_in.client("lambda")
         edge = {"FunctionName": f"sailplane-{deployment}-edge"}
         variables = functions.get_function_configuration(**edge)["Environment"]["Variables"]
-        functions.update_function_configuration(
-            **edge, Environment={"Variables": variables | {"SAILPLANE_CONTROL_URL": url}}
-        )
+        changed = variables | {"SAILPLANE_CONTROL_URL": control_url}
+        functions.update_function_configuration(**edge, Environment={"Variables": changed})
+        return str(variables["SAILPLANE_CONTROL_URL"])
 
     def hear(self, rule: str) -> None:
         """Have EC2's events go over the bus to the rule's function.
@@ -127,6 +131,7 @@ def test_the_whole_path(stand_in: StandIn, package: Package, machines: Clouds, t
     assert account.run("status") == {"services": []}
 
     _serve(account)
+    _route_alone(account)
     _lose_a_spot_machine(account)
     _push_two_versions(account)
 
@@ -154,6 +159,16 @@ def _serve(account: Account) -> None:
     assert httpx.URL(endpoint).host.endswith(".lambda-url.us-east-1.on.aws")
     with account.stand_in.http() as http:
         until(lambda: http.get(f"{endpoint}/v1/models", follow_redirects=True).is_success, READY_TIMEOUT_S)
+
+
+def _route_alone(account: Account) -> None:
+    """An edge function that starts while there is no control plane routes by the table in the bucket, which its role reads."""
+    endpoint = account.run("status", "hello", "--endpoint")["endpoint"]
+    control_url = account.lead_edge_to("acme", "http://127.0.0.1:1")
+    with account.stand_in.http() as http:
+        answer = http.get(f"{endpoint}/v1/models", follow_redirects=True)
+    assert answer.status_code == 200, f"{answer.text}\n{account.stand_in.last_words()}"
+    account.lead_edge_to("acme", control_url)
 
 
 def _lose_a_spot_machine(account: Account) -> None:

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from infra import control, package
+from infra.checkout import ROOT
 from infra.package import THIS_PYTHON
+from sailplane.deploy.edges.edge import archive
 
 pytestmark = pytest.mark.deployed
 
@@ -148,7 +150,7 @@ def test_a_machine_gets_its_agent_from_it(unzipped: Path) -> None:
         text=True,
         check=True,
         env=dict(os.environ),
-        cwd=control.ROOT,
+        cwd=ROOT,
     )
     assert run(unzipped, program) == here.stdout
     assert len(here.stdout) > 10_000
@@ -170,18 +172,47 @@ for module in list(sys.modules.values()):
     assert len(run(unzipped, program).splitlines()) > 50
 
 
-def test_the_same_sources_make_the_same_bytes(tmp_path: Path) -> None:
-    """Twice from scratch, hours and hash seeds apart: the same hashes, so that the same version is not uploaded again."""
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment into which Sailplane's wheel was installed, and nothing of the checkout."""
+    root = tmp_path_factory.mktemp("installed")
+    uv = str(Path(sys.executable).with_name("uv"))
+    locked = control.export_locked(root / "locked.txt")
+    python = root / "venv" / "bin" / "python"
+    for command in (
+        [uv, "build", "--wheel", "--quiet", "--out-dir", str(root), str(ROOT)],
+        [uv, "venv", "--quiet", "--python", sys.executable, str(root / "venv")],
+    ):
+        subprocess.run(command, check=True)
+    (wheel,) = root.glob("*.whl")
+    install = [uv, "pip", "install", "--quiet", "--python", str(python), "--constraints", str(locked), str(wheel)]
+    subprocess.run(install, check=True)
+    return python
+
+
+def test_the_same_sources_make_the_same_bytes(installed: Path, tmp_path: Path) -> None:
+    """In a checkout and installed from a wheel, hash seeds apart: the same hashes, so that one version is uploaded once."""
     hashes = []
-    for seed in ("1", "2"):
-        command = [sys.executable, "-m", "infra.package", "--clouds", "aws", "--out", str(tmp_path / seed)]
-        subprocess.run(
-            command, check=True, capture_output=True, cwd=control.ROOT, env={**os.environ, "PYTHONHASHSEED": seed}
-        )
+    without = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    for seed, python, directory in (("1", sys.executable, ROOT), ("2", str(installed), tmp_path)):
+        command = [python, "-m", "infra.package", "--clouds", "aws", "--out", str(tmp_path / seed)]
+        environment = {**(without if seed == "2" else os.environ), "PYTHONHASHSEED": seed}
+        subprocess.run(command, check=True, capture_output=True, cwd=directory, env=environment)
         files = sorted((tmp_path / seed).iterdir())
         hashes.append({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files})
     assert hashes[0] == hashes[1]
     assert hashes[0].keys() == {"control.zip", "edge-aws.zip", "foundation.json", "template.json"}
+
+
+def test_edges_are_built_without_a_checkout(installed: Path, tmp_path: Path) -> None:
+    """For the other clouds' functions too, of the same bytes."""
+    program = (
+        "from hashlib import sha256; from sailplane.deploy.edges.edge import archive;"
+        "print(*(sha256(archive(cloud)).hexdigest() for cloud in ('gcp', 'azure')))"
+    )
+    here = (hashlib.sha256(archive(cloud)).hexdigest() for cloud in ("gcp", "azure"))
+    done = subprocess.run([installed, "-I", "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.split() == [*here]
 
 
 def test_a_wheel_that_is_not_the_locked_one_is_refused(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
-"""A control plane that is killed with SIGKILL before every line in turn, over a real database and real processes.
+"""A control plane that is killed with SIGKILL after each of its calls in turn, over a real database and real processes.
 
     python -m tests.e2e.crashing_control_plane SCENARIO DATABASE_URL ROOT AGENT_PYTHON
 
-For every line between the intent and the outcome one child of this process runs a tick and kills itself before that line;
-then two passes by another child, after the dead one's lease has expired, have to put things right. Prints the number of lines.
+Before whichever line a process dies, it leaves behind what its last call to the database or the cloud has left. So for each of
+these calls one child of this process runs a tick and kills itself after it; then two passes by another child, after the
+dead one's lease has expired, have to put things right. Prints the number of calls.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import chalicelib.executor
 from chalicelib import passes
 from chalicelib.model import (
     InstanceStatus,
@@ -35,12 +35,10 @@ from chalicelib.providers.local import processes
 from chalicelib.providers.local.compute import LocalProvider
 from chalicelib.store.documents import from_json, to_json
 from chalicelib.store.dynamodb import DynamoDBStore
-from tests.fakes import FakeClock, World, spec
+from tests.fakes import FakeClock, Interposed, World, spec
 from tests.store import nouns
 from tests.store.nouns import RandomIds
 
-# Where intent, cloud call and outcome are; the in-memory drill meets the runner's lines as well, at a thousandth of the cost.
-DRILLED = {chalicelib.executor.__file__}
 # Longer than a lease and a drain last, shorter than the cloud's answer to a launch is waited for.
 RECOVERS_AFTER_S = 150.0
 ONE = spec(min_replicas=1, max_replicas=1)
@@ -72,12 +70,12 @@ class LifeProber:
 
 
 class Stage:
-    """A service and a directory of machines for one line, so that no line inherits the last one's trouble."""
+    """A service and a directory of machines for one death, so that none inherits the last one's trouble."""
 
-    def __init__(self, store: DynamoDBStore, clock: FakeClock, root: Path, python: str, line: int) -> None:
-        self.name = f"line{line}"
+    def __init__(self, store: DynamoDBStore, clock: FakeClock, root: Path, python: str, number: int) -> None:
+        self.name = f"death{number}"
         self.clock = clock
-        self.root = root / str(line)
+        self.root = root / str(number)
         self.provider = LocalProvider(self.root, "drill", python, os.environ, clock)
         self.store = store
         self.world = World(clock=clock, store=store)
@@ -120,20 +118,17 @@ def shut_down(stage: Stage) -> None:
 SCENARIOS = {"launch": (launch, 1), "shut_down": (shut_down, 0)}
 
 
-def die_before(number: int, stage: Stage) -> None:
-    """Run a tick in this process, which ends before the `number`th drilled line is run for the first time."""
-    seen: set[tuple[str, int]] = set()
+def die_after(call: int, stage: Stage) -> None:
+    """Run a tick in this process, which ends as soon as its call number `call` to the database or the cloud has been answered."""
+    answered = count(1)
 
-    def trace(frame: FrameType, event: str, _argument: object) -> Any:
-        if frame.f_code.co_filename not in DRILLED:
-            return None
-        if event == "line":
-            seen.add((frame.f_code.co_filename, frame.f_lineno))
-            if len(seen) == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
+    def happens(when: str) -> None:
+        if when.startswith("after") and next(answered) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.settrace(trace)
+    store: Any = Interposed(stage.store, happens)
+    cloud: Any = Interposed(stage.provider, happens)
+    stage.runtime = replace(stage.runtime, store=store, providers={"local": cloud})
     stage.tick()
 
 
@@ -169,22 +164,22 @@ def know_the_documents() -> None:
 
 
 def drill(scenario: str, store: DynamoDBStore, clock: FakeClock, root: Path, python: str) -> int:
-    """Every line in turn; the number of lines. Ends the process when something was lost or doubled."""
+    """Every call in turn; the number of calls. Ends the process when something was lost or doubled."""
     prepare, wanted = SCENARIOS[scenario]
-    line, status = 0, signal.SIGKILL.value
+    call, status = 0, signal.SIGKILL.value
     while status == signal.SIGKILL:
-        line += 1
-        stage = Stage(store, clock, root, python, line)
+        call += 1
+        stage = Stage(store, clock, root, python, call)
 
-        def crash(stage: Stage = stage, line: int = line) -> None:
+        def crash(stage: Stage = stage, call: int = call) -> None:
             prepare(stage)
-            die_before(line, stage)
+            die_after(call, stage)
 
         status = in_a_child(crash)
         if in_a_child(partial(recover, stage, wanted)):
-            raise SystemExit(f"killed before line {line} of {scenario}: see above")
-    assert status == 0, f"line {line}: the control plane ended with {status}"
-    return line - 1
+            raise SystemExit(f"killed after call {call} of {scenario}: see above")
+    assert status == 0, f"call {call}: the control plane ended with {status}"
+    return call - 1
 
 
 if __name__ == "__main__":

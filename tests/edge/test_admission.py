@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edge_router.counts import REPORT_S
 from edge_router.messages import Request, Response
 from edge_router.router import Router
 from tests.edge.fakes import BEARER, KEY, KEY_ID, TOKEN, seal, table
@@ -159,7 +160,7 @@ def test_a_slow_rate_lets_one_through_at_a_time() -> None:
 
 
 def test_use_is_told_once() -> None:
-    """The second of a key's last use goes out with the counts, unchanged until they are acknowledged."""
+    """The second of a key's last use goes out with counts, when some are due, unchanged until they are acknowledged."""
     clock = Clock()
     router = routed(document(), clock)
     ask(router, b"/hello/x")
@@ -171,6 +172,8 @@ def test_use_is_told_once() -> None:
     assert router.batch() is first
     assert first.used == {KEY_ID: 1_700_000_002}
     router.acknowledge(first)
+    assert router.batch().used == {}
+    clock.now += REPORT_S
     assert router.batch().used == {KEY_ID: 1_700_000_003}
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from edge_router.ask import NoAnswer
 from edge_router.ask import ask as ask_over_http
-from edge_router.counts import Counts
+from edge_router.counts import REPORT_S, Counts
 from edge_router.exchange import ControlPlane, ExchangeFailed
 from edge_router.messages import Request
 from edge_router.refresh import KNOCK_GAP_S, Refresher, pauses_s
@@ -95,6 +95,7 @@ def test_no_fault_loses_or_doubles_a_count(control: FakeControl, steps: list[int
             assert step == ""
     control.fault = ""
     plane.exchange(router)  # what was on its way
+    router.hurry()
     plane.exchange(router)  # what was counted meanwhile
     assert control.recorded["hello"] == asked
 
@@ -213,6 +214,26 @@ def test_ten_minutes_of_counts_are_kept() -> None:
     assert seconds[0] <= 4000
 
 
+def test_counts_are_reported_when_they_are_news() -> None:
+    """A first request and a load that grows at once; else every nine seconds, each service for itself, the idle ones too."""
+    counts, told = Counts(first_seq=1), []
+    arrivals = {0: "", 1: "a", 2: "a", 3: "aa", 6: "aab", 11: "", 12: "", 15: "", 16: "a"}
+    for second, asked in arrivals.items():
+        for service in asked:
+            counts.add(service, second)
+        batch = counts.freeze(["a", "b"], second)
+        counts.acknowledge(batch)
+        told.append({name: sum(count for _, count in seconds) for name, seconds in batch.requests.items()})
+    assert told == [{"a": 0, "b": 0}, {"a": 1}, {}, {"a": 3}, {"b": 1}, {}, {"a": 2}, {"b": 0}, {}]
+
+
+def test_a_clock_that_is_set_back_silences_no_router() -> None:
+    """Its last report lies in the future then, and is no reason to wait for that."""
+    counts = Counts(first_seq=1)
+    counts.acknowledge(counts.freeze(["a"], 5000.0))
+    assert counts.freeze(["a"], 1000.0).requests == {"a": ()}
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 500)), max_size=50))
 def test_a_batch_is_the_same_until_it_is_acknowledged(requests: list[tuple[str, int]]) -> None:
     """Counting goes on beside a frozen batch, which goes out again byte for byte; afterwards the rest follows, sorted."""
@@ -224,7 +245,7 @@ def test_a_batch_is_the_same_until_it_is_acknowledged(requests: list[tuple[str, 
         counts.add(service, float(second))
     assert json.dumps(counts.freeze(["a", "b"], 500.0).requests) == sent
     counts.acknowledge(batch)
-    rest = counts.freeze(["a", "b"], 500.0)
+    rest = counts.freeze(["a", "b"], 500.0 + REPORT_S)
     assert rest.seq == batch.seq + 1
     assert {"a", "b"} <= set(rest.requests)
     assert Counter({name: sum(count for _, count in seconds) for name, seconds in rest.requests.items()}) == Counter(

@@ -19,6 +19,7 @@ from edge_router.keys import by_hash
 from edge_router.messages import Request
 from edge_router.platforms.settings import Settings
 from edge_router.router import Router
+from edge_router.s3 import Role
 from edge_router.sealing import secrets
 from edge_router.table import Key, TableRefused
 from tests.edge.fakes import BEARER, KEY, KEY_ID, TOKEN, seal, table
@@ -339,6 +340,14 @@ def test_tokens_rotate() -> None:
 def test_secrets_do_not_show() -> None:
     """Not where a program's state is printed, as by an error reporter."""
     secret = secrets(TOKEN)[0]
-    known = Settings("https://control", TOKEN, 1.0, "", "https://bucket/table?signature=x", "")
-    for hidden in (repr(secret.grant_root), repr(secret.table_key), TOKEN, "signature"):
+    role = Role("us-east-1", "AKIA", "of-the-role", "of-its-session")
+    known = Settings("https://control", TOKEN, 1.0, "", "https://bucket/table?signature=x", "", role)
+    for hidden in (
+        repr(secret.grant_root),
+        repr(secret.table_key),
+        TOKEN,
+        "signature",
+        "of-the-role",
+        "of-its-session",
+    ):
         assert hidden not in repr((secret, known))

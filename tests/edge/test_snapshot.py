@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import calendar
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edge_router import snapshot
+from edge_router import s3, snapshot
 from edge_router.exchange import ExchangeFailed
 from edge_router.messages import Request
+from edge_router.s3 import Role
 from tests.edge.fakes import seal, table
 from tests.edge.test_router import new_router
 
@@ -24,7 +33,8 @@ class Storage(BaseHTTPRequestHandler):
     """Object storage with one sealed table, that answers 403 for what is not there, as S3 does."""
 
     def do_GET(self) -> None:
-        is_there = self.path == "/bucket/tables/edge?versionId=7"
+        is_signed = "Credential=AKIA/" in self.headers.get("authorization", "")
+        is_there = self.path == "/bucket/tables/edge?versionId=7" or (is_signed and self.path == "/bucket/table")
         self.send_response(200 if is_there else 403)
         self.end_headers()
         self.wfile.write(seal(DOCUMENT).encode() if is_there else b"<Error/>")
@@ -44,15 +54,28 @@ def storage() -> Iterator[str]:
 
 
 def test_a_cold_router_routes_by_the_snapshot(storage: str, tmp_path: Path) -> None:
-    """From object storage over plain HTTP(S), or from a file."""
+    """From object storage over plain HTTP(S), from a private bucket in the name of the function's role, or from a file."""
     kept = tmp_path / "the table"
     kept.write_text(seal(DOCUMENT), "utf-8")
-    for url in (f"{storage}/bucket/tables/edge?versionId=7", kept.as_uri()):
+    role = Role("us-east-1", "AKIA", "secret", "session", storage)
+    for url in (f"{storage}/bucket/tables/edge?versionId=7", "s3://bucket/table", kept.as_uri()):
         router = new_router()
         assert router.age_s == float("inf")
-        snapshot.read(url, router)
+        snapshot.read(url, router, role)
         assert router.handle(ASKED).status == 307
         assert router.age_s == 0
+
+
+@given(key=st.text(min_size=1, max_size=20), session=st.sampled_from(["", "session/+="]))
+def test_a_question_to_s3_is_signed_as_amazon_does_it(key: str, session: str) -> None:
+    """Held against botocore, which signs for the present moment: the same address, the same headers, for any key."""
+    theirs = AWSRequest("GET", f"https://ours.s3.eu-west-1.amazonaws.com/{quote(key)}")
+    S3SigV4Auth(Credentials("AKIA", "of-the-role", session or None), "s3", "eu-west-1").add_auth(theirs)
+    at = calendar.timegm(time.strptime(theirs.context["timestamp"], "%Y%m%dT%H%M%SZ"))
+    url, headers = s3.question(f"s3://ours/{key}", Role("eu-west-1", "AKIA", "of-the-role", session), at)
+    assert url == theirs.url
+    del headers["host"]  # signed, and sent by the HTTP client itself
+    assert headers == {name.lower(): value for name, value in theirs.headers.items()}
 
 
 def test_a_snapshot_that_is_none_is_refused(storage: str, tmp_path: Path) -> None:
@@ -66,6 +89,7 @@ def test_a_snapshot_that_is_none_is_refused(storage: str, tmp_path: Path) -> Non
     router.accept(seal(DOCUMENT))
     for url, why in (
         (f"{storage}/bucket/other", "storage answered 403"),
+        ("s3://bucket/other", "storage answered 403"),
         ((tmp_path / "none").as_uri(), "cannot be read"),
         (garbage.as_uri(), "cannot be read"),
         (tmp_path.as_uri(), "cannot be read"),
@@ -74,6 +98,6 @@ def test_a_snapshot_that_is_none_is_refused(storage: str, tmp_path: Path) -> Non
         (older.as_uri(), "older than the current table"),
     ):
         with pytest.raises(ExchangeFailed, match=why):
-            snapshot.read(url, router)
+            snapshot.read(url, router, Role("us-east-1", "AKIA", "secret", endpoint_url=storage))
     assert router.etag == "one"
     assert router.handle(ASKED).status == 307

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -135,6 +136,16 @@ def test_other_events_mean_nothing(kind: HookKind, headers: dict[str, str], why:
     said = read(replace(HOOK, kind=kind), headers, b'{"zen": "Keep it logically awesome."}', NOW)
     assert isinstance(said, Ignored)
     assert why in said.why
+
+
+def test_a_generic_push_is_not_of_the_future() -> None:
+    """One from a clock that is years ahead would be the latest for years, and no other be deployed."""
+    at = datetime.fromtimestamp(NOW, UTC)
+    assert isinstance(reading(HookKind.GENERIC, timestamp=f"{at + timedelta(minutes=5):%Y-%m-%dT%H:%M:%SZ}"), Push)
+    with pytest.raises(Invalid, match=r"timestamp: .* is 6 minutes ahead of this clock"):
+        reading(HookKind.GENERIC, timestamp=f"{at + timedelta(minutes=6):%Y-%m-%dT%H:%M:%SZ}")
+    with pytest.raises(Invalid, match=r"timestamp: "):
+        reading(HookKind.GENERIC, timestamp="9999-12-31T23:59:59-23:59")
 
 
 def test_other_types_mean_nothing() -> None:

@@ -24,7 +24,7 @@ ADAPTERS = {
     "each": EC2,  # of the janitors
     "schedule": ("chalicelib.schedules.aws", "AwsSchedule", ""),
     "relay": ("chalicelib.schedules.aws", "AwsRelay", ""),
-    "snapshot": ("chalicelib.snapshots.s3", "S3Snapshots", "s3"),
+    "snapshot": ("chalicelib.snapshots.s3", "S3Snapshots", ""),
     "meter": ("chalicelib.meters.cloudwatch", "CloudWatchMeter", ""),
     "secret": ("chalicelib.secrets.ssm", "SsmSecrets", "ssm"),
 }
@@ -64,9 +64,9 @@ def test_a_function_may_do_what_it_calls_and_nothing_else(function: str) -> None
     assert {"missing": wanted - granted, "spare": granted - wanted} == {"missing": set(), "spare": set()}
 
 
-def test_the_edge_may_do_nothing_but_log() -> None:
-    """A router knows the control plane by its address and nothing of AWS."""
-    assert allowed("edge") == LOGS
+def test_the_edge_may_read_the_table_and_nothing_else() -> None:
+    """A router knows the control plane by its address, and of AWS the one object that stands in for it while it is gone."""
+    assert allowed("edge") == LOGS | {"s3:GetObject"}
 
 
 def test_every_right_is_over_something_of_ours() -> None:
@@ -215,4 +215,6 @@ def amazon_rights(call: Call) -> Iterable[str]:
             return (f"{service}:{action.rpartition('.')[2]}",)
         case "ask", (service, method, *_):
             return (BY_HAND[service, method],)
+        case (("get_object" | "put_object"), _):
+            return rights_named("s3", call.method)
     return ()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chalicelib.api.app import create_app
-from chalicelib.cost import MEMORY
+from chalicelib.cost import memory
 from chalicelib.store import table
 from infra import cost, lint, package, template
 from infra.permissions import GRANTS, policy
@@ -44,7 +44,8 @@ def test_nothing_in_it_costs_by_the_month(stack: Json) -> None:
     assert cost.idle_usd(stack) == 0.0
     assert cost.idle_usd(stack, code_bytes=2 * 42_000_000) < 0.005
     text = json.dumps(stack)
-    assert not re.findall("ProvisionedConcurrency|KmsKey|KMSMasterKey|VpcConfig|CacheCluster|Tier|PointInTime", text)
+    assert not re.findall("ProvisionedConcurrency|KmsKey|KMSMasterKey|VpcConfig|CacheCluster|PointInTime", text)
+    assert set(re.findall(r'"Tier": "(\w+)"', text)) == {"Standard"}
 
 
 def test_nothing_wakes_a_function_at_rest(stack: Json) -> None:
@@ -54,9 +55,11 @@ def test_nothing_wakes_a_function_at_rest(stack: Json) -> None:
         for each in stack["Resources"].values()
         for name, event in each["Properties"].get("Events", {}).items()
     }
-    assert events["TickEvent"]["State"] == events["InterruptEvent"]["State"] == "DISABLED"
-    assert events["RelaySqsEventSource"]["Enabled"] is False
+    state = {"Fn::If": ["IsAwake", "ENABLED", "DISABLED"]}
+    assert events["TickEvent"]["State"] == events["InterruptEvent"]["State"] == state
+    assert events["RelaySqsEventSource"]["Enabled"] == {"Fn::If": ["IsAwake", True, False]}
     assert len(events) == 3
+    assert stack["Parameters"]["Awake"]["Default"] == "no"
 
 
 @pytest.mark.parametrize("function", ["tick", "relay", "interrupt"])
@@ -78,7 +81,8 @@ def test_every_function_is_made_alike(stack: Json, function: str) -> None:
     log = stack["Resources"][f"{logical}Logs"]["Properties"]
     assert made["FunctionName"] == {"Fn::Sub": f"sailplane-${{Deployment}}-{name}"}
     assert (made["Runtime"], made["Architectures"]) == ("python3.12", ["arm64"])
-    assert first(made["MemorySize"]) == MEMORY[name]
+    assert first(made["MemorySize"]) == memory(["aws"])[name]
+    assert otherwise(made["MemorySize"]) == memory(["aws", "gcp"])[name]
     assert made["ReservedConcurrentExecutions"]["Fn::If"][0] == "ReservesConcurrency"
     assert [each["PolicyDocument"] for each in role["Properties"]["Policies"]] == [
         json.loads(json.dumps(policy(function)))
@@ -91,6 +95,11 @@ def test_every_function_is_made_alike(stack: Json, function: str) -> None:
 def first(value: Any) -> Any:
     """What a condition chooses on AWS alone."""
     return value["Fn::If"][1] if isinstance(value, dict) else value
+
+
+def otherwise(value: Any) -> Any:
+    """What it chooses with other clouds."""
+    return value["Fn::If"][2] if isinstance(value, dict) else value
 
 
 @pytest.mark.parametrize("function", ["Machines", "Edge"])
@@ -182,6 +191,13 @@ def test_functions_are_told_what_the_configuration_reads(stack: Json) -> None:
     told = set(re.findall(r"SAILPLANE_[A-Z_]+", json.dumps(stack)))
     assert told > {"SAILPLANE_TABLE", "SAILPLANE_CONTROL_URL", "SAILPLANE_EDGE_URL"}
     assert [name for name in told if f'"{name}"' not in readers] == []
+
+
+def test_the_edge_is_told_all_that_it_can_be_told(stack: Json) -> None:
+    """But how often to look, for which it has a default, and an id, which each instance draws for itself."""
+    read = set(re.findall(r"SAILPLANE_[A-Z_]+", (ROOT / "edge_router/platforms/settings.py").read_text()))
+    told = stack["Resources"]["Edge"]["Properties"]["Environment"]["Variables"].keys()
+    assert read - told == {"SAILPLANE_REFRESH_S", "SAILPLANE_ROUTER_ID"}
 
 
 def test_the_stack_tells_what_bootstrap_asks(stack: Json, path: Path) -> None:

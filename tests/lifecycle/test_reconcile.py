@@ -170,6 +170,25 @@ def test_an_interrupted_machine_s_engine_is_not_blamed() -> None:
     assert drain.reason is Reason.INTERRUPTED
 
 
+@pytest.mark.parametrize(
+    ("log_tail", "why"),
+    [
+        (
+            "pulling\n[sailplane] There is no secret 'hf': sailplane secrets set hf\n",
+            "There is no secret 'hf': sailplane secrets set hf",
+        ),
+        ("", "its agent does not say why"),
+    ],
+)
+def test_an_engine_that_was_never_run_fails_with_its_agents_reason(log_tail: str, why: str) -> None:
+    """In one line, which `status` shows, instead of a code that no engine has ended with."""
+    one = replica(ReplicaStatus.STARTING)
+    refused = answer(one, ready=False, engine=EnginePhase.EXITED, log_tail=log_tail)
+    ended, _ = decide(service(), [one], [instance(one)], [refused])
+    assert isinstance(ended, Terminate)
+    assert (ended.reason, ended.replica.error) == (Reason.ENGINE_EXITED, f"the engine was not started: {why}")
+
+
 def test_an_exited_engine_ends_its_replica_with_its_last_words() -> None:
     """ENGINE_EXITED carries exit code and log; the service backs off 10 s, then 20 s, never more than 600 s."""
     one = replica(ReplicaStatus.STARTING)

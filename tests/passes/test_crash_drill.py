@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -35,38 +36,56 @@ class Crash(BaseException):
     """The process is gone."""
 
 
-def crash_at_line(number: int) -> Callable[[FrameType, str, Any], Any]:
-    """A trace function that ends the process before the `number`th line of the drilled files runs."""
-    seen = 0
+def at_each_line(happens: Callable[[str], None]) -> Callable[[FrameType, str, Any], Any]:
+    """A trace function that tells where it is before each of the drilled files' lines."""
 
     def trace(frame: FrameType, event: str, _arg: object) -> Any:
-        nonlocal seen
         code = frame.f_code
         if code.co_filename not in DRILLED:
             return None
         if code.co_filename == fakes.__file__ and code.co_name not in DRILLED_FAKES:
             return None
         if event == "line":
-            seen += 1
-            if seen == number:
-                raise Crash(f"{code.co_filename}:{frame.f_lineno}")
+            happens(f"{code.co_filename}:{frame.f_lineno}")
         return trace
 
     return trace
 
 
-def crashed_tick(world: World, line: int) -> bool:
-    """Run one tick that dies at `line`; whether it got that far."""
+def traced_tick(world: World, happens: Callable[[str], None]) -> None:
+    """Run one tick, with something happening before each drilled line."""
     world.clock.advance(1)
     before = sys.gettrace()  # a coverage tool's
-    sys.settrace(crash_at_line(line))
+    sys.settrace(at_each_line(happens))
     try:
         passes.tick(world.runtime)
-    except Crash:
-        return True
     finally:
         sys.settrace(before)
-    return False
+
+
+def deaths(prepare: Callable[[World], None]) -> list[int]:
+    """The lines, counted as they run, before which to die: the first one of all that would leave the same behind.
+
+    A death leaves what is in the store and in the cloud, and nothing else. Between two writes it does not matter when.
+    """
+    world = World(market=MARKET)
+    prepare(world)
+    left: list[str] = []
+    traced_tick(world, lambda _where: left.append(f"{vars(world.store)} {world.cloud}"))
+    assert len(left) > 40, "the drill met hardly any line: is the trace function still looking at the right files?"
+    return [line for line, behind in enumerate(left) if line == 0 or behind != left[line - 1]]
+
+
+def crashed_tick(world: World, line: int) -> None:
+    """Run one tick that dies before its drilled line number `line`."""
+    lines = count()
+
+    def die(where: str) -> None:
+        if next(lines) == line:
+            raise Crash(where)
+
+    with pytest.raises(Crash):
+        traced_tick(world, die)
 
 
 def launch(world: World) -> None:
@@ -148,13 +167,10 @@ SCENARIOS = [
 @pytest.mark.parametrize(("prepare", "wanted"), SCENARIOS, ids=lambda value: getattr(value, "__name__", ""))
 def test_killed_at_every_line(prepare: Callable[[World], None], wanted: int) -> None:
     """Killed before any line: no id ever gets two machines, none is unknown, and it ends as if nothing had happened."""
-    line = 0
-    crashed = True
-    while crashed:
-        line += 1
+    for line in deaths(prepare):
         world = World(market=MARKET)
         prepare(world)
-        crashed = crashed_tick(world, line)
+        crashed_tick(world, line)
         world.clock.advance(world.runtime.settings.lease_ttl_s)
         world.tick(12, every_s=5)  # the drain of 30 s, twice over
         assert max(world.cloud.started.values()) == 1, f"line {line}: two machines for one id"
@@ -166,17 +182,14 @@ def test_killed_at_every_line(prepare: Callable[[World], None], wanted: int) -> 
         assert prepare is not lose_a_spot_machine or noted == {"a", "c"}, (
             f"line {line}: what the zones did is not known"
         )
-    assert line > 40, "the drill met hardly any line: is the trace function still looking at the right files?"
 
 
 def test_two_passes_after_a_crash_are_enough() -> None:
     """Killed at any line of a launch, two passes after the lease has expired the wanted machines exist, and no other."""
-    line, crashed = 0, True
-    while crashed:
-        line += 1
-        world = World()
+    for line in deaths(launch):
+        world = World(market=MARKET)
         launch(world)
-        crashed = crashed_tick(world, line)
+        crashed_tick(world, line)
         world.clock.advance(world.runtime.settings.lease_ttl_s)
         world.tick(2)
         assert len(world.cloud.machines) == 2, f"line {line}"

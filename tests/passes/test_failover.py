@@ -137,7 +137,7 @@ def test_refused_credentials_are_told_to_the_owner(w: TwoClouds) -> None:
     w.tick(5)
     assert "LAUNCH_REFUSED: the token has expired: log in again" in w.message()
     told = [event.message for event in w.store.events("svc", kind="replica.terminated")]
-    assert any("cheap is not asked again for 600 s" in message for message in told)
+    assert any("cheap is not asked again for 10 min" in message for message in told)
     assert any("nothing is left to ask" in line for line in passes.preview(w.runtime, "svc"))
 
 

@@ -123,6 +123,26 @@ def test_a_list_from_before_the_function_was_frozen_turns_nothing_off(w: Schedul
     assert not w.schedule.is_on
 
 
+def test_a_cloud_that_lets_itself_not_be_asked_keeps_it_on_for_a_day_only(w: Scheduled) -> None:
+    """Credentials that have expired would be paid for every month; what nobody could see is said, with what to do."""
+    w.add()
+    w.delete()
+    while w.store.service_names():
+        w.minutes(1)
+    w.cloud.down = True
+    w.minutes(1)
+    for _ in range(23):
+        w.clock.advance(3600 - MINUTE)
+        w.minutes(1)
+        assert w.schedule.is_on
+    w.clock.advance(3600)
+    w.minutes(1)
+    assert not w.schedule.is_on
+    idle, off = w.store.events(schedule.NAME)[-2:]
+    assert "local cannot be asked for machines" in idle.message
+    assert "mend the credentials, then look with `sailplane doctor`" in off.message
+
+
 def test_one_that_was_left_on_is_turned_off_again(w: Scheduled) -> None:
     """By a creator that died before its service was written, or by somebody in the cloud's console."""
     w.schedule.is_on = True

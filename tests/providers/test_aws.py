@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ from chalicelib.providers.aws.compute import AwsProvider
 from chalicelib.providers.aws.machine import is_arm
 from chalicelib.providers.aws.offers import spot_prices
 from chalicelib.providers.boot import AGENT_PORT, agent_url, user_data
+from sailplane.deploy import machines
+from sailplane.deploy.deployment import Deployment
 from tests.clouds.aws import AwsBox
 from tests.clouds.box import Fault, OnPaper
 from tests.fakes import START, FakeClock
@@ -689,3 +692,19 @@ def test_a_region_taken_out_of_use_keeps_no_machine(cloud: AwsCloud) -> None:
     assert launched.id in [each.id for each in without.leftovers(frozenset())]
     without.terminate(request.replica.id, launched.id)
     assert not [each for each in cloud.box.machines() if each.running]
+
+
+def test_without_a_control_plane_the_users_own_credentials_find_the_machines(cloud: AwsCloud) -> None:
+    """In every region, with type and age; removed on request. Of a cloud of which too little is said it says so."""
+    lost = cloud.provider.launch(launch_request(WEST))
+    cloud.another_deployment().launch(launch_request(cloud.offer))
+    places = machines.Places(aws_endpoint=cloud.box.endpoint_url)
+    eyes = machines.clouds(Deployment("test"), places, ("aws", "azure"))
+    seen = eyes.leftovers()
+    assert seen.unreachable == {"azure": "say where with --azure-subscription and --azure-resource-group"}
+    (found,) = (one for one in seen.leftovers if one.kind is LeftoverKind.MACHINE)
+    assert (found.id, found.region) == (lost.id, "us-west-2")
+    assert re.fullmatch(r"g5\.2xlarge, \w+, started \d{4}-\d\d-\d\d \d\d:\d\d UTC", found.why)
+    eyes.remove_leftovers([found])
+    cloud.box.advance()
+    assert [one.kind for one in eyes.leftovers().leftovers] == [LeftoverKind.FIREWALL]

@@ -70,12 +70,12 @@ def test_a_function_that_is_silent_has_no_load() -> None:
     gone = router(steady(6, NOW - 40), NOW - 40, "edge-b", on_demand=True)
     load = seen(service(), NOW, routers=[heard, gone])
     assert (load.stable, load.valid) == (
-        pytest.approx(6 * 30 / 60),
+        pytest.approx(6 * 32 / 60),
         True,
-    )  # the window ends 10 s ago, before it may lack some
+    )  # the window ends 12 s ago, before it may lack some
     longer_gone = router(steady(6, NOW - 62), NOW - 62, "edge-b", on_demand=True)
     load = seen(service(), NOW, routers=[heard, longer_gone])
-    assert (load.stable, load.valid) == (pytest.approx(6 * 8 / 60), True)
+    assert (load.stable, load.valid) == (pytest.approx(6 * 10 / 60), True)
     load = seen(service(), NOW + 300, routers=[replace(heard, reported_at=NOW + 300), gone])
     assert (load.stable, load.valid) == (0.0, True)
 

@@ -1,6 +1,6 @@
-"""A year of simulated service, spread over many drawn worlds: whatever happens, the judges have nothing to say.
+"""Months of simulated service, spread over many drawn worlds: whatever happens, the judges have nothing to say.
 
-They are named in `sailplane.sim.judges`. `make sim YEARS=N` runs as many more as you like.
+They are named in `sailplane.sim.judges`. `make sim YEARS=N` goes on for as long as you like; `.ci/run` does for five years.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from sailplane.sim import storms
 from sailplane.sim.__main__ import main, seeds
 
-YEARS = 1.0
+YEARS = 0.25  # 20 s of CPU
 SEEDS = [*seeds(YEARS)]
 
 
@@ -23,7 +23,7 @@ def test_nothing_is_lost_doubled_or_leaked(seed: int) -> None:
     assert not history.violations, story
 
 
-def test_it_is_a_year() -> None:
+def test_it_is_a_quarter_of_a_year() -> None:
     """All of these worlds together."""
     assert sum(storms.duration_s(seed) for seed in SEEDS) >= YEARS * 365 * 86_400
 

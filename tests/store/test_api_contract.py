@@ -51,7 +51,7 @@ def test_an_admin_key_is_read_back_as_it_was_written(store: Store) -> None:
 
 
 def test_an_admin_key_s_id_is_taken_once(store: Store) -> None:
-    """The second is refused and the first stays as it is; a revoked one is gone, and revoked once."""
+    """The second is refused and the first stays as it is; a revoked one is gone, revoked once, and never written again."""
     first = store.create_admin_key(admin_key())
     with pytest.raises(Exists, match="0123456789"):
         store.create_admin_key(admin_key(hash="other"))
@@ -61,6 +61,9 @@ def test_an_admin_key_s_id_is_taken_once(store: Store) -> None:
     assert store.admin_key(first.id) is None
     with pytest.raises(NotFound, match="0123456789"):
         store.revoke_admin_key(first.id)
+    with pytest.raises(Exists, match="was revoked"):
+        store.create_admin_key(replace(first, version=0))
+    assert store.admin_keys() == ()
 
 
 def test_an_expired_admin_key_stays_listed_as_long_as_it_was_good(store: Store, clock: FakeClock) -> None:

@@ -621,7 +621,7 @@ def test_a_key_is_read_back_as_it_was_written(store: Store) -> None:
 
 
 def test_a_key_s_id_is_taken_once(store: Store) -> None:
-    """The second is refused, and the first stays as it is; one that was revoked frees its id."""
+    """The second is refused, and the first stays as it is; a revoked one is gone, and its id is never taken again."""
     first = store.create_key(key())
     with pytest.raises(Exists, match="0123456789"):
         store.create_key(key(hash="other"))
@@ -630,7 +630,19 @@ def test_a_key_s_id_is_taken_once(store: Store) -> None:
     assert store.endpoint_keys() == ()
     with pytest.raises(NotFound, match="0123456789"):
         store.revoke_key(first.id)
-    store.create_key(key(hash="other"))
+    for late in (first, key(hash="other")):
+        with pytest.raises(Exists, match="was revoked"):
+            store.create_key(replace(late, version=0))
+    assert store.endpoint_keys() == ()
+
+
+def test_a_replaced_key_does_not_come_back(store: Store) -> None:
+    """It ends: a backup of before, in which it has no end, does not make it good again when it is forgotten."""
+    old = store.create_key(key("a"))
+    store.replace_key(replace(old, expires_at=NOW + 5), key("b"))
+    with pytest.raises(Exists, match="was revoked"):
+        store.create_key(replace(old, version=0))
+    assert [one.expires_at for one in store.endpoint_keys()] == [NOW + 5, None]
 
 
 def test_an_expired_key_is_kept_for_a_week(store: Store, clock: FakeClock) -> None:

@@ -102,24 +102,24 @@ class Twins(RuleBasedStateMachine):
         counts = [(int(now), requests)] * requests
         self.both(lambda store: store.record_load(self.name, router, seq, counts, now))
 
-    @rule(mine=st.sampled_from("ab"), expires_in_s=st.sampled_from([None, 60.0]))
+    @rule(mine=st.sampled_from("abcd"), expires_in_s=st.sampled_from([None, 60.0]))
     def create_key(self, mine: str, expires_in_s: float | None) -> None:
         now = self.clock.now()
         made = key(f"{self.name}/{mine}", created_at=now, expires_at=expires_in_s and now + expires_in_s)
         self.both(lambda store: store.create_key(made))
 
-    @rule(mine=st.sampled_from("ab"), other=st.sampled_from("abc"), version=st.integers(0, 2))
+    @rule(mine=st.sampled_from("abcd"), other=st.sampled_from("abcde"), version=st.integers(0, 2))
     def replace_key(self, mine: str, other: str, version: int) -> None:
         now = self.clock.now()
         old = key(f"{self.name}/{mine}", created_at=now, expires_at=now + 1, version=version)
         if mine != other:
             self.both(lambda store: store.replace_key(old, key(f"{self.name}/{other}", created_at=now)))
 
-    @rule(mine=st.sampled_from("ab"))
+    @rule(mine=st.sampled_from("abcd"))
     def revoke_key(self, mine: str) -> None:
         self.both(lambda store: store.revoke_key(f"{self.name}/{mine}"))
 
-    @rule(mine=st.sampled_from("ab"), ago_s=st.sampled_from([-5.0, 0.0, 61.0]))
+    @rule(mine=st.sampled_from("abcd"), ago_s=st.sampled_from([-5.0, 0.0, 61.0]))
     def record_used(self, mine: str, ago_s: float) -> None:
         now = self.clock.now()
         self.both(lambda store: store.record_used({f"{self.name}/{mine}": now - ago_s}, now))

@@ -9,6 +9,7 @@ from threading import Thread
 
 import pytest
 
+from chalicelib.amazon import Amazon
 from chalicelib.errors import Unreachable
 from chalicelib.ports import Snapshots
 from chalicelib.snapshots.file import FileSnapshots
@@ -19,8 +20,6 @@ TEXT = 'sailplane-table 1 0a1b2c3d 00ff\n{"services":"ü"}'
 
 class _S3(BaseHTTPRequestHandler):
     """One bucket, `ours`, of an account that may not list it; everything as S3 answers it."""
-
-    protocol_version = "HTTP/1.1"  # so that a PUT, which asks first, is told to go on
 
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -38,7 +37,7 @@ class _S3(BaseHTTPRequestHandler):
             self._answer(200, found)
 
     def _bucket_is_ours(self) -> bool:
-        if self.path.startswith("/ours/"):
+        if self.path.startswith("/ours/") and "/s3/aws4_request" in self.headers["Authorization"]:
             return True
         self._answer(404, b"<Error><Code>NoSuchBucket</Code><Message>There is no such bucket</Message></Error>")
         return False
@@ -53,6 +52,18 @@ class _S3(BaseHTTPRequestHandler):
         """Tests are silent."""
 
 
+@pytest.fixture(autouse=True)
+def role(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials, as functions have them."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
+
+
+def snapshots_in(endpoint_url: str, bucket: str) -> S3Snapshots:
+    amazon = Amazon("us-east-1", endpoint_url, pause=lambda _attempt: None)
+    return S3Snapshots(amazon, bucket, "edge/table")
+
+
 @pytest.fixture
 def s3() -> Iterator[str]:
     """The endpoint of a stand-in for S3."""
@@ -60,7 +71,7 @@ def s3() -> Iterator[str]:
         server.objects = {}  # type: ignore[attr-defined]  # a handler is made for each request, the server stays
         thread = Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield f"http://key@127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
 
@@ -70,7 +81,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Snapsho
     if request.param == "file":
         return lambda: FileSnapshots(tmp_path / "table")
     url = request.getfixturevalue("s3")
-    return lambda: S3Snapshots("ours", "edge/table", "us-east-1", endpoint_url=url)
+    return lambda: snapshots_in(url, "ours")
 
 
 def test_nothing_is_there_at_first(make: Callable[[], Snapshots]) -> None:
@@ -100,15 +111,15 @@ def test_a_place_that_does_not_do_is_unreachable(tmp_path: Path, s3: str) -> Non
     """Named in the message, never raised as anything that would end a pass."""
     (tmp_path / "directory").mkdir()
     (tmp_path / "binary").write_bytes(b"\xff")
-    absent = S3Snapshots("no-such-bucket", "table", "us-east-1", endpoint_url=s3)
-    nobody = S3Snapshots("bucket", "table", "us-east-1", endpoint_url="http://key@127.0.0.1:1")
+    absent = snapshots_in(s3, "no-such-bucket")
+    nobody = snapshots_in("http://127.0.0.1:1", "bucket")
     for broken in (
         FileSnapshots(tmp_path / "missing" / "table"),
         FileSnapshots(tmp_path / "directory"),
         absent,
         nobody,
     ):
-        with pytest.raises(Unreachable, match=r"missing/table|directory|no-such-bucket|s3://bucket/table"):
+        with pytest.raises(Unreachable, match=r"missing/table|directory|no-such-bucket|s3://bucket/edge/table"):
             broken.write(TEXT)
     for broken in (FileSnapshots(tmp_path / "directory"), FileSnapshots(tmp_path / "binary"), absent, nobody):
         with pytest.raises(Unreachable, match="cannot be read"):

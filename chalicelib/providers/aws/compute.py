@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import ClientError
@@ -292,7 +293,8 @@ class AwsProvider:
 
         for each in self._described(region, ()):
             if _STATUS[each["State"]["Name"]] is not InstanceStatus.GONE:
-                why = f"{each['InstanceType']} is {each['State']['Name']}"
+                since = each["LaunchTime"].astimezone(UTC)
+                why = f"{each['InstanceType']}, {each['State']['Name']}, started {since:%Y-%m-%d %H:%M} UTC"
                 yield leftover(LeftoverKind.MACHINE, each["InstanceId"], why, each["Tags"])
         for volumes in client.get_paginator("describe_volumes").paginate(Filters=[tag, free]):
             for volume in volumes["Volumes"]:

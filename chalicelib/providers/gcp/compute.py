@@ -309,7 +309,10 @@ class GcpProvider:
     def _idle_machines(self, live: frozenset[str]) -> Iterator[Leftover]:
         for machine in self._labelled(self._instances, "instances"):
             if machine.labels.get(_REPLICA) not in live:
-                yield self._leftover(LeftoverKind.MACHINE, machine, "no live replica has this machine")
+                kind, since = _last(machine.machine_type), machine.creation_timestamp
+                yield self._leftover(
+                    LeftoverKind.MACHINE, machine, f"{kind}, {machine.status.lower()}, started {since}"
+                )
 
     def _idle_disks(self, live: frozenset[str]) -> Iterator[Leftover]:
         for disk in self._labelled(self._disks, "disks"):

@@ -6,21 +6,26 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import boto3
-from botocore.exceptions import ClientError
 
-from sailplane.deploy.account import CloudUnreachable, NoAccess
+from sailplane.deploy.account import CloudRefused, CloudUnreachable, NoAccess
 from sailplane.deploy.aws import told
 from sailplane.deploy.checks.finding import Finding, Verdict
 
-# What bootstrap, upgrade and teardown do in their user's name, CloudFormation's share included: one call of each kind that
-# an administrator would grant or refuse by itself.
+# What bootstrap, upgrade and teardown call themselves (a test reads it from their source), and what CloudFormation does in
+# their user's name: of that, one call of each kind that an administrator would grant or refuse by itself.
 ACTIONS = (
     "cloudformation:CreateChangeSet",
+    "cloudformation:DescribeChangeSet",
+    "cloudformation:DeleteChangeSet",
     "cloudformation:ExecuteChangeSet",
     "cloudformation:DescribeStacks",
+    "cloudformation:DescribeStackEvents",
+    "cloudformation:ContinueUpdateRollback",
     "cloudformation:DeleteStack",
     "s3:CreateBucket",
     "s3:PutBucketPolicy",
+    "s3:ListBucket",
+    "s3:GetObject",
     "s3:PutObject",
     "s3:DeleteObject",
     "s3:DeleteBucket",
@@ -28,9 +33,14 @@ ACTIONS = (
     "dynamodb:UpdateTimeToLive",
     "dynamodb:DeleteTable",
     "lambda:CreateFunction",
+    "lambda:UpdateFunctionCode",
+    "lambda:UpdateFunctionConfiguration",
+    "lambda:DeleteFunction",
     "lambda:CreateFunctionUrlConfig",
     "lambda:AddPermission",
     "lambda:CreateEventSourceMapping",
+    "lambda:ListEventSourceMappings",
+    "lambda:UpdateEventSourceMapping",
     "lambda:PutFunctionEventInvokeConfig",
     "iam:CreateRole",
     "iam:PutRolePolicy",
@@ -38,13 +48,21 @@ ACTIONS = (
     "iam:DeleteRole",
     "events:PutRule",
     "events:PutTargets",
+    "events:EnableRule",
+    "events:DeleteRule",
     "sqs:CreateQueue",
+    "sqs:DeleteQueue",
     "ssm:PutParameter",
+    "ssm:AddTagsToResource",
     "ssm:GetParametersByPath",
     "ssm:DeleteParameters",
     "logs:CreateLogGroup",
     "logs:PutRetentionPolicy",
+    "logs:DescribeLogGroups",
+    "logs:DeleteLogGroup",
     "apigateway:POST",
+    "apigateway:PATCH",
+    "apigateway:DELETE",
 )
 # Accounts that ask for it get 1,000; new ones begin with 10, which the functions can live with as long as little happens.
 FEW_AT_ONCE = 100
@@ -66,7 +84,7 @@ def findings(session: boto3.Session, endpoint_url: str | None) -> Iterator[Findi
     try:
         with told():
             caller = session.client("sts", **options).get_caller_identity()
-    except (NoAccess, CloudUnreachable) as error:
+    except (NoAccess, CloudUnreachable, CloudRefused) as error:
         yield Finding("aws", "credentials", Verdict.MISSING, str(error), "aws configure, or aws sso login")
         return
     yield Finding("aws", "credentials", Verdict.FINE, caller["Arn"])
@@ -93,7 +111,7 @@ def _permissions(iam: Any, arn: str) -> Iterator[Finding]:
                 for one in page["EvaluationResults"]
                 if one["EvalDecision"] != "allowed"
             ]
-    except (NoAccess, CloudUnreachable, ClientError) as error:
+    except (NoAccess, CloudUnreachable, CloudRefused) as error:
         fix = "allow yourself iam:SimulatePrincipalPolicy and iam:GetRole, or just try"
         yield Finding("aws", "permissions", Verdict.UNKNOWN, str(error), fix)
         return
@@ -117,7 +135,7 @@ def _concurrency(functions: Any, region: str) -> Iterator[Finding]:
     try:
         with told():
             at_once = functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
-    except (NoAccess, CloudUnreachable, ClientError) as error:
+    except (NoAccess, CloudUnreachable, CloudRefused) as error:
         yield Finding(
             "aws", "functions at once", Verdict.UNKNOWN, str(error), "allow yourself lambda:GetAccountSettings"
         )
@@ -134,7 +152,7 @@ def _quota(quotas: Any, code: str, name: str, region: str) -> Finding:
     try:
         with told():
             value = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
-    except (NoAccess, CloudUnreachable, ClientError) as error:
+    except (NoAccess, CloudUnreachable, CloudRefused) as error:
         return Finding("aws", what, Verdict.UNKNOWN, str(error), "allow yourself servicequotas:GetServiceQuota")
     smallest = _SMALLEST["P" if " P " in f"{name} " else "G"]
     if value < smallest:

@@ -28,7 +28,7 @@ from azure.mgmt.web import WebSiteManagementClient
 from azure.mgmt.web.models import Site
 
 from chalicelib.errors import SailplaneError
-from sailplane.deploy.account import CloudUnreachable
+from sailplane.deploy.account import CloudUnreachable, NoAccess
 from sailplane.deploy.edges.edge import (
     CONTENT,
     DEPLOYMENT,
@@ -438,7 +438,7 @@ def _asking() -> Iterator[None]:
     except HttpResponseError as error:
         if isinstance(error, ClientAuthenticationError) and error.response is None:  # nothing to show to Azure
             said = error.message.partition("\n")[0][:500]
-            raise EdgeFailed(f"There are no credentials for Azure: {said} Log in: az login.") from error
+            raise NoAccess(f"There are no credentials for Azure: {said} Log in: az login.") from error
         code = (error.error.code if error.error else None) or f"HTTP {error.status_code}"
         said = str((error.error.message if error.error else None) or error.reason)[:500]
         # Azure may repeat what it rejects, which holds the key of the edge's storage account.

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from chalicelib.errors import Invalid, SailplaneError
+from chalicelib.errors import SailplaneError
 
 DEPLOYMENT, REGION, CONTENT = "sailplane-deployment", "sailplane-region", "sailplane-content"
 _TOKEN = "SAILPLANE_ROUTER_TOKEN"  # noqa: S105 a variable's name
@@ -80,8 +80,8 @@ class Part:
 class Edges(Protocol):
     """The edges of one deployment on one cloud.
 
-    All of it may be interrupted anywhere and done again; every method raises `EdgeFailed`, or `CloudUnreachable` when the cloud
-    did not answer.
+    All of it may be interrupted anywhere and done again; every method raises `EdgeFailed`, `NoAccess` without
+    credentials, or `CloudUnreachable` when the cloud did not answer.
     """
 
     cloud: str
@@ -106,14 +106,9 @@ class Edges(Protocol):
 
 
 def archive(cloud: str) -> bytes:
-    """The zip that a cloud's functions take. Raises `Invalid` without a checkout, which alone has what it is built from."""
-    try:
-        from infra import edge  # noqa: PLC0415 an installed Sailplane does not have it
-    except ModuleNotFoundError as error:
-        raise Invalid(
-            "An edge can be built in a checkout of Sailplane's repository only. Build it there with "
-            f"`python -m infra.edge {cloud} --out DIR` and give --zip DIR/edge-{cloud}.zip. Nothing was changed."
-        ) from error
+    """The zip that a cloud's functions take."""
+    from infra import edge  # noqa: PLC0415 wanted by one command only
+
     with tempfile.TemporaryDirectory(prefix="sailplane-") as directory:
         return edge.build(cloud, Path(directory)).read_bytes()
 

@@ -34,7 +34,7 @@ from google.cloud import functions_v2
 from google.oauth2.credentials import Credentials as BearerToken
 
 from chalicelib.errors import SailplaneError
-from sailplane.deploy.account import CloudUnreachable
+from sailplane.deploy.account import CloudUnreachable, NoAccess
 from sailplane.deploy.edges.edge import (
     CONTENT,
     DEPLOYMENT,
@@ -391,7 +391,7 @@ def _asking() -> Iterator[None]:
     except (requests.RequestException, TransportError) as error:
         raise CloudUnreachable(f"Google does not answer: {error}") from error
     except GoogleAuthError as error:
-        raise EdgeFailed(
+        raise NoAccess(
             f"Google's credentials are missing or refused: {str(error).rstrip('.')}. {_HINTS[401]}"
         ) from error
     except GoogleAPICallError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.edge import ENTRIES, ROOT, build
+from infra.checkout import ROOT
+from infra.edge import ENTRIES, build
 
 
 @pytest.fixture(scope="session")

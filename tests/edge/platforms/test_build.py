@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.edge import ENTRIES, LIMIT_BYTES, ROOT, build
+from infra.checkout import ROOT
+from infra.edge import ENTRIES, LIMIT_BYTES, build
 from tests.edge.platforms.runtimes import ISOLATED, PATHS, SITE_PACKAGES
 
 

@@ -18,6 +18,7 @@ from edge_router.messages import Request
 from edge_router.platforms import function, settings
 from edge_router.platforms.function import Function
 from edge_router.router import Router
+from edge_router.s3 import Role
 from tests.edge.fakes import TOKEN, seal, table
 from tests.waiting import until
 
@@ -294,11 +295,21 @@ WELL = {"SAILPLANE_CONTROL_URL": "https://control.example/api", "SAILPLANE_ROUTE
 def test_settings_have_defaults_for_all_but_two() -> None:
     """The control plane and the token are what nobody can guess."""
     found = settings.from_env(refresh_s=function.REFRESH_S, env=WELL)
-    assert found == settings.Settings("https://control.example/api", TOKEN, 3.0, "", "", "")
+    assert found == settings.Settings("https://control.example/api", TOKEN, 3.0, "", "", "", None)
     named = {"REFRESH_S": "2", "ROUTER_ID": "edge-1", "SNAPSHOT_URL": "file:///t", "LOCATION": "aws/us-east-1"}
     found = settings.from_env(refresh_s=3, env=WELL | {f"SAILPLANE_{name}": value for name, value in named.items()})
     assert (found.refresh_s, found.router_id, found.snapshot_url) == (2.0, "edge-1", "file:///t")
     assert found.location == "aws/us-east-1"
+    of_lambda = {
+        "REGION": "eu-west-1",
+        "ACCESS_KEY_ID": "AKIA",
+        "SECRET_ACCESS_KEY": "secret",
+        "SESSION_TOKEN": "session",
+    }
+    env = WELL | {f"AWS_{name}": value for name, value in of_lambda.items()}
+    assert settings.from_env(refresh_s=3, env=env).role is None
+    found = settings.from_env(refresh_s=3, env=env | {"SAILPLANE_SNAPSHOT_URL": "s3://bucket/table"})
+    assert found.role == Role("eu-west-1", "AKIA", "secret", "session")
 
 
 @pytest.mark.parametrize(
@@ -312,6 +323,7 @@ def test_settings_have_defaults_for_all_but_two() -> None:
             "the router token is empty or holds characters that no header may carry",
         ),
         ({"SAILPLANE_ROUTER_TOKEN": " , "}, "the router token is empty or holds characters that no header may carry"),
+        ({"SAILPLANE_SNAPSHOT_URL": "s3://bucket/table"}, "SAILPLANE_SNAPSHOT_URL: s3:// is read with AWS_REGION"),
         ({"SAILPLANE_REFRESH_S": "0"}, "SAILPLANE_REFRESH_S: '0' is not a number of seconds"),
         ({"SAILPLANE_REFRESH_S": "often"}, "SAILPLANE_REFRESH_S: 'often' is not a number of seconds"),
         ({"SAILPLANE_REFRESH_S": "nan"}, "SAILPLANE_REFRESH_S: 'nan' is not a number of seconds"),

@@ -1,0 +1,83 @@
+"""Whose account a command is about, and what is missing in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import pytest
+
+from chalicelib.errors import Invalid
+from sailplane.cli import deploying
+from sailplane.cli import target as targets
+from sailplane.cli.deploying import Chosen
+from sailplane.cli.output import Output
+from sailplane.cli.target import Target
+from sailplane.deploy.account import DeployFailed
+from sailplane.deploy.deployment import Deployment
+from sailplane.local.home import Connected, Home
+from tests.deploy.accounts import FakeAccount
+from tests.deploy.test_bootstrap import packed
+
+TARGET = Target(Deployment("acme"), cast("Any", FakeAccount()))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def test_the_account_is_named(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything else is said; and in the plan and the question, with the region."""
+    found = targets.identified(Output(), TARGET, home)
+    told = "In AWS account 123456789012 (acme-corp), us-east-1, as arn:aws:iam::123456789012:user/me.\n"
+    assert capsys.readouterr().err == told
+    assert str(found) == "acme in us-east-1 of AWS account 123456789012 (acme-corp)"
+
+
+@pytest.mark.parametrize("account", ["", "123456789012"], ids=["kept before", "the same"])
+def test_the_account_connected_to_is_changed(home: Home, account: str) -> None:
+    """Older connections do not say which it is."""
+    home.connect(Connected("https://api", "k" * 40, "acme", "us-east-1", account))
+    assert targets.identified(Output(), TARGET, home).identity
+
+
+def test_another_account_than_the_one_connected_to_is_refused(home: Home) -> None:
+    """Credentials for the wrong account are the likeliest mistake: a second deployment of one name, or the wrong one's end."""
+    home.connect(Connected("https://api", "k" * 40, "acme", "us-east-1", "999999999999"))
+    with pytest.raises(
+        Invalid, match=r"account 999999999999, and your credentials .*123456789012.*Nothing was changed"
+    ):
+        targets.identified(Output(), TARGET, home)
+    other = Target(Deployment("another"), TARGET.account)
+    assert targets.identified(Output(), other, home).identity
+
+
+def test_a_key_that_is_gone_is_made_again_by_an_upgrade() -> None:
+    """The error names the parameter and the command."""
+    with pytest.raises(
+        DeployFailed, match=r"SAILPLANE_ADMIN_KEY is gone[\s\S]*sailplane upgrade --deployment acme --reg"
+    ):
+        targets.admin_key(TARGET)
+
+
+class SaysNo(Output):
+    """A user who has thought better of it."""
+
+    def confirm(self, question: str, **_: Any) -> bool:
+        self.message(question)
+        return False
+
+
+def test_a_no_changes_nothing_and_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1: a script must not go on as if there were a control plane. The question names the account."""
+    account = FakeAccount()
+    target = targets.identified(Output(), Target(Deployment("acme"), cast("Any", account)), Home(tmp_path / "home"))
+    directory = packed(tmp_path / "dist").directory
+    with pytest.raises(click.exceptions.Exit) as ended:
+        deploying.deploy(SaysNo(), target, None, Chosen({}, {}), directory, yes=False)
+    assert ended.value.exit_code == 1
+    told = capsys.readouterr().err
+    assert told.endswith("Make acme in us-east-1 of AWS account 123456789012 (acme-corp)?\nNothing was changed.\n")
+    assert account.is_empty()
