@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
 import re
 import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+import standardwebhooks
 import uvicorn
 
-from chalicelib.api import once
+from chalicelib import identity
+from chalicelib.api import once, schemas
 from chalicelib.api.app import create_app
+from chalicelib.model import Hook, HookKind
 from sailplane.local.gateway import Gateway, Receive, Send
 from tests.api.conftest import ADMIN_KEY, SETTINGS
 from tests.fakes import FakeClock, FakeCloud, World
@@ -28,6 +37,7 @@ CONFIG = Path(__file__).parent / "fuzz.toml"
 FEWEST_CASES = 2_000
 FEWEST_STATEFUL = 400
 FEWEST_REPEATED = 200
+FEWEST_DELIVERED = 5  # of some 40 that are signed
 KEY = b"idempotency-key"
 
 
@@ -80,6 +90,77 @@ class Repeating:
         return said
 
 
+class Delivering:
+    """Stands before that: every other JSON object that is sent to a webhook becomes a delivery that one has signed.
+
+    schemathesis cannot sign, and would see refusals only. `answers` counts what became of the deliveries.
+    """
+
+    def __init__(self, app: Repeating, world: World) -> None:
+        self.app = app
+        self.world = world
+        self.sent = count()
+        self.answers: Counter[str] = Counter()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        hooks = self.world.store.hooks() if scope["path"].startswith("/v1/hooks/") and scope["method"] == "POST" else ()
+        if not hooks:
+            await self.app(scope, receive, send)
+            return
+        body, number = await _whole(receive), next(self.sent)
+        if number % 2 and _is_object(body) and dict(scope["headers"]).get(b"content-type") == b"application/json":
+            hook = hooks[number % len(hooks)]
+            headers, body = self._signed(hook, number)
+            is_shared = scope["path"] == "/v1/hooks/github" and hook.kind is HookKind.GITHUB
+            path = scope["path"] if is_shared else f"/v1/hooks/{hook.id}"
+            scope = {**scope, "path": path, "raw_path": path.encode(), "headers": [*scope["headers"], *headers.items()]}
+
+        async def again() -> MutableMapping[str, Any]:
+            return {"type": "http.request", "body": body}
+
+        async def counted(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.body" and b'"result":' in message["body"]:
+                self.answers[json.loads(message["body"])["result"]] += 1
+            await send(message)
+
+        if number % 4 == 3:  # what is answered is a duplicate's
+            await self.app.gateway(scope, again, _forget)
+        await self.app.gateway(scope, again, counted)
+
+    def _signed(self, hook: Hook, number: int) -> tuple[dict[bytes, bytes], bytes]:
+        """A push to the hook's branch, or in every eighth case to another."""
+        ref, commit = f"refs/heads/{'other' if number % 8 == 1 else hook.branch}", f"{number:040x}"
+        secret = identity.webhook_secret(SETTINGS.agent_key, hook.id, hook.generation)
+        now = self.world.clock.now()
+        name = f"delivery-{number}"
+        if hook.kind is HookKind.GITHUB:
+            body = json.dumps({"ref": ref, "after": commit, "repository": {"full_name": hook.repository}}).encode()
+            digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+            headers = {"x-hub-signature-256": f"sha256={digest}", "x-github-delivery": name, "x-github-event": "push"}
+        elif hook.kind is HookKind.GITLAB:
+            project = {"path_with_namespace": hook.repository}
+            body = json.dumps({"object_kind": "push", "ref": ref, "after": commit, "project": project}).encode()
+            headers = {"x-gitlab-token": secret, "idempotency-key": name, "x-gitlab-event": "Push Hook"}
+        else:
+            data = {"commit": commit, "yaml": schemas.EXAMPLE_YAML}
+            at = datetime.fromtimestamp(now, UTC)
+            body = json.dumps({"type": "push", "timestamp": at.isoformat(), "data": data}).encode()
+            signature = standardwebhooks.Webhook(secret).sign(name, at, body.decode())
+            headers = {"webhook-id": name, "webhook-timestamp": f"{now:.0f}", "webhook-signature": signature}
+        return {key.encode(): value.encode() for key, value in headers.items()}, body
+
+
+async def _forget(_message: MutableMapping[str, Any]) -> None:
+    """Nobody has asked."""
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except ValueError:
+        return False
+
+
 async def _whole(receive: Receive) -> bytes:
     body = b""
     while (message := await receive()).get("more_body"):
@@ -92,14 +173,15 @@ def _comparable(said: list[MutableMapping[str, Any]]) -> tuple[int, bytes]:
 
 
 @contextmanager
-def control_plane(listener: socket.socket) -> Iterator[Repeating]:
+def control_plane(listener: socket.socket) -> Iterator[tuple[Repeating, Delivering]]:
     """A control plane whose time runs while the body does."""
     world = World(cloud=Cloud(FakeClock()))
     settings = replace(SETTINGS, control_url="https://control.example")
     world.runtime = replace(world.runtime, settings=settings)
     gateway = Gateway(partial(create_app, lambda: world.runtime), threads=2)
     repeating = Repeating(gateway)
-    server = uvicorn.Server(uvicorn.Config(repeating, lifespan="off", log_config=None, access_log=False))
+    delivering = Delivering(repeating, world)
+    server = uvicorn.Server(uvicorn.Config(delivering, lifespan="off", log_config=None, access_log=False))
     over = threading.Event()
     threads = [
         threading.Thread(target=server.run, args=([listener],)),
@@ -109,7 +191,7 @@ def control_plane(listener: socket.socket) -> Iterator[Repeating]:
         thread.start()
     try:
         until(lambda: server.started)
-        yield repeating
+        yield repeating, delivering
     finally:
         over.set()
         server.should_exit = True
@@ -147,7 +229,7 @@ def test_the_api_keeps_to_its_document(tmp_path: Path) -> None:
     write that is sent twice under one key is answered the same.
     """
     listener = socket.create_server(("127.0.0.1", 0))
-    with control_plane(listener) as repeating:
+    with control_plane(listener) as (repeating, delivering):
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         alone = _cases(url, tmp_path, "examples,coverage,fuzzing", 25)
         # What comes of a seed differs: from 100 requests to 500.
@@ -156,3 +238,5 @@ def test_the_api_keeps_to_its_document(tmp_path: Path) -> None:
     assert one_after_another >= FEWEST_STATEFUL
     assert repeating.differences == []
     assert repeating.keys > FEWEST_REPEATED
+    assert delivering.answers["accepted"] >= FEWEST_DELIVERED, delivering.answers
+    assert {"ignored", "duplicate"} <= delivering.answers.keys(), delivering.answers
