@@ -49,12 +49,12 @@ def deploy_pushes(runtime: Runtime, only: Collection[str] | None = None) -> tupl
     return tuple(one.result() for one in attended)
 
 
-def _attended(runtime: Runtime, hook: Hook, attend: Callable[[Runtime, Hook], bool]) -> Report:
+def _guarded(runtime: Runtime, hook: Hook, attend: Callable[[Runtime, Hook], bool]) -> Report:
     """Never raises: what goes wrong with one hook is neither the next one's trouble nor the passes'."""
-    return guarded(runtime.clock, hook.service, partial(_reported, runtime, hook, attend))
+    return guarded(runtime.clock, hook.service, partial(_attended, runtime, hook, attend))
 
 
-def _reported(runtime: Runtime, hook: Hook, attend: Callable[[Runtime, Hook], bool]) -> Report:
+def _attended(runtime: Runtime, hook: Hook, attend: Callable[[Runtime, Hook], bool]) -> Report:
     try:
         acted = attend(runtime, hook)
     except (Conflict, Exists, LeaseHeld):
