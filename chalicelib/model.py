@@ -9,7 +9,7 @@ Instants are epoch seconds (float). Durations carry the suffix ``_s``. Money is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -681,7 +681,7 @@ class Secret:
     name: str
     version: int  # rises with every change, and starts over when the secret was removed
     changed_at: float  # to the millisecond
-    services: tuple[str, ...] = ("*",)  # see `SecretBinding`
+    services: tuple[str, ...] = ()  # see `SecretBinding`
 
     def is_for(self, service: str) -> bool:
         """Whether a service of this name may use it."""
@@ -692,17 +692,24 @@ class Secret:
 class SecretBinding:
     """Which services may use a secret: names, beginnings of names (`llm-*`), `*` for all; none = webhooks only.
 
-    A secret without a binding was set before there were any, and is for all.
+    A secret without a binding is for none either: its text outlives the table, which may be lost or taken from a backup.
     """
 
     secret: str
     services: tuple[str, ...]
+    version: int = 0
 
     def covers(self, service: str) -> bool:
         """Whether a service of this name may use the secret."""
         return any(
             one == service or (one.endswith("*") and service.startswith(one.removesuffix("*"))) for one in self.services
         )
+
+    def narrowed(self, services: tuple[str, ...]) -> SecretBinding:
+        """For those alone that are among `services` too."""
+        # Beginnings lie in one another or apart, and a name in a beginning or not: the inner one of each pair is what both cover.
+        inner = {*filter(self.covers, services), *filter(replace(self, services=services).covers, self.services)}
+        return replace(self, services=tuple(sorted(inner)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -268,14 +268,14 @@ class Store(Protocol):
     def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
         """Whether this is the first time that `source` delivers this. It is remembered until the instant `until`."""
 
-    def bind_secret(self, binding: SecretBinding) -> None:
-        """Write which services may use a secret, in place of what was written before."""
+    def bind_secret(self, binding: SecretBinding) -> SecretBinding:
+        """Write, under its version, which services may use a secret. Raises `Conflict` when that changed meanwhile."""
 
     def secret_bindings(self) -> tuple[SecretBinding, ...]:
         """All that there are, by secret. One request per 1 MB."""
 
-    def unbind_secret(self, name: str) -> None:
-        """Forget a binding, if there is one."""
+    def unbind_secret(self, binding: SecretBinding) -> None:
+        """Forget a binding, as it was read. Raises `Conflict` when it changed meanwhile."""
 
     def create_trust(self, trust: Trust) -> Trust:
         """Write a new trust. Raises `Exists` when its id is taken."""

@@ -146,13 +146,15 @@ def _found(key: AdminKey | EndpointKey, known: AdminKey | EndpointKey | None) ->
 
 
 def _restore_secret(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
-    """Its text is in no backup. For whom it is may be known before it is set."""
-    if body.id in {secret.name for secret in runtime.secrets.known()}:
-        return "same"
+    """Its text is in no backup. For whom it is may be known before it is set, or be lost though the text is not."""
+    is_set = body.id in {secret.name for secret in runtime.secrets.known()}
     is_bound = body.id in {binding.secret for binding in runtime.store.secret_bindings()}
-    if body.document and not is_bound:  # older backups do not say for whom
-        runtime.store.bind_secret(backup.noun_of(SecretBinding, {**body.document, "secret": body.id}))
-    return "missing"
+    if is_new := bool(body.document) and not is_bound:  # older backups do not say for whom
+        binding = backup.noun_of(SecretBinding, {**body.document, "secret": body.id, "version": 0})
+        runtime.store.bind_secret(binding)
+    if not is_set:
+        return "missing"
+    return "restored" if is_new else "same"
 
 
 def _restore_service(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 
 from chalice.app import Blueprint
@@ -18,13 +18,14 @@ from chalicelib.api import schemas
 from chalicelib.api.auth import Caller, unauthorized
 from chalicelib.api.problems import Refused
 from chalicelib.api.routes import Route, blueprint
-from chalicelib.errors import Invalid, NotFound
+from chalicelib.errors import Invalid, NotFound, Unreachable
 from chalicelib.launching import launch_request
 from chalicelib.model import (
     InterruptionNotice,
     NoticeKind,
     Replica,
     ReplicaStatus,
+    SecretBinding,
     ServiceSpec,
     State,
 )
@@ -151,17 +152,24 @@ def tell_secrets(runtime: Runtime, replica_id: str, body: schemas.AskForSecrets,
         raise Refused(HTTPStatus.FORBIDDEN, "Somebody else has been told this replica's secrets.")
     wanted = _spec(runtime, state, replica).engine.secrets
     names, service = sorted({name for _, name in wanted}), state.service.name
+    # Read before the texts and after: `set` binds before it writes a text and after, so a text is told by its own binding.
+    before = _bindings(runtime, names)
     texts = runtime.secrets.read(names)
+    bindings = _bindings(runtime, names)
     if missing := [name for name in names if name not in texts]:
         advice = "; ".join(f"sailplane secrets set {name} --service {service}" for name in missing)
         raise NotFound(f"There is no secret {_either(missing)}, which the service needs: {advice}")
-    # Read after the texts, which are written after it: a text is never told by what held for the one before.
-    bindings = runtime.store.secret_bindings()
-    if others := [one.secret for one in bindings if one.secret in names and not one.covers(service)]:
+    if bindings != before:
+        raise Unreachable(f"The secret {_either(names)} is being changed. Ask again.")
+    if others := [name for name in names if name not in bindings or not bindings[name].covers(service)]:
         advice = "; ".join(f"sailplane secrets allow {name} {service}" for name in others)
-        detail = f"The secret {_either(others)} is not for the service {service!r} any more: {advice}"
+        detail = f"The secret {_either(others)} is not for the service {service!r}: {advice}"
         raise Refused(HTTPStatus.FORBIDDEN, detail)
     return schemas.ReplicaSecrets(envs={variable: texts[name] for variable, name in wanted})
+
+
+def _bindings(runtime: Runtime, names: Collection[str]) -> Mapping[str, SecretBinding]:
+    return {one.secret: one for one in runtime.store.secret_bindings() if one.secret in names}
 
 
 def _require_own_token(runtime: Runtime, replica_id: str, body: schemas.BootedAs, bearer: str) -> None:

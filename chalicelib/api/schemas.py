@@ -431,9 +431,9 @@ class BootedAs(_Request):
 
 
 class AskForSecrets(BootedAs, _Body):
-    """An agent's question. `asker` is random; the agent sends the same one until it is answered. Older ones send none."""
+    """An agent's question. `asker` is random; the agent sends the same one until it is answered."""
 
-    asker: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{32})?$")] = ""
+    asker: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 
 class Interruption(BootedAs, _Body):

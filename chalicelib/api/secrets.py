@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from operator import attrgetter
 
 from chalice.app import Blueprint
@@ -19,6 +18,7 @@ from chalicelib.api.routes import Route, blueprint
 from chalicelib.errors import Invalid, NotFound
 from chalicelib.model import SECRET_NAME, Scope, Secret, SecretBinding
 from chalicelib.ports import Runtime
+from chalicelib.writes import until_unchallenged
 
 # A text of 4 KB, every character of which may be written as \uXXXX.
 _MAX_BODY_BYTES = 32 * 1024
@@ -100,30 +100,50 @@ def set_secret(runtime: Runtime, name: str, body: schemas.SetSecret) -> schemas.
     if not re.fullmatch(SECRET_NAME, name):
         rule = "1 to 128 of letters, digits, _, - and ., a letter or _ first"
         raise Invalid(f"{name!r} cannot name a secret: a name is {rule}.")
-    services = _users(runtime, name) if body.services is None else body.services
-    if services is None:
+    text = body.text.get_secret_value()
+    if body.services is None:
+        services = _written(runtime, name, text)
+    else:
+        services = until_unchallenged(partial(_written_for, runtime, name, text, _in_order(body.services)))
+    return schemas.SecretUse(name=name, services=services, used_by=_services(runtime).get(name, ()))
+
+
+def _written(runtime: Runtime, name: str, text: str) -> tuple[str, ...]:
+    """For those who may use it by now, though its text may be missing, as after an import."""
+    binding = _binding(runtime, name)
+    if binding is None:
         raise Invalid(
-            f"Secret {name!r} is new: say which services may use it, with --service NAME (llm-* is all that begin so), with"
-            " --all, or with --no-service for a forge's token. Nothing was set."
+            f"Nobody has said which services may use secret {name!r}: say it with --service NAME (llm-* is all that begin so),"
+            " with --all, or with --no-service for a forge's token. Nothing was set."
         )
-    if body.services is not None:
-        # Before the text: whoever is not to have it never could.
-        runtime.store.bind_secret(SecretBinding(name, _in_order(services)))
-    runtime.secrets.write(name, body.text.get_secret_value())
-    return schemas.SecretUse(name=name, services=_in_order(services), used_by=_services(runtime).get(name, ()))
+    runtime.secrets.write(name, text)
+    return binding.services
+
+
+def _written_for(runtime: Runtime, name: str, text: str, services: tuple[str, ...]) -> tuple[str, ...]:
+    """The text before is for those before, this one for `services`; so while it is written, for those who may use both."""
+    binding = _binding(runtime, name) or SecretBinding(name, ())
+    both = runtime.store.bind_secret(binding.narrowed(services))
+    runtime.secrets.write(name, text)
+    return runtime.store.bind_secret(replace(both, services=services)).services
 
 
 def allow_secret(runtime: Runtime, name: str, body: schemas.AllowSecret) -> schemas.SecretUse:
     """Replicas that run keep what they have. Raises `NotFound`."""
-    before = _find(runtime, name).services
-    services = _in_order(body.services if body.only else (*before, *body.services))
+    _find(runtime, name)
+    services = until_unchallenged(partial(_allowed, runtime, name, body))
+    return schemas.SecretUse(name=name, services=services, used_by=_services(runtime).get(name, ()))
+
+
+def _allowed(runtime: Runtime, name: str, body: schemas.AllowSecret) -> tuple[str, ...]:
+    before = _binding(runtime, name) or SecretBinding(name, ())
+    services = _in_order(body.services if body.only else (*before.services, *body.services))
     if len(services) > schemas.MOST_USERS:
         most = f"{schemas.MOST_USERS} are kept for a secret"
         raise Invalid(
             f"{len(services)} services are too many: {most}. One such as `llm-*` stands for all that begin so."
         )
-    runtime.store.bind_secret(SecretBinding(name, services))
-    return schemas.SecretUse(name=name, services=services, used_by=_services(runtime).get(name, ()))
+    return runtime.store.bind_secret(replace(before, services=services)).services
 
 
 def remove_secret(runtime: Runtime, name: str, query: schemas.RemoveSecret) -> schemas.SecretUse:
@@ -141,8 +161,9 @@ def remove_secret(runtime: Runtime, name: str, query: schemas.RemoveSecret) -> s
             raise Invalid(
                 f"Secret {name!r} is used by {which}: the forge would refuse us. `--force` removes it all the same."
             )
+    # First, so that a text which stays, or is set this moment, is for nobody unasked.
+    until_unchallenged(partial(_unbind, runtime, name))
     runtime.secrets.delete(name)
-    runtime.store.unbind_secret(name)
     return schemas.SecretUse(name=name, services=services, used_by=used_by)
 
 
@@ -155,11 +176,13 @@ def _find(runtime: Runtime, name: str) -> Secret:
     return known[name]
 
 
-def _users(runtime: Runtime, name: str) -> tuple[str, ...] | None:
-    """Which services may use it by now, though its text may be missing, as after an import; None when nobody has said so."""
-    bound = (one.services for one in runtime.store.secret_bindings() if one.secret == name)
-    unbound = (one.services for one in runtime.secrets.known() if one.name == name)
-    return next(chain(bound, unbound), None)
+def _unbind(runtime: Runtime, name: str) -> None:
+    if binding := _binding(runtime, name):
+        runtime.store.unbind_secret(binding)
+
+
+def _binding(runtime: Runtime, name: str) -> SecretBinding | None:
+    return next((one for one in runtime.store.secret_bindings() if one.secret == name), None)
 
 
 def _in_order(services: Iterable[str]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@
 | AUDIT          | see `audit_key`    | expires_at                                                     |
 | HOOKS          | id                 | version                                                        |
 | DELIVERY#source| delivery           | no body: expires_at                                            |
-| SECRETS        | name               |                                                                |
+| SECRETS        | name               | version                                                        |
 | TRUSTS         | id                 |                                                                |
 
 A TERMINATED replica moves to a partition of its own, because every pass reads SERVICE#name whole: an hour without capacity
@@ -489,14 +489,18 @@ class DynamoDBStore:
         is_first = Path("pk").does_not_exist() | (Path("expires_at") <= self._clock.now())
         return put({"pk": f"DELIVERY#{source}", "sk": delivery, **_ttl(until)}, known, is_first)
 
-    def bind_secret(self, binding: SecretBinding) -> None:
-        self._table.put_if({"pk": "SECRETS", "sk": binding.secret, "body": to_json(binding)}, None)
+    def bind_secret(self, binding: SecretBinding) -> SecretBinding:
+        written = replace(binding, version=binding.version + 1)
+        row = {"pk": "SECRETS", "sk": binding.secret, "version": written.version, "body": to_json(written)}
+        self._table.transact([put(row, _changed(f"Secret {binding.secret}"), _is_version(binding.version))])
+        return written
 
     def secret_bindings(self) -> tuple[SecretBinding, ...]:
         return tuple(from_json(SecretBinding, row["body"]) for row in self._table.query("SECRETS"))
 
-    def unbind_secret(self, name: str) -> None:
-        self._table.transact([delete("SECRETS", name, Conflict(f"Secret {name!r} changed meanwhile."))])
+    def unbind_secret(self, binding: SecretBinding) -> None:
+        changed = _changed(f"Secret {binding.secret}")
+        self._table.transact([delete("SECRETS", binding.secret, changed, _is_version(binding.version))])
 
     def create_trust(self, trust: Trust) -> Trust:
         taken = Exists(f"There is already a trust with the id {trust.id}. Try again.")

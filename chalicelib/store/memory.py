@@ -455,17 +455,24 @@ class MemoryStore:
     def _is_remembered(self, source: str, delivery: str) -> bool:
         return self._deliveries.get((source, delivery), 0.0) > self._clock.now()
 
-    def bind_secret(self, binding: SecretBinding) -> None:
+    def bind_secret(self, binding: SecretBinding) -> SecretBinding:
         with self._lock:
-            self._bindings[binding.secret] = binding
+            self._check_binding(binding)
+            self._bindings[binding.secret] = replace(binding, version=binding.version + 1)
+            return self._bindings[binding.secret]
 
     def secret_bindings(self) -> tuple[SecretBinding, ...]:
         with self._lock:
             return tuple(binding for _, binding in sorted(self._bindings.items()))
 
-    def unbind_secret(self, name: str) -> None:
+    def unbind_secret(self, binding: SecretBinding) -> None:
         with self._lock:
-            self._bindings.pop(name, None)
+            self._check_binding(binding)
+            del self._bindings[binding.secret]
+
+    def _check_binding(self, binding: SecretBinding) -> None:
+        stored = self._bindings.get(binding.secret)
+        _check_version(f"secret {binding.secret}", stored.version if stored else 0, binding.version)
 
     def create_trust(self, trust: Trust) -> Trust:
         with self._lock:

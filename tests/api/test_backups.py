@@ -165,8 +165,29 @@ def test_something_else_of_that_name_stays(api: Api) -> None:
     target.world.store.create_trust(replace(source.world.store.trusts()[0], repository="acme/other"))
     target.world.store.create_hook(replace(source.world.store.hooks()[0], created_at=1.0, version=0))
     before = target.world.state()
-    assert [restore(target, entry) for entry in taken] == ["kept", "kept", "same", "restored", "kept", "kept", "kept"]
+    assert [restore(target, entry) for entry in taken] == [
+        "kept",
+        "kept",
+        "restored",
+        "restored",
+        "kept",
+        "kept",
+        "kept",
+    ]
     assert target.world.state() == before
+
+
+def test_a_text_that_outlived_its_table_is_for_whom_the_backup_says(api: Api) -> None:
+    """A stack was deleted and made anew: the text lies there, for nobody until then; what is said here stays."""
+    [entry] = [entry for entry in entries(lived_in(api)) if entry["kind"] == "secret"]
+    target = elsewhere(api)
+    target.world.runtime.secrets.write("team-hf", "the text of before")
+    assert [restore(target, entry) for _ in range(2)] == ["restored", "same"]
+    [binding] = target.world.store.secret_bindings()
+    assert binding.services == ("svc", "llm-*")
+    narrowed = target.world.store.bind_secret(replace(binding, services=()))
+    assert restore(target, entry) == "same"
+    assert target.world.store.secret_bindings() == (narrowed,)
 
 
 def test_a_key_that_was_revoked_stays_revoked(api: Api) -> None:
@@ -187,8 +208,7 @@ def test_an_older_backup_says_of_no_secret_whom_it_is_for(api: Api) -> None:
     """Then whoever sets it does; and what was said here before is not unsaid by a backup."""
     assert restore(api, {"kind": "secret", "id": "old", "document": {}}) == "missing"
     assert api.world.store.secret_bindings() == ()
-    said = SecretBinding("team-hf", ("mine",))
-    api.world.store.bind_secret(said)
+    said = api.world.store.bind_secret(SecretBinding("team-hf", ("mine",)))
     assert restore(api, {"kind": "secret", "id": "team-hf", "document": {"services": ["*"]}}) == "missing"
     assert api.world.store.secret_bindings() == (said,)
 

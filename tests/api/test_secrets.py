@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,9 +17,10 @@ from chalicelib.model import EngineSpec, Replica, ReplicaStatus, Requirement, Sc
 from chalicelib.ports import Commit
 from chalicelib.providers.boot import configuration
 from tests.api.conftest import SETTINGS, YAML, Api, assert_problem
-from tests.fakes import offer, spec
+from tests.fakes import Interposed, offer, spec
 
 TEXT = "hf_0123456789abcdef"
+TOLD = {"envs": {"HF_TOKEN": TEXT, "DB": "postgres://…"}}
 NAMING = YAML + "secrets: {HF_TOKEN: , DB: {ref: prod-db}}\n"
 
 
@@ -43,6 +45,23 @@ def replica(api: Api) -> Replica:
     )
     api.world.store.commit("svc", None, Commit(replicas=(made,)))
     return made
+
+
+def _while(api: Api, moment: str, happens: Callable[[], object], asked: Callable[[], HTTPResponse]) -> HTTPResponse:
+    """What is answered when something else happens, once, at a moment (`after read`) of the work on it."""
+    kept, still = api.world.runtime, [happens]
+
+    def at(call: str) -> None:
+        if call == moment and still:
+            api.world.runtime = kept
+            still.pop()()
+
+    ports: dict[str, Any] = {"store": Interposed(kept.store, at), "secrets": Interposed(kept.secrets, at)}
+    api.world.runtime = replace(kept, **ports)
+    answer = asked()
+    api.world.runtime = kept
+    assert not still, f"{moment!r} never came"
+    return answer
 
 
 def _ask(
@@ -87,13 +106,18 @@ def test_who_may_use_a_secret_stays_when_its_text_changes(api: Api) -> None:
     assert_problem(allow({"services": ["svc"]}), 404)
 
 
-def test_a_secret_that_was_set_before_there_were_bindings_is_for_all(api: Api) -> None:
-    """An upgrade shuts nobody out; the owner narrows it without its text."""
-    api.world.runtime.secrets.write("HF_TOKEN", TEXT)
-    assert _secrets(api)[0]["services"] == ["*"]
-    assert _set(api, services=None).json_body["services"] == ["*"]
-    allowed = api.post("/v1/secrets/HF_TOKEN/services", {"services": ["svc"], "only": True})
-    assert allowed.json_body["services"] == ["svc"]
+def test_a_text_that_nobody_has_given_to_a_service_is_for_none(api: Api, replica: Replica) -> None:
+    """As it lies there when the table is lost, or from before secrets had services: shut, with the command that opens it."""
+    for binding in api.world.store.secret_bindings():
+        api.world.store.unbind_secret(binding)
+    assert [one["services"] for one in _secrets(api)] == [[], []]
+    refused = assert_problem(api.post("/v1/services", {"name": "other", "yaml": NAMING}), 422)["problems"]
+    assert "sailplane secrets allow HF_TOKEN other" in refused[0]["hint"]
+    assert "sailplane secrets allow HF_TOKEN svc" in assert_problem(_ask(api, replica), 403)["detail"]
+    assert "--service NAME" in assert_problem(_set(api, text="another", services=None), 422)["detail"]
+    for name in ("HF_TOKEN", "prod-db"):
+        assert api.post(f"/v1/secrets/{name}/services", {"services": ["svc"]}).json_body["services"] == ["svc"]
+    assert _ask(api, replica).json_body == TOLD
 
 
 def test_a_service_cannot_name_another_ones_secret(api: Api) -> None:
@@ -194,17 +218,23 @@ def test_services_without_secrets_ask_nobody_for_any(api: Api) -> None:
 
 def test_a_starting_replica_is_told_its_secrets(api: Api, replica: Replica) -> None:
     """By variable; again when the answer was lost; those of its own version."""
-    told = {"envs": {"HF_TOKEN": TEXT, "DB": "postgres://…"}}
-    assert _ask(api, replica).json_body == told
+    assert _ask(api, replica).json_body == TOLD
     api.world.update(spec("v2"))
-    assert _ask(api, replica).json_body == told
+    assert _ask(api, replica).json_body == TOLD
 
 
 def test_the_first_who_asks_is_the_only_one_who_is_told(api: Api, replica: Replica) -> None:
     """The agent asks as soon as it runs: whoever has its token from then on is refused, and a thief who was first is noticed."""
     assert _ask(api, replica).status_code == 200
-    for other in ("b" * 32, ""):
-        assert "Somebody else has been told" in assert_problem(_ask(api, replica, asker=other), 403)["detail"]
+    assert "Somebody else has been told" in assert_problem(_ask(api, replica, asker="b" * 32), 403)["detail"]
+    assert _ask(api, replica).status_code == 200
+
+
+def test_who_does_not_say_who_asks_is_not_told(api: Api, replica: Replica) -> None:
+    """Or a thief could be first without being noticed; the agent after it is."""
+    assert_problem(_ask(api, replica, asker=""), 422)
+    token = identity.agent_token(SETTINGS.agent_key, replica.id, "nonce-0")
+    assert_problem(api.call("POST", f"/v1/replicas/{replica.id}/secrets", {"boot_nonce": "nonce-0"}, key=token), 422)
     assert _ask(api, replica).status_code == 200
 
 
@@ -258,6 +288,56 @@ def test_a_secret_that_was_taken_from_the_service_is_not_told(api: Api, replica:
     assert TEXT not in str(problem)
     api.post("/v1/secrets/prod-db/services", {"services": ["svc"]})
     assert _ask(api, replica).status_code == 200
+
+
+def test_an_old_text_is_never_for_the_services_of_a_new_one(api: Api, replica: Replica) -> None:
+    """Who stays may use both; others are shut out before the new text is written, which may fail, and let in after it."""
+    _set(api, services=["prod", "both-1"])
+    wanted = partial(_set, api, text="new", services=["svc", "both-*"])
+
+    def refused() -> None:
+        raise Unreachable("AWS refused ssm:PutParameter: ThrottlingException.")
+
+    assert_problem(_while(api, "before write", refused, wanted), 503)
+    assert _secrets(api)[0]["services"] == ["both-1"]
+    assert_problem(_ask(api, replica), 403)
+    assert wanted().json_body["services"] == ["both-*", "svc"]
+    assert _ask(api, replica).json_body["envs"]["HF_TOKEN"] == "new"
+
+
+@pytest.mark.parametrize("moment", ["before read", "after read"])
+@pytest.mark.parametrize(("before", "after"), [("svc", "other"), ("other", "svc")])
+def test_nobody_is_told_one_text_by_the_right_to_another(
+    api: Api, replica: Replica, moment: str, before: str, after: str
+) -> None:
+    """A text is set for others while a replica asks: it is to ask again, as its agent does."""
+    _set(api, text="old", services=[before])
+    changed = partial(_set, api, text="new", services=[after])
+    told = _while(api, moment, changed, partial(_ask, api, replica))
+    assert "is being changed" in assert_problem(told, 503)["detail"]
+    assert _ask(api, replica).status_code == (200 if after == "svc" else 403)
+
+
+@pytest.mark.parametrize("moment", ["unbind_secret", "delete"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_secret_that_is_set_while_it_is_removed_is_not_open(api: Api, when: str, moment: str) -> None:
+    """It is for those whom the new text was set for, or gone."""
+    _set(api, services=["prod"])
+    remove = partial(api.call, "DELETE", "/v1/secrets/HF_TOKEN?force=true")
+    assert _while(api, f"{when} {moment}", partial(_set, api, services=["svc"]), remove).status_code == 200
+    assert [one["services"] for one in _secrets(api)] in ([], [["svc"]])
+
+
+def test_what_two_say_at_once_holds(api: Api) -> None:
+    """One narrows, or sets anew, while another adds."""
+    _set(api, services=["prod", "guest"])
+    allow = partial(api.post, "/v1/secrets/HF_TOKEN/services")
+    narrowed = partial(allow, {"services": ["prod"], "only": True})
+    added = _while(api, "before bind_secret", narrowed, partial(allow, {"services": ["chat"]}))
+    assert added.json_body["services"] == ["chat", "prod"]
+    for moment in ("before bind_secret", "after write"):
+        one = _while(api, moment, partial(_set, api, services=["a"]), partial(_set, api, services=["b"]))
+        assert one.json_body["services"] == ["b"]
 
 
 @pytest.mark.parametrize(

@@ -139,20 +139,21 @@ def test_what_has_no_secrets_keeps_its_digest() -> None:
 def test_a_changed_secret_makes_another_version() -> None:
     """So that an update with the same file replaces the replicas that have the old text; other secrets mean nothing."""
     wanted = spec.parse("secrets: {A: , B: {ref: A}}\n" + REST).spec
-    first, other = Secret("A", 1, 1_800_000_000.123), Secret("C", 1, 1.0)
+    first, other = Secret("A", 1, 1_800_000_000.123, ("svc",)), Secret("C", 1, 1.0)
     bound = spec.with_secrets(wanted, "svc", [first])
     assert bound == spec.with_secrets(wanted, "svc", [other, first])
-    for changed in (Secret("A", 2, first.changed_at), Secret("A", 1, first.changed_at + 1)):
+    for changed in (replace(first, version=2), replace(first, changed_at=first.changed_at + 1)):
         assert spec.with_secrets(wanted, "svc", [changed]).fingerprint != bound.fingerprint
     assert replace(bound, fingerprint=wanted.fingerprint) == wanted
 
 
 def test_missing_secrets_are_named_all_at_once() -> None:
-    """Each with the command that mends it."""
-    wanted = spec.parse("secrets: {A: , B: {ref: team-b}, C: }\n" + REST).spec
+    """Each with the command that mends it, as one that nobody has given to a service."""
+    wanted = spec.parse("secrets: {A: , B: {ref: team-b}, C: , D: }\n" + REST).spec
     with pytest.raises(SpecError) as caught:
-        spec.with_secrets(wanted, "svc", [Secret("C", 1, 0.0)])
+        spec.with_secrets(wanted, "svc", [Secret("C", 1, 0.0, ("svc",)), Secret("D", 1, 0.0)])
     assert [(one.path, one.hint) for one in caught.value.problems] == [
         ("secrets.A", "sailplane secrets set A --service svc"),
         ("secrets.B", "sailplane secrets set team-b --service svc"),
+        ("secrets.D", "whoever keeps it may allow it: sailplane secrets allow D svc"),
     ]

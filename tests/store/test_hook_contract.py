@@ -176,11 +176,30 @@ def test_a_trust_is_changed_as_it_is_known(store: Store) -> None:
 
 
 def test_bindings_of_secrets_come_and_go(store: Store) -> None:
-    """By secret; the later one counts, and one that is not there is as good as forgotten."""
-    wide, none = SecretBinding("HF_TOKEN", ("chat", "llm-*")), SecretBinding("A", ())
-    for binding in (wide, none, replace(wide, services=("chat",))):
-        store.bind_secret(binding)
-    assert store.secret_bindings() == (none, SecretBinding("HF_TOKEN", ("chat",)))
-    for _ in range(2):
-        store.unbind_secret("A")
-    assert [binding.secret for binding in store.secret_bindings()] == ["HF_TOKEN"]
+    """By secret, as they were written, under their versions."""
+    wide = store.bind_secret(SecretBinding("HF_TOKEN", ("chat", "llm-*")))
+    none = store.bind_secret(SecretBinding("A", ()))
+    assert store.secret_bindings() == (none, wide) == (SecretBinding("A", (), 1), replace(wide, version=1))
+    narrow = store.bind_secret(replace(wide, services=("chat",)))
+    assert narrow == SecretBinding("HF_TOKEN", ("chat",), 2)
+    store.unbind_secret(none)
+    assert store.secret_bindings() == (narrow,)
+
+
+def test_a_binding_is_changed_as_it_is_known(store: Store) -> None:
+    """By one of two who saw the same, whichever of them forgets it; nothing is written by the other."""
+    new = SecretBinding("HF_TOKEN", ("chat",))
+    first = store.bind_secret(new)
+    second = store.bind_secret(replace(first, services=()))
+    for known in (new, first):
+        with pytest.raises(Conflict, match="HF_TOKEN"):
+            store.bind_secret(replace(known, services=("*",)))
+    with pytest.raises(Conflict, match="HF_TOKEN"):
+        store.unbind_secret(first)
+    assert store.secret_bindings() == (second,)
+    store.unbind_secret(second)
+    with pytest.raises(Conflict, match="HF_TOKEN"):
+        store.unbind_secret(second)
+    with pytest.raises(Conflict, match="HF_TOKEN"):
+        store.bind_secret(second)
+    assert store.secret_bindings() == ()
