@@ -45,15 +45,6 @@ def pushed(hook: Hook, push: Push, now: float) -> Hook | None:
     return replace(hook, push=push, is_pending=True, look_at=now, failures=0, repository_id=repository_id)
 
 
-def another(hook: Hook, repository_id: str) -> str:
-    """Why nothing of the repository that has this number is deployed, and what to do."""
-    return (
-        f"{hook.repository} is another repository by now, number {repository_id}: this webhook follows number"
-        f" {hook.repository_id}, and deploys nothing of the other. If that is meant: `sailplane webhook remove {hook.id}`, then"
-        " `sailplane webhook create` again"
-    )
-
-
 def settled(hook: Hook, outcome: Outcome, now: float) -> Hook:
     """As it is to be written with what became of the head that was found, in one transaction with the deployment itself."""
     return replace(_seen(hook, outcome.commit, now), outcome=outcome)

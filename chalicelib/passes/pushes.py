@@ -14,7 +14,7 @@ from functools import partial
 
 from chalicelib import deploying, lifecycle
 from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, Unreachable
-from chalicelib.hooks import following
+from chalicelib.hooks import following, pins
 from chalicelib.model import CommitStatus, Event, Hook, Outcome, Rollout
 from chalicelib.passes.report import Report, guarded
 from chalicelib.ports import Commit, Forge, Repository, Runtime
@@ -122,20 +122,21 @@ def _settled(runtime: Runtime, hook: Hook) -> Hook:
     head = forge.head(repository, hook.branch)
     is_known = hook.outcome is not None and hook.outcome.commit == head
     if not (is_known and hook.repository_id):
-        hook = replace(hook, repository_id=_number(forge, repository, hook))
+        hook = replace(hook, repository_id=_number(runtime, forge, repository, hook))
     if is_known:
         return _write(runtime, following.unmoved(hook, runtime.clock.now()))
     return _acted_on(runtime, hook, head, lambda: forge.file(repository, hook.path, head))
 
 
-def _number(forge: Forge, repository: Repository, hook: Hook) -> str:
+def _number(runtime: Runtime, forge: Forge, repository: Repository, hook: Hook) -> str:
     """The repository's, once the head is known and before its file is read. Raises `Invalid` when another has taken the name.
 
     Asked for new heads only: without a token GitHub answers 60 questions an hour, and twelve looks at the branch are twelve.
     """
     number = forge.number(repository)
-    if hook.repository_id not in ("", number):
-        raise Invalid(f"{following.another(hook, number)}.")
+    namesakes = pins.namesakes(hook, runtime.store.hooks(), runtime.store.trusts())
+    if others := pins.others(number, namesakes):
+        raise Invalid(f"{pins.refusal(hook.repository, number, others)}.")
     return number
 
 

@@ -14,7 +14,7 @@ from chalicelib import passes
 from chalicelib.errors import Conflict, Exists, Unreachable
 from chalicelib.hooks import following
 from chalicelib.hooks.following import LOOK_AGAIN_S, POLL_EVERY_S
-from chalicelib.model import CommitStatus, Event, Hook, HookKind, Push
+from chalicelib.model import CommitStatus, Event, Hook, HookKind, OidcIssuer, Push, Trust
 from chalicelib.ports import Commit, Repository, Store
 from chalicelib.schedule import pushes_wait
 from tests.fakes import Interposed, World
@@ -301,7 +301,7 @@ def test_a_later_repository_of_the_same_name_is_not_deployed() -> None:
     ci.work(times=3, every_s=POLL_EVERY_S)
     assert ci.versions() == [yaml(1)]
     (event,) = ci.events("hook.trouble")
-    assert "another repository by now, number 75: this webhook follows number 74" in event.message
+    assert "another repository by now, number 75: webhook 0123456789 is for number 74" in event.message
     assert "sailplane webhook remove 0123456789" in event.message
     ci.forge.repositories.numbers.clear()
     ci.work(every_s=POLL_EVERY_S)
@@ -330,7 +330,24 @@ def test_the_first_delivery_pins_too() -> None:
     ci.store.record_push(pushed, ["d"], now + 1000)
     ci.work()
     assert ci.versions() == []
-    assert "number 74: this webhook follows number 73" in ci.events("hook.trouble")[0].message
+    assert "number 74: webhook 0123456789 is for number 73" in ci.events("hook.trouble")[0].message
+
+
+def test_what_another_of_its_name_knows_holds_for_a_webhook_too() -> None:
+    """One that was made before there was a branch, and one of an older release, are not pinned to whoever has the name now."""
+    ci = Ci()
+    trust = Trust(
+        "1111111111", OidcIssuer.GITHUB, "https://token.actions.githubusercontent.com", "Acme/App", ("svc",), 0.0
+    )
+    ci.store.create_trust(replace(trust, ref="refs/heads/main", repository_id="73"))
+    ci.store.commit("svc", None, Commit(hook=replace(ci.hook, api_url="https://api.github.com")))
+    ci.push(yaml())
+    ci.work()
+    assert (ci.versions(), ci.hook.repository_id) == ([], "")
+    assert "trust 1111111111 is for number 73" in ci.events("hook.trouble")[0].message
+    ci.store.delete_trust(trust.id)
+    ci.work(every_s=POLL_EVERY_S)
+    assert (ci.versions(), ci.hook.repository_id) == ([yaml()], "74")
 
 
 def test_a_forge_that_is_down_is_asked_again() -> None:
