@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from chalicelib import deploying, lifecycle
-from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, Unreachable
+from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, NotYet, Unreachable
 from chalicelib.hooks import following, pins
 from chalicelib.model import CommitStatus, Event, Hook, Outcome, Rollout
 from chalicelib.passes.report import Report, guarded
@@ -115,12 +115,14 @@ def _dismiss(runtime: Runtime, before: Hook, hook: Hook) -> None:
 
 def _settled(runtime: Runtime, hook: Hook) -> Hook:
     """The hook as written when its branch's head was acted on, or had been before."""
+    if following.may_pass(hook) and following.is_overruled(hook, _version(runtime, hook)):
+        return _write(runtime, following.given_up(hook, runtime.clock.now()))
     if hook.push and hook.push.source:
         head, yaml = hook.push.commit, hook.push.source
         return _acted_on(runtime, hook, head, lambda: yaml)
     forge, repository = runtime.forges[hook.kind], _repository(runtime, hook)
     head = forge.head(repository, hook.branch)
-    is_known = hook.outcome is not None and hook.outcome.commit == head
+    is_known = hook.outcome is not None and hook.outcome.commit == head and not following.may_pass(hook)
     if not (is_known and hook.repository_id):
         hook = replace(hook, repository_id=_number(runtime, forge, repository, hook))
     if is_known:
@@ -144,9 +146,25 @@ def _acted_on(runtime: Runtime, hook: Hook, head: str, read: Callable[[], str]) 
     try:
         return _deployed(runtime, hook, head, read())
     except (Invalid, NotFound) as refusal:
-        outcome = _outcome(runtime, hook, head, 0, str(refusal)[:_MESSAGE_CHARACTERS])
-        event = f"{_origin(hook, head).strip()} was refused, the service stays as it is: {outcome.message}"
-        return _write(runtime, following.settled(hook, outcome, outcome.at), "hook.refused", event)
+        return _refused(runtime, hook, head, refusal)
+
+
+def _refused(runtime: Runtime, hook: Hook, head: str, refusal: Invalid | NotFound) -> Hook:
+    """Said in the service's events and at the commit, and not again when it is tried again and refused in the same words."""
+    message, now = str(refusal)[:_MESSAGE_CHARACTERS], runtime.clock.now()
+    waits_at = _version(runtime, hook) if isinstance(refusal, NotYet) else None
+    before = hook.outcome
+    if before and following.may_pass(hook) and (before.commit, before.message) == (head, message):
+        return _write(runtime, following.settled(hook, replace(before, waits_at=waits_at), now))
+    outcome = replace(_outcome(runtime, hook, head, 0, message), waits_at=waits_at)
+    event = f"{_origin(hook, head).strip()} was refused, the service stays as it is: {message}"
+    return _write(runtime, following.settled(hook, outcome, now), "hook.refused", event)
+
+
+def _version(runtime: Runtime, hook: Hook) -> int:
+    """At which its service is; 0 where there is none, or soon will be none."""
+    state = runtime.store.load(hook.service)
+    return state.service.spec_version if state and not state.service.deleting else 0
 
 
 def _deployed(runtime: Runtime, hook: Hook, head: str, yaml: str) -> Hook:
