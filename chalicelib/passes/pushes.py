@@ -115,11 +115,12 @@ def _dismiss(runtime: Runtime, before: Hook, hook: Hook) -> None:
 
 def _settled(runtime: Runtime, hook: Hook) -> Hook:
     """The hook as written when its branch's head was acted on, or had been before."""
-    if following.may_pass(hook) and following.is_overruled(hook, _version(runtime, hook)):
+    version = _version(runtime, hook)  # now: what the owner does from here on is later than what is looked at
+    if following.is_overruled(hook, version):
         return _write(runtime, following.given_up(hook, runtime.clock.now()))
     if hook.push and hook.push.source:
         head, yaml = hook.push.commit, hook.push.source
-        return _acted_on(runtime, hook, head, lambda: yaml)
+        return _acted_on(runtime, hook, version, head, lambda: yaml)
     forge, repository = runtime.forges[hook.kind], _repository(runtime, hook)
     head = forge.head(repository, hook.branch)
     is_known = hook.outcome is not None and hook.outcome.commit == head and not following.may_pass(hook)
@@ -127,7 +128,7 @@ def _settled(runtime: Runtime, hook: Hook) -> Hook:
         hook = replace(hook, repository_id=_number(runtime, forge, repository, hook))
     if is_known:
         return _write(runtime, following.unmoved(hook, runtime.clock.now()))
-    return _acted_on(runtime, hook, head, lambda: forge.file(repository, hook.path, head))
+    return _acted_on(runtime, hook, version, head, lambda: forge.file(repository, hook.path, head))
 
 
 def _number(runtime: Runtime, forge: Forge, repository: Repository, hook: Hook) -> str:
@@ -142,18 +143,17 @@ def _number(runtime: Runtime, forge: Forge, repository: Repository, hook: Hook) 
     return number
 
 
-def _acted_on(runtime: Runtime, hook: Hook, head: str, read: Callable[[], str]) -> Hook:
+def _acted_on(runtime: Runtime, hook: Hook, version: int, head: str, read: Callable[[], str]) -> Hook:
     try:
         return _deployed(runtime, hook, head, read())
     except (Invalid, NotFound) as refusal:
-        return _refused(runtime, hook, head, refusal)
+        waits_at = version if isinstance(refusal, NotYet) else None
+        return _refused(runtime, hook, head, str(refusal)[:_MESSAGE_CHARACTERS], waits_at)
 
 
-def _refused(runtime: Runtime, hook: Hook, head: str, refusal: Invalid | NotFound) -> Hook:
+def _refused(runtime: Runtime, hook: Hook, head: str, message: str, waits_at: int | None) -> Hook:
     """Said in the service's events and at the commit, and not again when it is tried again and refused in the same words."""
-    message, now = str(refusal)[:_MESSAGE_CHARACTERS], runtime.clock.now()
-    waits_at = _version(runtime, hook) if isinstance(refusal, NotYet) else None
-    before = hook.outcome
+    before, now = hook.outcome, runtime.clock.now()
     if before and following.may_pass(hook) and (before.commit, before.message) == (head, message):
         return _write(runtime, following.settled(hook, replace(before, waits_at=waits_at), now))
     outcome = replace(_outcome(runtime, hook, head, 0, message), waits_at=waits_at)

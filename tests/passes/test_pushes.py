@@ -518,6 +518,23 @@ def test_generic_pushes_bring_their_file() -> None:
     assert [event.kind for event in ci.store.events("other", kind="hook")] == ["hook.refused"]
 
 
+def test_a_service_that_is_taken_down_while_a_push_is_looked_at_stays_so() -> None:
+    """Its owner's word came later than the push, though it is what the push is refused for."""
+    ci = Ci()
+    ci.push(yaml())
+    ci.work()
+    ci.push(yaml(2))
+    runtime = ci.world.runtime
+    down = _dying(ci.forge, lambda what: ci.world.delete() if what == "after file" else None)
+    ci.world.runtime = replace(runtime, forges={HookKind.GITHUB: down})
+    ci.work(every_s=POLL_EVERY_S)
+    ci.world.runtime = runtime
+    assert "is being shut down" in ci.events("hook.refused")[0].message
+    ci.world.tick(5)
+    ci.work(times=2, every_s=POLL_EVERY_S)
+    assert ci.store.service_names() == ()
+
+
 def test_a_generic_push_is_tried_again_with_the_file_that_it_brought() -> None:
     """Until it is deployed or given up; its sender need not send it again."""
     ci = Ci()
