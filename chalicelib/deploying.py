@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from chalicelib import catalog, lifecycle, optimizer
-from chalicelib.errors import Invalid, NoFeasibleOffer
+from chalicelib.errors import Invalid, NoFeasibleOffer, NotYet
 from chalicelib.model import Event, Hook, Secret, Service, SpecVersion, State
 from chalicelib.ports import Runtime
 from chalicelib.schedule import kept_on
@@ -22,7 +22,8 @@ def understood(runtime: Runtime, name: str, yaml: str, envs: Mapping[str, str]) 
     """What the file of the service `name` means. Nothing is written.
 
     Raises:
-        SpecError: something in it is wrong, or a secret that it names is missing or not for this service.
+        SpecError: something in it is wrong.
+        SecretsUnusable: a secret that it names is missing, or not for this service.
         NoFeasibleOffer: no enabled provider has such a machine.
         Invalid: one such machine is above the service's hourly budget.
     """
@@ -87,7 +88,7 @@ def update(
     """Give a service its next version and ask for a pass over it. See `create` for the arguments.
 
     Raises:
-        Invalid: it is being shut down.
+        NotYet: it is being shut down.
         Conflict: it, or the hook, changed meanwhile.
     """
     require_alive(state)
@@ -109,9 +110,9 @@ def _known(runtime: Runtime, service: Service) -> Service | None:
 
 
 def require_alive(state: State) -> None:
-    """Raise `Invalid` when the service is being shut down."""
+    """Raise `NotYet` when the service is being shut down."""
     if state.service.deleting:
-        raise Invalid(f"Service {state.service.name!r} is being shut down. Create it again when it is gone.")
+        raise NotYet(f"Service {state.service.name!r} is being shut down. Create it again when it is gone.")
 
 
 def _event(kind: str, message: str, parsed: spec.Parsed, now: float) -> Event:

@@ -1,7 +1,8 @@
 """One tree of exceptions, named by what the caller should do next.
 
 SailplaneError
-├── Invalid            fix the input (SpecError: the YAML; NoFeasibleOffer: ask for something that exists)
+├── Invalid            fix the input (SpecError: the YAML)
+│   └── NotYet           or wait for what it lacks (NoFeasibleOffer: a machine; SecretsUnusable: a secret)
 ├── NotFound           name something that exists
 ├── Exists             choose another name
 ├── Retry              do the same again later
@@ -54,7 +55,15 @@ class SpecError(Invalid):
         super().__init__("\n".join(str(problem) for problem in problems))
 
 
-class NoFeasibleOffer(Invalid):
+class NotYet(Invalid):
+    """What the input needs is not there at the moment: it may be accepted later, unchanged."""
+
+
+class SecretsUnusable(SpecError, NotYet):
+    """A service YAML names secrets that are not there, or not for its service."""
+
+
+class NoFeasibleOffer(NotYet):
     """Nothing in the enabled market satisfies the request. `suggestions` are nearest things that exist."""
 
     def __init__(self, message: str, suggestions: tuple[str, ...] = ()) -> None:

@@ -830,6 +830,9 @@ class Outcome:
     message: str
     is_told: bool  # the forge knows, or there is nobody to be told
     rollout: Rollout = Rollout.DONE  # of the version; under way only as long as there is somebody to be told of its end
+    # It was refused for what may pass, such as a missing secret, while the service was at this version (0 = there was none): it
+    # is tried again until its owner changes that.
+    waits_at: int | None = None
 
     @property
     def status(self) -> CommitStatus:

@@ -19,7 +19,7 @@ from chalicelib.api.auth import Caller, forbidden
 from chalicelib.api.problems import Refused
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.errors import Invalid
-from chalicelib.hooks import issuers
+from chalicelib.hooks import issuers, pins
 from chalicelib.model import AdminKey, OidcIssuer, Scope, Trust
 from chalicelib.ports import Runtime
 from chalicelib.writes import made_once, until_unchallenged
@@ -86,8 +86,18 @@ def create_trust(runtime: Runtime, body: schemas.CreateTrust) -> schemas.Trust:
         environment=body.environment,
         repository_id=body.repository_id,
     )
-    made = made_once(partial(runtime.store.create_trust, wanted), partial(_known, runtime, wanted))
+    pinned = _pinned(runtime, wanted)
+    made = made_once(partial(runtime.store.create_trust, pinned), partial(_known, runtime, pinned))
     return views.trust(made, runtime.settings.control_url)
+
+
+def _pinned(runtime: Runtime, wanted: Trust) -> Trust:
+    """With the number that its repository's name is known by. Raises `Invalid` when that is not the one it is to have."""
+    namesakes = pins.namesakes(wanted, runtime.store.trusts(), runtime.store.hooks())
+    number = wanted.repository_id or pins.number(namesakes)
+    if others := pins.others(number, namesakes):
+        raise Invalid(f"{pins.refusal(wanted.repository, number, others)}. Nothing was made.")
+    return replace(wanted, repository_id=number)
 
 
 def _known(runtime: Runtime, wanted: Trust) -> Trust | None:
@@ -139,11 +149,10 @@ def _exchanged(runtime: Runtime, kind: OidcIssuer, token: str) -> schemas.NewAdm
         raise _unproven(audience) from reason
     job = proof.job
     covering = oidc.covering(trusted, proof)
-    if not covering:
-        refusal = _uncovered(job, oidc.like(trusted, proof))
+    if refusal := _refusal(runtime, covering, job):
         log.warning("a job was refused: %s", refusal)
         raise forbidden(refusal)
-    _pin(runtime, covering, job)
+    _pin(runtime, [trust for trust in trusted if pins.are_namesakes(trust, covering[0])], job)
     if not runtime.store.remember_delivery(f"oidc {proof.issuer}", proof.id, proof.expires_at):
         raise _unproven(audience)
     wanted = AdminKey(
@@ -160,25 +169,24 @@ def _exchanged(runtime: Runtime, kind: OidcIssuer, token: str) -> schemas.NewAdm
     return views.new_admin_key(runtime.store.create_admin_key(made), text, now)
 
 
-def _pin(runtime: Runtime, covering: Sequence[Trust], job: Job) -> None:
-    """The first job tells a trust its repository's number; a later repository of that name is not meant.
+def _refusal(runtime: Runtime, covering: Sequence[Trust], job: Job) -> str:
+    """Why such a job gets no key; empty when it does."""
+    if not covering:
+        where = f" in the environment {job.environment}" if job.environment else ""
+        return f"No trust covers {job.repository} at {job.ref}{where}. `sailplane trust create` makes one."
+    namesakes = pins.namesakes(covering[0], runtime.store.trusts(), runtime.store.hooks())
+    others = pins.others(job.repository_id, namesakes)
+    return f"{pins.refusal(job.repository, job.repository_id, others)}." if others else ""
+
+
+def _pin(runtime: Runtime, namesakes: Sequence[Trust], job: Job) -> None:
+    """The first job tells its repository's number to all trusts of its name; a later repository of that name is not meant.
 
     Raises `Conflict` when another job was faster: the token is still good then, and is judged by what that one has told.
     """
-    for trust in covering:
+    for trust in namesakes:
         if job.repository_id and not trust.repository_id:
             runtime.store.change_trust(trust, replace(trust, repository_id=job.repository_id))
-
-
-def _uncovered(job: Job, others: Sequence[Trust]) -> str:
-    if others:
-        trust = others[0]
-        return (
-            f"{job.repository} is another repository by now, number {job.repository_id}: trust {trust.id} is for number"
-            f" {trust.repository_id}. If that is meant: `sailplane trust remove {trust.id}`, then `sailplane trust create` again."
-        )
-    where = f" in the environment {job.environment}" if job.environment else ""
-    return f"No trust covers {job.repository} at {job.ref}{where}. `sailplane trust create` makes one."
 
 
 def _key(runtime: Runtime, kind: OidcIssuer, claimed: Claimed, trusted: Sequence[Trust]) -> Mapping[str, str]:

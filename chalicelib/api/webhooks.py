@@ -21,7 +21,7 @@ from chalicelib.api.auth import Caller
 from chalicelib.api.problems import Refused
 from chalicelib.api.routes import Delivery, Route, blueprint
 from chalicelib.errors import Exists, Invalid, NotFound
-from chalicelib.hooks import following, payloads, signatures
+from chalicelib.hooks import following, payloads, pins, signatures
 from chalicelib.model import Hook, HookKind, Push
 from chalicelib.ports import Commit, Runtime
 from chalicelib.schedule import kept_on_for_a_push
@@ -121,8 +121,10 @@ def create_webhook(runtime: Runtime, body: schemas.CreateWebhook) -> schemas.New
     )
     _require_alone(wanted, hooks)
     _require_token(runtime, body.token_secret)
+    known_as = pins.number(pins.namesakes(wanted, hooks, runtime.store.trusts()))
+    pinned = replace(wanted, repository_id=known_as)
     with kept_on_for_a_push(runtime):
-        made = made_once(partial(runtime.store.create_hook, wanted), partial(_known, runtime, wanted))
+        made = made_once(partial(runtime.store.create_hook, pinned), partial(_known, runtime, pinned))
     runtime.poke(made.service)
     return views.new_webhook(made, runtime.settings.control_url, _secrets(runtime, made)[0])
 

@@ -14,7 +14,8 @@ POLL_EVERY_S = 300.0
 # A forge may not see yet, everywhere, what it has just told.
 LOOK_AGAIN_S = 20.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 300.0
-# After an hour and a half of silence a forge is asked when there is something else to do too.
+# After an hour and a half of silence a forge is asked when there is something else to do too. What was refused for what may
+# pass is looked at for two hours so.
 _HOPELESS_FAILURES = 24
 
 
@@ -30,7 +31,20 @@ def is_rolling_out(hook: Hook) -> bool:
 
 def is_waiting(hook: Hook) -> bool:
     """Whether something is left to do before the branch moves again, and there is hope that it can be done soon."""
-    return (hook.is_pending or _is_untold(hook)) and hook.failures < _HOPELESS_FAILURES
+    return (hook.is_pending or _is_untold(hook) or may_pass(hook)) and hook.failures < _HOPELESS_FAILURES
+
+
+def may_pass(hook: Hook) -> bool:
+    """Whether its head was refused for a reason that may pass, and is to be tried again."""
+    return hook.outcome is not None and hook.outcome.waits_at is not None
+
+
+def is_overruled(hook: Hook, version: int) -> bool:
+    """Whether the service, which is at `version` (0 = there is none), was changed or taken down since: that is the later word.
+
+    A delivery that has come since is a later one still.
+    """
+    return hook.outcome is not None and hook.outcome.waits_at not in (None, version) and not hook.is_pending
 
 
 def pushed(hook: Hook, push: Push, now: float) -> Hook | None:
@@ -45,24 +59,28 @@ def pushed(hook: Hook, push: Push, now: float) -> Hook | None:
     return replace(hook, push=push, is_pending=True, look_at=now, failures=0, repository_id=repository_id)
 
 
-def another(hook: Hook, repository_id: str) -> str:
-    """Why nothing of the repository that has this number is deployed, and what to do."""
-    return (
-        f"{hook.repository} is another repository by now, number {repository_id}: this webhook follows number"
-        f" {hook.repository_id}, and deploys nothing of the other. If that is meant: `sailplane webhook remove {hook.id}`, then"
-        " `sailplane webhook create` again"
-    )
-
-
 def settled(hook: Hook, outcome: Outcome, now: float) -> Hook:
-    """As it is to be written with what became of the head that was found, in one transaction with the deployment itself."""
-    return replace(_seen(hook, outcome.commit, now), outcome=outcome)
+    """As it is to be written with what became of the head that was found, in one transaction with the deployment itself.
+
+    A head that was refused for what may pass is tried again when the branch is looked at next; a push that has brought its
+    file keeps it until then.
+    """
+    seen = replace(_seen(hook, outcome.commit, now), outcome=outcome)
+    if seen.is_pending or not may_pass(seen):
+        return seen
+    return replace(seen, push=hook.push, look_at=now + POLL_EVERY_S, failures=hook.failures + 1)
 
 
 def unmoved(hook: Hook, now: float) -> Hook:
     """As it is to be written when the head is the one that was acted on before. What is untold goes on being put off."""
     seen = _seen(hook, hook.outcome.commit if hook.outcome else "", now)
     return replace(seen, failures=hook.failures) if _is_untold(hook) else seen
+
+
+def given_up(hook: Hook, now: float) -> Hook:
+    """As it is to be written when its head is not to be tried again."""
+    outcome = hook.outcome and replace(hook.outcome, waits_at=None)
+    return unmoved(replace(hook, outcome=outcome), now)
 
 
 def rolled_out(hook: Hook, rollout: Rollout, message: str) -> Hook:

@@ -157,12 +157,7 @@ def proven(kind: OidcIssuer, token: str, key: Mapping[str, str], *, issuer: str,
 
 
 def covering(trusts: Iterable[Trust], proof: Proof) -> tuple[Trust, ...]:
-    """The trusts that such a job falls under."""
-    return tuple(trust for trust in like(trusts, proof) if trust.repository_id in ("", proof.job.repository_id))
-
-
-def like(trusts: Iterable[Trust], proof: Proof) -> tuple[Trust, ...]:
-    """The same, and those of a repository that had the same name."""
+    """The trusts that such a job falls under, if its repository is the one that is meant: see `pins`."""
     return tuple(trust for trust in trusts if trust.issuer == proof.issuer and _covers(trust, proof.job))
 
 

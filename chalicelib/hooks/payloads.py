@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from chalicelib.errors import Invalid
-from chalicelib.hooks import following
+from chalicelib.hooks import pins
 from chalicelib.hooks.signatures import TOLERANCE_S
 from chalicelib.model import Hook, HookKind, Push
 
@@ -146,7 +146,7 @@ def _moved(hook: Hook, repository: str, number: int | None, ref: str, push: Push
         renamed = f", which is called {repository} by now: make the webhook again" if is_same and repository_id else ""
         return Ignored(f"this webhook follows {hook.repository}{renamed or ', and this is another repository'}")
     if not is_same:
-        return Ignored(following.another(hook, repository_id))
+        return Ignored(pins.refusal(repository, repository_id, (hook,)))
     if ref != f"refs/heads/{hook.branch}":
         return Ignored(f"this webhook follows the branch {hook.branch}, and this is another ref")
     if not push.commit.strip(_NOTHING):

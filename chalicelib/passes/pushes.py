@@ -13,8 +13,8 @@ from dataclasses import replace
 from functools import partial
 
 from chalicelib import deploying, lifecycle
-from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, Unreachable
-from chalicelib.hooks import following
+from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, NotYet, Unreachable
+from chalicelib.hooks import following, pins
 from chalicelib.model import CommitStatus, Event, Hook, Outcome, Rollout
 from chalicelib.passes.report import Report, guarded
 from chalicelib.ports import Commit, Forge, Repository, Runtime
@@ -115,37 +115,56 @@ def _dismiss(runtime: Runtime, before: Hook, hook: Hook) -> None:
 
 def _settled(runtime: Runtime, hook: Hook) -> Hook:
     """The hook as written when its branch's head was acted on, or had been before."""
+    version = _version(runtime, hook)  # now: what the owner does from here on is later than what is looked at
+    if following.is_overruled(hook, version):
+        return _write(runtime, following.given_up(hook, runtime.clock.now()))
     if hook.push and hook.push.source:
         head, yaml = hook.push.commit, hook.push.source
-        return _acted_on(runtime, hook, head, lambda: yaml)
+        return _acted_on(runtime, hook, version, head, lambda: yaml)
     forge, repository = runtime.forges[hook.kind], _repository(runtime, hook)
     head = forge.head(repository, hook.branch)
-    is_known = hook.outcome is not None and hook.outcome.commit == head
+    is_known = hook.outcome is not None and hook.outcome.commit == head and not following.may_pass(hook)
     if not (is_known and hook.repository_id):
-        hook = replace(hook, repository_id=_number(forge, repository, hook))
+        hook = replace(hook, repository_id=_number(runtime, forge, repository, hook))
     if is_known:
         return _write(runtime, following.unmoved(hook, runtime.clock.now()))
-    return _acted_on(runtime, hook, head, lambda: forge.file(repository, hook.path, head))
+    return _acted_on(runtime, hook, version, head, lambda: forge.file(repository, hook.path, head))
 
 
-def _number(forge: Forge, repository: Repository, hook: Hook) -> str:
+def _number(runtime: Runtime, forge: Forge, repository: Repository, hook: Hook) -> str:
     """The repository's, once the head is known and before its file is read. Raises `Invalid` when another has taken the name.
 
     Asked for new heads only: without a token GitHub answers 60 questions an hour, and twelve looks at the branch are twelve.
     """
     number = forge.number(repository)
-    if hook.repository_id not in ("", number):
-        raise Invalid(f"{following.another(hook, number)}.")
+    namesakes = pins.namesakes(hook, runtime.store.hooks(), runtime.store.trusts())
+    if others := pins.others(number, namesakes):
+        raise Invalid(f"{pins.refusal(hook.repository, number, others)}.")
     return number
 
 
-def _acted_on(runtime: Runtime, hook: Hook, head: str, read: Callable[[], str]) -> Hook:
+def _acted_on(runtime: Runtime, hook: Hook, version: int, head: str, read: Callable[[], str]) -> Hook:
     try:
         return _deployed(runtime, hook, head, read())
     except (Invalid, NotFound) as refusal:
-        outcome = _outcome(runtime, hook, head, 0, str(refusal)[:_MESSAGE_CHARACTERS])
-        event = f"{_origin(hook, head).strip()} was refused, the service stays as it is: {outcome.message}"
-        return _write(runtime, following.settled(hook, outcome, outcome.at), "hook.refused", event)
+        waits_at = version if isinstance(refusal, NotYet) else None
+        return _refused(runtime, hook, head, str(refusal)[:_MESSAGE_CHARACTERS], waits_at)
+
+
+def _refused(runtime: Runtime, hook: Hook, head: str, message: str, waits_at: int | None) -> Hook:
+    """Said in the service's events and at the commit, and not again when it is tried again and refused in the same words."""
+    before, now = hook.outcome, runtime.clock.now()
+    if before and following.may_pass(hook) and (before.commit, before.message) == (head, message):
+        return _write(runtime, following.settled(hook, replace(before, waits_at=waits_at), now))
+    outcome = replace(_outcome(runtime, hook, head, 0, message), waits_at=waits_at)
+    event = f"{_origin(hook, head).strip()} was refused, the service stays as it is: {message}"
+    return _write(runtime, following.settled(hook, outcome, now), "hook.refused", event)
+
+
+def _version(runtime: Runtime, hook: Hook) -> int:
+    """At which its service is; 0 where there is none, or soon will be none."""
+    state = runtime.store.load(hook.service)
+    return state.service.spec_version if state and not state.service.deleting else 0
 
 
 def _deployed(runtime: Runtime, hook: Hook, head: str, yaml: str) -> Hook:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.errors import Problem, SpecError
+from chalicelib.errors import Problem, SecretsUnusable
 from chalicelib.model import SECRET_NAME, Secret, ServiceSpec
 from chalicelib.spec.document import Document, KeyPath, dotted
 from chalicelib.spec.environment import NAME, SUBSTITUTED, mentioned
@@ -124,7 +124,7 @@ def _mentions(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
 def with_secrets(service: ServiceSpec, name: str, known: Iterable[Secret]) -> ServiceSpec:
     """The service `name` as it is with the secrets that there are now: replicas made of others are replaced by an update.
 
-    Raises `SpecError` for each secret that is missing, or that other services have.
+    Raises `SecretsUnusable` for those that are missing, or that other services have.
     """
     by_name = {secret.name: secret for secret in known}
     problems = tuple(
@@ -133,7 +133,7 @@ def with_secrets(service: ServiceSpec, name: str, known: Iterable[Secret]) -> Se
         if secret not in by_name or not by_name[secret].is_for(name)
     )
     if problems:
-        raise SpecError(problems)
+        raise SecretsUnusable(problems)
     if not service.engine.secrets:
         return service
     used = sorted({name for _, name in service.engine.secrets})

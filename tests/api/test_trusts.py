@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from chalicelib import identity
 from chalicelib.errors import Unreachable
-from chalicelib.model import Scope
+from chalicelib.model import Hook, HookKind, Scope
 from tests.api.conftest import SETTINGS, YAML, Api, assert_problem
 from tests.fakes import START, Interposed
 
@@ -273,7 +273,39 @@ def test_the_first_job_pins_its_repository(jobs: Jobs) -> None:
             assert f"number 75: trust {trust['id']} is for number 74" in detail
             assert f"sailplane trust remove {trust['id']}" in detail
     numbers = {one["id"]: one["repository_id"] for one in jobs.api.get("/v1/trusts").json_body["trusts"]}
-    assert numbers == {trust["id"]: "74", other["id"]: ""}
+    assert numbers == {trust["id"]: "74", other["id"]: "74"}, "of what was never used too"
+
+
+def test_who_takes_a_name_over_gets_what_no_trust_of_it_gives(jobs: Jobs) -> None:
+    """Not by a trust that was never used either: what one of that name knows holds for all of them, and for later ones."""
+    used, unused = jobs.trust(), jobs.trust(ref="", environment="production", services=["prod"])
+    assert jobs.exchange(jobs.token({"jti": "own"})).status_code == 201
+    store = jobs.api.world.store
+    known = next(one for one in store.trusts() if one.id == unused["id"])
+    store.change_trust(known, replace(known, repository_id=""))  # as an older release has left it
+    jacked = {"repository_id": "666", "environment": "production", "repository": "ACME/app", "sub": "repo:ACME/app:x"}
+    detail = assert_problem(jobs.exchange(jobs.token({"jti": "jacked", **jacked})), 403)["detail"]
+    assert f"sailplane trust remove {used['id']}" in detail
+    assert jobs.exchange(jobs.token({"jti": "own2", "environment": "production"})).json_body["services"] == [
+        "prod",
+        "svc",
+    ]
+    assert jobs.trust(ref="refs/heads/later")["repository_id"] == "74"
+    detail = assert_problem(jobs.api.post("/v1/trusts", {**TRUST, "repository_id": "666"}), 422)["detail"]
+    assert "number 666" in detail
+    elsewhere = jobs.trust(issuer="https://ghes.example/_services/token")
+    assert elsewhere["repository_id"] == "", "another forge has an acme/app of its own"
+
+
+def test_what_a_webhook_knows_holds_for_trusts(jobs: Jobs) -> None:
+    """It follows number 74 of that name, so a job of another number gets nothing, and is told which webhook says so."""
+    jobs.trust()
+    hook = Hook("0123456789", HookKind.GITHUB, "svc", START, repository="Acme/App", api_url="https://api.github.com")
+    jobs.api.world.store.create_hook(replace(hook, repository_id="74"))
+    detail = assert_problem(jobs.exchange(jobs.token({"jti": "jack", "repository_id": "75"})), 403)["detail"]
+    assert "webhook 0123456789 is for number 74" in detail
+    assert "sailplane webhook remove 0123456789" in detail
+    assert jobs.exchange(jobs.token()).status_code == 201
 
 
 def test_of_two_first_jobs_one_pins(jobs: Jobs) -> None:

@@ -132,6 +132,19 @@ def test_a_service_follows_one_thing(api: Api) -> None:
     make(api, branch="next")
 
 
+def test_a_webhook_is_for_the_repository_that_its_name_is_known_for(api: Api, reachable: FakeForge) -> None:
+    """By another webhook, or a trust: a second one made after the name was taken over deploys nothing of the new owner's."""
+    make(api)
+    reachable.repositories.push("acme/app", "main", {"service.yaml": YAML})
+    passes.deploy_pushes(api.world.runtime)
+    reachable.repositories.numbers["acme/app"] = 75
+    second = make(api, service="second")
+    assert hook_of(api, second).repository_id == "74"
+    passes.deploy_pushes(api.world.runtime)
+    assert api.world.runtime.store.service_names() == ("svc",)
+    assert "number 75" in hook_of(api, second).trouble
+
+
 def test_a_token_that_is_not_there_is_said_at_once(api: Api) -> None:
     """And not a minute later in the service's events; with the command that keeps it."""
     detail = assert_problem(api.post("/v1/webhooks", {**GITHUB, "token_secret": "nope"}), 422)["detail"]

@@ -14,18 +14,22 @@ from chalicelib import passes
 from chalicelib.errors import Conflict, Exists, Unreachable
 from chalicelib.hooks import following
 from chalicelib.hooks.following import LOOK_AGAIN_S, POLL_EVERY_S
-from chalicelib.model import CommitStatus, Event, Hook, HookKind, Push
+from chalicelib.model import CommitStatus, Event, Hook, HookKind, OidcIssuer, Push, Trust
 from chalicelib.ports import Commit, Repository, Store
 from chalicelib.schedule import pushes_wait
-from tests.fakes import Interposed, World
+from tests.fakes import FakeMarket, Interposed, World, spec
 from tests.hooks.forge import TOKEN, FakeForge, Repositories
 
 REPOSITORY, BRANCH, PATH = "acme/app", "main", "service.yaml"
+CHANGED = replace(spec(), drain_timeout_s=7)
 BROKEN = "service:\n  replicas: -1\n"
 
 
 def yaml(replicas: int = 1) -> str:
     return f"service:\n  readiness_probe: /health\n  replicas: {replicas}\n  ports: 8080\nrun: serve\n"
+
+
+WITH_SECRET = yaml() + "secrets: {TOKEN: }\n"
 
 
 @dataclass
@@ -266,16 +270,84 @@ def test_a_service_that_is_shut_down_stays_so() -> None:
     ci.push(yaml(1))
     ci.work()
     ci.world.delete()
+    ci.world.tick(5)
+    ci.work(times=3, every_s=POLL_EVERY_S)
+    assert ci.store.service_names() == ()
     ci.push(yaml(2))
     ci.work(every_s=POLL_EVERY_S)
+    assert ci.versions() == [yaml(2)]
+
+
+def test_a_push_to_a_service_that_is_being_shut_down_brings_it_back() -> None:
+    """Once it is gone; until then the commit is red, and whatever wakes for pushes stays awake."""
+    ci = Ci()
+    ci.push(yaml(1))
+    ci.work()
+    ci.world.delete()
+    commit = ci.push(yaml(2))
+    ci.deliver(commit)
+    ci.work()
     assert "is being shut down" in ci.events("hook.refused")[0].message
     ci.world.tick(5)
     assert ci.store.service_names() == ()
-    ci.work(times=3, every_s=POLL_EVERY_S)
-    assert ci.store.service_names() == ()
-    ci.push(yaml(3))
+    assert pushes_wait(ci.world.runtime)
     ci.work(every_s=POLL_EVERY_S)
-    assert ci.versions() == [yaml(3)]
+    assert ci.versions() == [yaml(2)]
+    assert ci.statuses(commit) == ["failure", "pending"]
+
+
+@pytest.mark.parametrize("is_delivered", [False, True], ids=["at the next look", "at the next delivery"])
+def test_a_push_that_lacked_a_secret_is_deployed_when_it_is_there(*, is_delivered: bool) -> None:
+    """Without a new commit. Until then it is looked at as often as the branch is, and said once."""
+    ci = Ci()
+    commit = ci.push(WITH_SECRET)
+    ci.work()
+    assert "sailplane secrets set TOKEN" in ci.events("hook.refused")[0].message
+    assert pushes_wait(ci.world.runtime)
+    asked = ci.forge.asked
+    ci.work(times=30, every_s=60)
+    assert ci.forge.asked - asked == 3 * 6  # head, number and file, every five minutes
+    ci.work(times=30, every_s=POLL_EVERY_S)
+    assert not pushes_wait(ci.world.runtime), "nothing stays awake for it for longer than two hours"
+    assert (len(ci.events("hook")), ci.statuses(commit)) == (1, ["failure"])
+    ci.world.runtime.secrets.write("TOKEN", "text")
+    if is_delivered:
+        ci.deliver(commit)
+    ci.work(every_s=0 if is_delivered else POLL_EVERY_S)
+    assert ci.versions() == [WITH_SECRET]
+    assert ci.statuses(commit) == ["failure", "pending"]
+
+
+def test_a_push_that_found_no_machine_is_deployed_when_there_is_one() -> None:
+    """What is on offer changes by itself; what it is refused for meanwhile is said when the words change."""
+    ci = Ci()
+    runtime, nothing = ci.world.runtime, FakeMarket(())
+    ci.world.runtime = replace(runtime, market=nothing)
+    commit = ci.push(yaml())
+    ci.work(times=3, every_s=POLL_EVERY_S)
+    assert (ci.versions(), len(ci.events("hook.refused"))) == ([], 1)
+    ci.world.runtime = runtime
+    ci.work(every_s=POLL_EVERY_S)
+    assert (ci.versions(), ci.statuses(commit)) == ([yaml()], ["failure", "pending"])
+
+
+@pytest.mark.parametrize(
+    "act", [lambda ci: ci.world.delete(), lambda ci: ci.world.update(CHANGED)], ids=["down", "update"]
+)
+def test_what_the_owner_does_after_a_refused_push_counts(act: Callable[[Ci], object]) -> None:
+    """It is the later word: what was refused before is not deployed over it, though it could be now."""
+    ci = Ci()
+    ci.push(yaml())
+    ci.work()
+    ci.push(WITH_SECRET)
+    ci.work(times=2, every_s=POLL_EVERY_S)
+    act(ci)
+    ci.world.runtime.secrets.write("TOKEN", "text")
+    ci.work(times=2, every_s=POLL_EVERY_S)
+    ci.world.tick(5)
+    ci.work(times=2, every_s=POLL_EVERY_S)
+    assert WITH_SECRET not in ci.versions()
+    assert not pushes_wait(ci.world.runtime)
 
 
 def test_what_the_owner_changed_stays_until_the_next_push() -> None:
@@ -301,7 +373,7 @@ def test_a_later_repository_of_the_same_name_is_not_deployed() -> None:
     ci.work(times=3, every_s=POLL_EVERY_S)
     assert ci.versions() == [yaml(1)]
     (event,) = ci.events("hook.trouble")
-    assert "another repository by now, number 75: this webhook follows number 74" in event.message
+    assert "another repository by now, number 75: webhook 0123456789 is for number 74" in event.message
     assert "sailplane webhook remove 0123456789" in event.message
     ci.forge.repositories.numbers.clear()
     ci.work(every_s=POLL_EVERY_S)
@@ -330,7 +402,24 @@ def test_the_first_delivery_pins_too() -> None:
     ci.store.record_push(pushed, ["d"], now + 1000)
     ci.work()
     assert ci.versions() == []
-    assert "number 74: this webhook follows number 73" in ci.events("hook.trouble")[0].message
+    assert "number 74: webhook 0123456789 is for number 73" in ci.events("hook.trouble")[0].message
+
+
+def test_what_another_of_its_name_knows_holds_for_a_webhook_too() -> None:
+    """One that was made before there was a branch, and one of an older release, are not pinned to whoever has the name now."""
+    ci = Ci()
+    trust = Trust(
+        "1111111111", OidcIssuer.GITHUB, "https://token.actions.githubusercontent.com", "Acme/App", ("svc",), 0.0
+    )
+    ci.store.create_trust(replace(trust, ref="refs/heads/main", repository_id="73"))
+    ci.store.commit("svc", None, Commit(hook=replace(ci.hook, api_url="https://api.github.com")))
+    ci.push(yaml())
+    ci.work()
+    assert (ci.versions(), ci.hook.repository_id) == ([], "")
+    assert "trust 1111111111 is for number 73" in ci.events("hook.trouble")[0].message
+    ci.store.delete_trust(trust.id)
+    ci.work(every_s=POLL_EVERY_S)
+    assert (ci.versions(), ci.hook.repository_id) == ([yaml()], "74")
 
 
 def test_a_forge_that_is_down_is_asked_again() -> None:
@@ -427,6 +516,43 @@ def test_generic_pushes_bring_their_file() -> None:
     assert [version.source for version in ci.store.specs("other")] == [yaml(1), yaml(2), yaml(3)]
     assert ci.forge.asked == 0
     assert [event.kind for event in ci.store.events("other", kind="hook")] == ["hook.refused"]
+
+
+def test_a_service_that_is_taken_down_while_a_push_is_looked_at_stays_so() -> None:
+    """Its owner's word came later than the push, though it is what the push is refused for."""
+    ci = Ci()
+    ci.push(yaml())
+    ci.work()
+    ci.push(yaml(2))
+    runtime = ci.world.runtime
+    down = _dying(ci.forge, lambda what: ci.world.delete() if what == "after file" else None)
+    ci.world.runtime = replace(runtime, forges={HookKind.GITHUB: down})
+    ci.work(every_s=POLL_EVERY_S)
+    ci.world.runtime = runtime
+    assert "is being shut down" in ci.events("hook.refused")[0].message
+    ci.world.tick(5)
+    ci.work(times=2, every_s=POLL_EVERY_S)
+    assert ci.store.service_names() == ()
+
+
+def test_a_generic_push_is_tried_again_with_the_file_that_it_brought() -> None:
+    """Until it is deployed or given up; its sender need not send it again."""
+    ci = Ci()
+    now = ci.world.clock.now()
+    hook = ci.store.create_hook(Hook("generic", HookKind.GENERIC, "other", now))
+    pushed = following.pushed(hook, Push("c", now, now, WITH_SECRET), now)
+    assert pushed
+    ci.store.record_push(pushed, ["d"], now + 1000)
+    ci.push(yaml())
+    ci.work(times=3, every_s=POLL_EVERY_S)
+    ci.world.runtime.secrets.write("TOKEN", "text")
+    ci.work(every_s=POLL_EVERY_S)
+    assert [version.source for version in ci.store.specs("other")] == [WITH_SECRET]
+    assert len(ci.store.events("other", kind="hook")) == 1
+    settled = ci.store.hook(hook.id)
+    assert settled
+    assert settled.push
+    assert (settled.push.source, settled.look_at) == ("", None)
 
 
 def test_only_the_services_asked_for() -> None:
