@@ -94,14 +94,14 @@ class Bootstrap:
             self._keep_credentials()
             return self._done(self._executed(show)) if self._propose(stack, show) else stack
         except DeployFailed as failure:
-            teardown.remove(self.account, self.deployment, show, self.pause)
+            teardown.remove(self.account, self.deployment, show, self.pause, keeps_secrets=True)
             raise DeployFailed(f"{failure}\nEverything that was made has been removed again.") from failure
 
     def _found(self, show: Show) -> Stack:
         """See to the bucket for the code and the table; whatever a failed run left is removed first."""
         stack = self._settled(show)
         if stack is not None and stack.is_dead:
-            teardown.remove(self.account, self.deployment, show, self.pause)
+            teardown.remove(self.account, self.deployment, show, self.pause, keeps_secrets=True)
             stack = None
         if stack is not None:
             return stack

@@ -277,6 +277,21 @@ def test_a_first_deployment_that_fails_leaves_nothing(package: Package, broken: 
     assert deploy(account, package).has_code
 
 
+@pytest.mark.parametrize("broken", ["Table", "Api"])
+def test_a_first_deployment_that_fails_leaves_the_secrets_of_one_before(package: Package, broken: str) -> None:
+    """Of a stack that was deleted by hand, say: nobody else has the texts."""
+    secrets = {"/sailplane/acme/secrets/hf": "s"}
+    account = FakeAccount(broken={broken: "no"}, parameters=dict(secrets))
+    for _ in range(2):
+        with pytest.raises(DeployFailed, match="removed again"):
+            deploy(account, package)
+        assert account.parameters == secrets
+    account.broken.clear()
+    account.propose(ACME, package.foundation, {"Deployment": "acme"}, is_new=True)  # and no more: a dead stack
+    assert deploy(account, package).has_code
+    assert account.parameters.items() >= secrets.items()
+
+
 def test_a_first_deployment_that_is_overtaken_takes_nothing_away(package: Package) -> None:
     """Two that run at once: the slower one says so, and what the faster one makes stays, with its keys."""
 
