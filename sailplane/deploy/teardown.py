@@ -17,7 +17,8 @@ def remove(
 ) -> None:
     """Delete the stack, its bucket's content, the parameters and the log groups. Run again, it does what is left to do.
 
-    `keeps_secrets`: not the users' texts, which nobody else may have. The stack goes first and the keys last: what can still run knows its keys, and an interrupted run is found again.
+    The stack goes first and the keys last: what can still run knows its keys, and an interrupted run is found again.
+    `keeps_secrets`: not the users' texts, which nobody else may have.
     Raises `DeployFailed` when CloudFormation cannot delete something.
     """
     stack = stacks.settled(account, deployment, show, pause)
