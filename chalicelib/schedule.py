@@ -74,32 +74,39 @@ def kept_on_for_a_push(runtime: Runtime) -> Iterator[None]:
         yield
 
 
-def close(runtime: Runtime, pause: Callable[[float], None] = time.sleep) -> float:
+def close(runtime: Runtime, by: str = "", pause: Callable[[float], None] = time.sleep) -> float:
     """Have no service made from now on, by whomever: the control plane is to go. Until when, if nobody says so again.
 
-    What was being written has been written when this returns: a list of services that is read then lacks none.
+    What was being written has been written when this returns: a list of services that is read then lacks none. `by` tells
+    those apart who close it at one time, as two laptops may.
     """
-    _mark(runtime, _CLOSED, "the control plane is to be taken out of its account", pause)
+    _mark(runtime, _CLOSED, "the control plane is to be taken out of its account", by, pause)
     return runtime.clock.now() + CLOSED_S
 
 
-def reopen(runtime: Runtime, pause: Callable[[float], None] = time.sleep) -> None:
-    """Have services made again."""
-    _mark(runtime, _OPENED, "the control plane stays", pause)
+def reopen(runtime: Runtime, by: str = "", pause: Callable[[float], None] = time.sleep) -> None:
+    """Have services made again, as far as `by` is concerned; by nobody in particular: whoever closed it."""
+    _mark(runtime, _OPENED, "the control plane stays", by, pause)
 
 
-def _mark(runtime: Runtime, kind: str, why: str, pause: Callable[[float], None]) -> None:
+def _mark(runtime: Runtime, kind: str, why: str, by: str, pause: Callable[[float], None]) -> None:
     lease = _patiently(runtime, pause)
     try:
-        _note(runtime, kind, why)
+        _note(runtime, kind, why, {"by": by})
     finally:
         _released(runtime, lease)
 
 
 def _require_open(runtime: Runtime) -> None:
-    marks = runtime.store.events(NAME, limit=1, after=runtime.clock.now() - CLOSED_S, kind=_INTAKE)
-    if marks and marks[0].kind == _CLOSED:
-        until = datetime.fromtimestamp(marks[0].at + CLOSED_S, UTC)
+    closed: dict[str, float] = {}
+    for mark in runtime.store.events(NAME, after=runtime.clock.now() - CLOSED_S, kind=_INTAKE):
+        by = mark.data.get("by", "")
+        if mark.kind == _CLOSED:
+            closed[by] = mark.at
+        else:
+            closed = {other: at for other, at in closed.items() if by not in ("", other)}
+    if closed:
+        until = datetime.fromtimestamp(max(closed.values()) + CLOSED_S, UTC)
         raise LeaseHeld(
             "This control plane is being taken out of its account (`sailplane teardown`) and makes no service any more. If it "
             f"stays after all, it does again at {until:%H:%M} UTC."
