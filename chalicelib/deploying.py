@@ -90,8 +90,11 @@ def update(
     Raises:
         NotYet: it is being shut down.
         Conflict: it, or the hook, changed meanwhile.
+        Unreachable: nobody would wake for it. Nothing was written.
     """
     require_alive(state)
+    if runtime.schedule:
+        runtime.schedule.on()  # where it was turned off by hand, or by an upgrade's rollback, nobody else would notice
     now, name = runtime.clock.now(), state.service.name
     service = lifecycle.with_spec(state.service, parsed.spec, state.service.spec_version + 1, now)
     version = SpecVersion(name, service.spec_version, parsed.spec, yaml, now)

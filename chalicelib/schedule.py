@@ -10,7 +10,7 @@ for, and one that is overtaken by a tick that had read "no service" just before 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
@@ -32,6 +32,7 @@ _TURNS = 20
 _PAUSE_S = 0.25
 
 _ON, _IDLE, _OFF = "schedule.on", "schedule.idle", "schedule.off"
+_BUSY = "schedule.busy"  # its data: the clouds that have machines of ours, as far as they said last
 _INTAKE = "schedule.intake."
 _CLOSED, _OPENED = f"{_INTAKE}closed", f"{_INTAKE}opened"
 # The mark ends by itself, so that a laptop that dies at it leaves nothing to mend. Whoever takes a control plane out renews it
@@ -73,32 +74,39 @@ def kept_on_for_a_push(runtime: Runtime) -> Iterator[None]:
         yield
 
 
-def close(runtime: Runtime, pause: Callable[[float], None] = time.sleep) -> float:
+def close(runtime: Runtime, by: str = "", pause: Callable[[float], None] = time.sleep) -> float:
     """Have no service made from now on, by whomever: the control plane is to go. Until when, if nobody says so again.
 
-    What was being written has been written when this returns: a list of services that is read then lacks none.
+    What was being written has been written when this returns: a list of services that is read then lacks none. `by` tells
+    those apart who close it at one time, as two laptops may.
     """
-    _mark(runtime, _CLOSED, "the control plane is to be taken out of its account", pause)
+    _mark(runtime, _CLOSED, "the control plane is to be taken out of its account", by, pause)
     return runtime.clock.now() + CLOSED_S
 
 
-def reopen(runtime: Runtime, pause: Callable[[float], None] = time.sleep) -> None:
-    """Have services made again."""
-    _mark(runtime, _OPENED, "the control plane stays", pause)
+def reopen(runtime: Runtime, by: str = "", pause: Callable[[float], None] = time.sleep) -> None:
+    """Have services made again, as far as `by` is concerned; by nobody in particular: whoever closed it."""
+    _mark(runtime, _OPENED, "the control plane stays", by, pause)
 
 
-def _mark(runtime: Runtime, kind: str, why: str, pause: Callable[[float], None]) -> None:
+def _mark(runtime: Runtime, kind: str, why: str, by: str, pause: Callable[[float], None]) -> None:
     lease = _patiently(runtime, pause)
     try:
-        _note(runtime, kind, why)
+        _note(runtime, kind, why, {"by": by})
     finally:
         _released(runtime, lease)
 
 
 def _require_open(runtime: Runtime) -> None:
-    marks = runtime.store.events(NAME, limit=1, after=runtime.clock.now() - CLOSED_S, kind=_INTAKE)
-    if marks and marks[0].kind == _CLOSED:
-        until = datetime.fromtimestamp(marks[0].at + CLOSED_S, UTC)
+    closed: dict[str, float] = {}
+    for mark in runtime.store.events(NAME, after=runtime.clock.now() - CLOSED_S, kind=_INTAKE):
+        by = mark.data.get("by", "")
+        if mark.kind == _CLOSED:
+            closed[by] = mark.at
+        else:
+            closed = {other: at for other, at in closed.items() if by not in ("", other)}
+    if closed:
+        until = datetime.fromtimestamp(max(closed.values()) + CLOSED_S, UTC)
         raise LeaseHeld(
             "This control plane is being taken out of its account (`sailplane teardown`) and makes no service any more. If it "
             f"stays after all, it does again at {until:%H:%M} UTC."
@@ -111,8 +119,9 @@ def rest(runtime: Runtime, names: Collection[str], observed: Observed) -> str:
     Not before every cloud has said for a while that it has no machine of ours: one that was asked for may show late, and
     without a tick nobody would ever remove it. A cloud that says nothing for a day is not waited for any longer: a service
     goes only when its machines have been seen to be gone, so there is hardly one left, and the last note says where to look.
+    Only if the last that it said is that there is one, it is waited for however long.
     """
-    if runtime.schedule is None or names or _machines(runtime, observed):
+    if runtime.schedule is None or names:
         return ""
     try:
         lease = _acquired(runtime)
@@ -134,9 +143,15 @@ def pushes_wait(runtime: Runtime) -> bool:
 
 
 def _rest_awhile(runtime: Runtime, observed: Observed) -> None:
+    heard = _heard(runtime, observed)
+    silent = sorted(set(runtime.providers) - heard)
+    before = _noted_busy(runtime)
+    busy = _with_machines(heard, observed) | {name for name in silent if before and name in before.data}
+    if busy:
+        _note_busy(runtime, busy, silent, before)
+        return
     latest = runtime.store.events(NAME, limit=1)
     now = runtime.clock.now()
-    silent = sorted(set(runtime.providers) - _heard(runtime, observed))
     if not latest or latest[0].kind not in (_IDLE, _OFF):
         unsure = f"; {' and '.join(silent)} cannot be asked for machines" if silent else ""
         _note(runtime, _IDLE, f"no service and no machine is left{unsure}")
@@ -153,10 +168,26 @@ def _rest_awhile(runtime: Runtime, observed: Observed) -> None:
         _note(runtime, _OFF, f"nothing to wake for since {now - latest[0].at:.0f} s{unproven if silent else ''}")
 
 
-def _machines(runtime: Runtime, observed: Observed) -> bool:
-    """Whether a cloud has machines of ours."""
-    listed = (one for name in _heard(runtime, observed) for one in observed.instances[name])
-    return any(one.status is not InstanceStatus.GONE for one in listed)
+def _noted_busy(runtime: Runtime) -> Event | None:
+    """The last note that clouds have machines, unless all of them have said since that they have none."""
+    busy = runtime.store.events(NAME, limit=1, kind=_BUSY)
+    idle = runtime.store.events(NAME, limit=1, kind=_IDLE)
+    return busy[0] if busy and not (idle and idle[0].at > busy[0].at) else None
+
+
+def _note_busy(runtime: Runtime, busy: Collection[str], silent: Collection[str], before: Event | None) -> None:
+    """Once a day, and when it is others. Events are kept for seven."""
+    if before and before.data.keys() == busy and runtime.clock.now() - before.at < _SILENCE_S:
+        return
+    has = {name: "the last that {} said is that it has" if name in silent else "{} has" for name in sorted(busy)}
+    why = " and ".join(words.format(name) for name, words in has.items())
+    advice = "; mend the credentials, then look with `sailplane doctor`" if set(silent) & set(busy) else ""
+    _note(runtime, _BUSY, f"no service is left, but {why} machines of ours{advice}", dict.fromkeys(has, "machines"))
+
+
+def _with_machines(heard: Collection[str], observed: Observed) -> set[str]:
+    """The clouds that have machines of ours."""
+    return {name for name in heard if any(one.status is not InstanceStatus.GONE for one in observed.instances[name])}
 
 
 def _heard(runtime: Runtime, observed: Observed) -> set[str]:
@@ -189,5 +220,5 @@ def _released(runtime: Runtime, lease: Lease) -> None:
         runtime.store.release_lease(lease)
 
 
-def _note(runtime: Runtime, kind: str, why: str) -> None:
-    runtime.store.commit(NAME, None, Commit(events=(Event(runtime.clock.now(), kind, why),)))
+def _note(runtime: Runtime, kind: str, why: str, data: Mapping[str, str] | None = None) -> None:
+    runtime.store.commit(NAME, None, Commit(events=(Event(runtime.clock.now(), kind, why, data=data or {}),)))

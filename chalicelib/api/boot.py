@@ -113,7 +113,8 @@ def claim(runtime: Runtime, body: schemas.Boot) -> schemas.Booted:
 def interruption(runtime: Runtime, replica_id: str, body: schemas.Interruption, bearer: str) -> schemas.Noticed:
     """Record the notice and have it acted on at once. The token covers id and nonce: a stranger costs no look into the store.
 
-    Not here: whoever may launch machines is not asked by the whole internet.
+    Not here: whoever may launch machines is not asked by the whole internet. What is said again changes nothing: the pass
+    that is due within 10 s knows it.
     """
     _require_own_token(runtime, replica_id, body, bearer)
     now = runtime.clock.now()
@@ -126,7 +127,7 @@ def interruption(runtime: Runtime, replica_id: str, body: schemas.Interruption, 
         raise NotFound(f"Replica {replica_id!r} has ended.")
     place = replica.offer.location.provider
     notice = InterruptionNotice(place, NoticeKind(body.kind), body.at, replica_id=replica.id)
-    if passes.noted(runtime, notice, replica):
+    if passes.is_news(runtime, notice, replica) and passes.noted(runtime, notice, replica):
         _have_acted_on(runtime, replica.service, now)
     return schemas.Noticed(replica=replica.id)
 

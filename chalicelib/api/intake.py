@@ -16,27 +16,27 @@ from chalicelib.ports import Runtime
 
 def intake(runtime: Callable[[], Runtime]) -> Blueprint:
     """The owner's routes for `sailplane teardown`."""
-    route = partial(Route, path="/v1/intake", answer=schemas.Intake, errors=(422, 423))
+    route = partial(Route, path="/v1/intake", answer=schemas.Intake, query=schemas.IntakeQuery, errors=(422, 423))
     return blueprint(
         __name__,
         runtime,
         (
             route("DELETE", handler=close_intake, summary="Make no service for an hour, whoever asks or pushes"),
-            route("PUT", handler=open_intake, summary="Make services again"),
+            route("PUT", handler=open_intake, summary="Make services again, if nobody else has closed it"),
         ),
     )
 
 
-def close_intake(runtime: Runtime) -> schemas.Intake:
+def close_intake(runtime: Runtime, query: schemas.IntakeQuery) -> schemas.Intake:
     """Asked again, the hour begins anew. Raises `Invalid` where nothing can be taken out."""
     _require_deployed(runtime)
-    return schemas.Intake(closed_until=views.instant(schedule.close(runtime)))
+    return schemas.Intake(closed_until=views.instant(schedule.close(runtime, query.by)))
 
 
-def open_intake(runtime: Runtime) -> schemas.Intake:
-    """Whatever was said before."""
+def open_intake(runtime: Runtime, query: schemas.IntakeQuery) -> schemas.Intake:
+    """Unless somebody else has closed it, too."""
     _require_deployed(runtime)
-    schedule.reopen(runtime)
+    schedule.reopen(runtime, query.by)
     return schemas.Intake(closed_until=None)
 
 

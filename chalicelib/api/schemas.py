@@ -216,6 +216,12 @@ class PreemptQuery(_Request):
     notice_s: Annotated[float, Field(ge=0, le=600)] = 30.0
 
 
+class IntakeQuery(_Request):
+    """Who closes a control plane, or opens it again: their own mark only. Empty opens it whoever closed it."""
+
+    by: Annotated[str, Field(max_length=64)] = ""
+
+
 class Exchange(_Body):
     """What a router counted since the last exchange that was answered, and which table it has.
 

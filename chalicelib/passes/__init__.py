@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chalicelib.passes.cadence import TICK_S, Round, delay_s, next_round
-from chalicelib.passes.interrupt import interrupt, noted
+from chalicelib.passes.interrupt import interrupt, is_news, noted
 from chalicelib.passes.listing import not_enabled
 from chalicelib.passes.pushes import deploy_pushes
 from chalicelib.passes.report import Report
@@ -17,6 +17,7 @@ __all__ = [
     "delay_s",
     "deploy_pushes",
     "interrupt",
+    "is_news",
     "leave_snapshot",
     "next_round",
     "not_enabled",

@@ -13,11 +13,15 @@ from chalicelib.passes.report import Report
 from chalicelib.passes.runner import run
 from chalicelib.ports import Asked, Commit, Runtime
 
+_NOTICE = "replica.notice"
 _WRITES = 4  # of one notice, while passes and owners write to the same replica
 # Another pass may hold the service's lease for as long as a cloud takes to answer a launch. The least notice that any
 # cloud gives is 30 s.
 _TURNS = 10
 _PAUSE_S = 1.0
+# Clouds name an instant once; who tells it, and by which clock, makes seconds of difference.
+_EARLIER_S = 10.0
+_RISK_TOLD_S = 3600.0
 
 
 def interrupt(
@@ -51,6 +55,19 @@ def interrupt(
         if not any(report.is_held_up for report in reports.values()):
             break
     return tuple(reports.values())
+
+
+def is_news(runtime: Runtime, notice: InterruptionNotice, replica: Replica) -> bool:
+    """Whether a machine's own word says more than is known: what it repeats costs nothing but this look.
+
+    An instant that creeps is news once in 10 s at the most, a risk once an hour. Raises `Unreachable`.
+    """
+    now = runtime.clock.now()
+    if notice.kind is NoticeKind.REBALANCE:
+        told = runtime.store.events(replica.service, after=now - _RISK_TOLD_S, kind=_NOTICE)
+        return not any(event.replica == replica.id for event in told)
+    known = replica.interruption_at
+    return known is None or known - max(notice.at, now) >= _EARLIER_S
 
 
 def noted(runtime: Runtime, notice: InterruptionNotice, replica: Replica) -> bool:
@@ -103,7 +120,7 @@ def _interruption_noted(runtime: Runtime, notice: InterruptionNotice, replica: R
 
 
 def _event(runtime: Runtime, replica: Replica, why: str) -> Event:
-    return Event(runtime.clock.now(), "replica.notice", why, replica.id)
+    return Event(runtime.clock.now(), _NOTICE, why, replica.id)
 
 
 def _replica(state: State | None, replica_id: str) -> Replica | None:

@@ -213,11 +213,11 @@ class Client:
         names = [{"provider": one.provider, "id": one.id} for one in leftovers]
         return self._ask(schemas.Leftovers, "POST", "/v1/leftovers/remove", {"leftovers": names})
 
-    def close_intake(self) -> schemas.Intake:
-        return self._ask(schemas.Intake, "DELETE", "/v1/intake")
+    def close_intake(self, by: str) -> schemas.Intake:
+        return self._ask(schemas.Intake, "DELETE", "/v1/intake", query={"by": by})
 
-    def open_intake(self) -> schemas.Intake:
-        return self._ask(schemas.Intake, "PUT", "/v1/intake")
+    def open_intake(self, by: str) -> schemas.Intake:
+        return self._ask(schemas.Intake, "PUT", "/v1/intake", query={"by": by})
 
     def act(self, name: str, replica: str, action: str, query: Mapping[str, Any] | None = None) -> schemas.Accepted:
         return self._ask(schemas.Accepted, "POST", f"{_path(name, replica)}/{action}", query=query)

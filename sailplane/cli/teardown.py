@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import click
 
 from chalicelib.api.schemas import Leftovers
-from chalicelib.errors import Invalid, Retry, SailplaneError
+from chalicelib.errors import Invalid, NotFound, Retry, SailplaneError
 from sailplane.cli import deploying, doctor, down, output
 from sailplane.cli import target as targets
 from sailplane.cli.client import Client
@@ -124,21 +125,28 @@ def empty(out: Output, client: Client, *, is_wanted: bool) -> None:
     """See to it that nothing runs that only the control plane would end, and that nothing more is begun.
 
     It makes no service from the first word on, or what is pushed meanwhile would run with nobody to end it. Broken off, it
-    makes services again; a laptop that dies here leaves it closed for an hour.
+    makes services again, unless somebody else takes it out as well; a laptop that dies here leaves it closed for an hour.
 
-    Raises `Invalid` when there are services and they are not to be ended.
+    Raises `Invalid` when there are services and they are not to be ended, or it is too old to be closed.
     """
-    client.close_intake()
+    by = secrets.token_hex(8)
+    try:
+        client.close_intake(by)
+    except NotFound as error:
+        raise Invalid(
+            "This control plane is older than this command, and would make services while it is taken out. Run `sailplane "
+            "upgrade` first, then this again. Nothing was removed."
+        ) from error
     try:
         if not is_wanted:
             _require_none(client)
         while names := [service.name for service in client.services()]:
             down.shut_down(out, client, names)
-            client.close_intake()  # services take their time, and the mark may have ended
+            client.close_intake(by)  # services take their time, and the mark may have ended
         _remove_leftovers(out, client)
     except BaseException:
         with suppress(SailplaneError):
-            client.open_intake()
+            client.open_intake(by)
         raise
 
 

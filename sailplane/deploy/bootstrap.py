@@ -76,8 +76,8 @@ class Bootstrap:
         stack = self._updated(show) if plan.changes else self._settled(show)
         if stack is None or stack.status not in _DONE | {"UPDATE_ROLLBACK_COMPLETE"}:
             raise DeployFailed(f"{self._why(stack)}\nRun the same command again: it goes on from there.")
-        # The first upgrade's rollback puts what wakes the functions back to how it was made: off. Said every time, for a run that
-        # broke off here.
+        # The first upgrade's rollback puts what wakes the functions back to how it was made: off, by versions of before. Said every
+        # time, for a run that broke off here.
         self.account.wake(self.deployment)
         if plan.changes and stack.status not in _DONE:
             raise DeployFailed(f"{self._why(stack)}\nThe version before is in place again and goes on.")
@@ -94,14 +94,14 @@ class Bootstrap:
             self._keep_credentials()
             return self._done(self._executed(show)) if self._propose(stack, show) else stack
         except DeployFailed as failure:
-            teardown.remove(self.account, self.deployment, show, self.pause)
+            teardown.remove(self.account, self.deployment, show, self.pause, keeps_secrets=True)
             raise DeployFailed(f"{failure}\nEverything that was made has been removed again.") from failure
 
     def _found(self, show: Show) -> Stack:
         """See to the bucket for the code and the table; whatever a failed run left is removed first."""
         stack = self._settled(show)
         if stack is not None and stack.is_dead:
-            teardown.remove(self.account, self.deployment, show, self.pause)
+            teardown.remove(self.account, self.deployment, show, self.pause, keeps_secrets=True)
             stack = None
         if stack is not None:
             return stack
@@ -128,13 +128,14 @@ class Bootstrap:
         return self.account.propose(self.deployment, template, parameters, is_new=False)
 
     def _awake(self, stack: Stack) -> Mapping[str, str]:
-        """An update puts the rules that it touches to what is said here, and nobody may be left to say otherwise.
+        """What CloudFormation touches it puts to what is said here, and nobody may be left to say otherwise.
 
-        On, from the first upgrade on: a laptop that dies meanwhile leaves services looked after, and where there are none the
-        tick turns it off. Never back to off: a service may be created before the update comes to the rule.
+        On, from the first version on: a laptop that dies meanwhile leaves services looked after, also when an update is
+        rolled back, and where there are none the tick turns it off. Never back to off: a service may be created before the
+        update comes to the rule.
         """
-        is_upgrade = stack.has_code and stack.parameters["CodeKey"] != self.package.code_key
-        return {"Awake": "yes"} if is_upgrade else {}
+        is_same = stack.has_code and stack.parameters["CodeKey"] == self.package.code_key
+        return {} if is_same else {"Awake": "yes"}
 
     def _upload(self, bucket: str, show: Show) -> None:
         there = self.account.objects(bucket, package.CODE)

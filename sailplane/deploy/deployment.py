@@ -45,6 +45,11 @@ class Deployment:
         return f"/sailplane/{self.name}"
 
     @property
+    def secrets(self) -> str:
+        """The path of its users' secrets there, with a slash at the end."""
+        return f"{self.parameters}/secrets/"
+
+    @property
     def rules(self) -> tuple[str, str]:
         """The rules of EventBridge that wake functions while there are services."""
         return f"{self.stack}-tick", f"{self.stack}-interrupt"

@@ -12,10 +12,13 @@ from sailplane.deploy.deployment import Deployment
 _ATTEMPTS = 3
 
 
-def remove(account: Account, deployment: Deployment, show: Show, pause: Callable[[], None]) -> None:
+def remove(
+    account: Account, deployment: Deployment, show: Show, pause: Callable[[], None], *, keeps_secrets: bool = False
+) -> None:
     """Delete the stack, its bucket's content, the parameters and the log groups. Run again, it does what is left to do.
 
     The stack goes first and the keys last: what can still run knows its keys, and an interrupted run is found again.
+    `keeps_secrets`: not the users' texts, which nobody else may have.
     Raises `DeployFailed` when CloudFormation cannot delete something.
     """
     stack = stacks.settled(account, deployment, show, pause)
@@ -33,7 +36,8 @@ def remove(account: Account, deployment: Deployment, show: Show, pause: Callable
             f"CloudFormation could not delete {stacks.cause(account.events(stack.id), stack)}\n"
             "Remove what it names, or what keeps it, and run `sailplane teardown` again: it goes on from there."
         )
-    account.delete_parameters(account.parameter_names(deployment))
+    names = account.parameter_names(deployment)
+    account.delete_parameters([name for name in names if not (keeps_secrets and name.startswith(deployment.secrets))])
     # CloudFormation has deleted them; an invocation that ended later has made them again, to be kept for ever.
     account.delete_log_groups(account.log_groups(deployment))
 

@@ -266,6 +266,33 @@ def test_a_rebalance_recommendation_is_told(api: Api, replica: Replica) -> None:
     assert not api.world.cloud.started
 
 
+def test_a_notice_that_says_nothing_new_costs_nothing(api: Api, replica: Replica) -> None:
+    """Said again, or an instant of it that creeps: whoever can read one replica's token would multiply its requests by 27."""
+    relay = FakeRelay()
+    api.world.runtime = replace(api.world.runtime, relay=relay)
+    at = api.world.clock.now() + 100
+    for each in (0, 0, 0.001, 5, -5, 20):
+        assert _interrupt(api, replica, at=at - each).status_code == 202
+    assert (len(api.poked), len(relay.sent), _notices(api)) == (2, 2, 2), "at first, and 20 s earlier"
+    for each in range(20, 300):
+        assert _interrupt(api, replica, at=at - each).status_code == 202
+    assert len(relay.sent) == 10, "what has passed is now"
+
+
+def test_a_rebalance_recommendation_is_told_once_an_hour(api: Api, replica: Replica) -> None:
+    """Each is an event that is kept for a week."""
+    for _ in range(20):
+        assert _interrupt(api, replica, kind="REBALANCE").status_code == 202
+    assert _notices(api) == 1
+    api.world.clock.advance(3601.0)
+    assert _interrupt(api, replica, kind="REBALANCE").status_code == 202
+    assert _notices(api) == 2
+
+
+def _notices(api: Api) -> int:
+    return len(api.world.store.events("svc", kind="replica.notice"))
+
+
 @pytest.mark.parametrize("key", ["", "wrong", "schlüssel", SETTINGS.admin_key, SETTINGS.router_tokens[0]])
 def test_a_notice_needs_the_replicas_own_token(api: Api, replica: Replica, key: str) -> None:
     """401, without a look into the store."""

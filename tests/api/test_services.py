@@ -282,6 +282,15 @@ def test_an_update_is_the_next_version(api: Api) -> None:
     assert api.get("/v1/services/hello").json_body["updating"] is False
 
 
+def test_an_update_turns_on_what_somebody_has_turned_off(api: Api) -> None:
+    """By the rollback of an upgrade, or in the cloud's console: nobody would look at the service again."""
+    api.post("/v1/services", NEW)
+    schedule = FakeSchedule()
+    api.world.runtime = replace(api.world.runtime, schedule=schedule)
+    api.call("PUT", "/v1/services/hello", {"yaml": YAML.replace("replicas: 2", "replicas: 3")})
+    assert schedule.is_on
+
+
 def test_an_update_that_changes_nothing_writes_nothing(api: Api) -> None:
     """A comment more means the same service."""
     api.post("/v1/services", NEW)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 import click
 import pytest
@@ -34,7 +35,8 @@ class Pushed(Client):
         self.refused = 0
         self._at = at
 
-    def _ask(self, answer: Any, method: str, path: str, *args: Any, **_: Any) -> Any:
+    def _ask(self, answer: Any, method: str, path: str, *args: Any, query: Any = None, **_: Any) -> Any:
+        path += f"?{urlencode(query)}" if query else ""
         self.api.world.tick(times=20, every_s=20.0)
         self.requests.append(f"{method} {path}")
         if len(self.requests) == self._at:
@@ -103,6 +105,43 @@ def test_one_that_was_broken_off_makes_services_again_after_an_hour() -> None:
     world.clock.advance(2.0)
     client.push("new")
     assert world.store.service_names() == ("new", "svc")
+
+
+def test_two_that_are_given_up_open_their_own_only() -> None:
+    """The other one goes on, and what is pushed meanwhile nobody would end; whichever of them was first."""
+    world = deployed()
+    client = Pushed(world)
+    for others in (("DELETE", "/v1/intake?by=other"), ("PUT", "/v1/intake?by=other")):
+        client.api.call(*others)
+        with pytest.raises(Invalid, match="1 service would be left"):
+            teardown.empty(QUIET, client, is_wanted=False)
+        client.push("new")
+    assert (client.refused, world.store.service_names()) == (1, ("new", "svc"))
+    client.close_intake("mine")
+    client.api.call("DELETE", "/v1/intake?by=other")
+    client.open_intake("mine")
+    client.push("newer")
+    assert client.refused == 2
+    client.api.call("PUT", "/v1/intake")
+    client.push("newer")
+    assert world.store.service_names() == ("new", "newer", "svc")
+
+
+class Older(Pushed):
+    """A control plane of before one could be closed."""
+
+    def _ask(self, answer: Any, method: str, path: str, *args: Any, **kwargs: Any) -> Any:
+        if path.startswith("/v1/intake"):
+            raise from_problem(404, {"detail": "There is nothing at this path; see /openapi.json."})
+        return super()._ask(answer, method, path, *args, **kwargs)
+
+
+def test_a_control_plane_that_cannot_be_closed_yet_is_upgraded_first() -> None:
+    """It is older than the command; nothing is shut down before."""
+    world = deployed()
+    with pytest.raises(Invalid, match=r"older than this command.*sailplane upgrade.*Nothing was removed"):
+        teardown.empty(QUIET, Older(world), is_wanted=True)
+    assert world.store.service_names() == ("svc",)
 
 
 class Janitor:

@@ -147,6 +147,28 @@ def test_an_upgrade_broken_off_anywhere_leaves_services_looked_after(
     assert at > 10
 
 
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+def test_a_first_upgrade_that_is_rolled_back_with_nobody_there_leaves_services_looked_after(
+    package: Package, tmp_path: Path, *, is_done: bool
+) -> None:
+    """The laptop was shut, at any call: CloudFormation puts the rules back to how they were made."""
+    newer = packed(tmp_path / "newer", "two")
+    for at in range(1, 100):
+        account = FakeAccount()
+        deploy(account, package)
+        account.broken["Edge"] = "no such handler"
+        try:
+            deploy(BreaksOff(account, at, is_done=is_done), newer)
+        except BrokenOffError:
+            pass
+        except DeployFailed:
+            break
+        while account.stacks[ACME.stack].looks_left:
+            account.stack(ACME)
+        assert account.awake == {ACME.stack}, f"broken off at call {at}"
+    assert at > 10
+
+
 def test_a_second_upgrade_does_not_turn_off_what_a_service_turned_on_meanwhile(
     package: Package, tmp_path: Path
 ) -> None:
@@ -253,6 +275,21 @@ def test_a_first_deployment_that_fails_leaves_nothing(package: Package, broken: 
     assert account.is_empty()
     account.broken.clear()
     assert deploy(account, package).has_code
+
+
+@pytest.mark.parametrize("broken", ["Table", "Api"])
+def test_a_first_deployment_that_fails_leaves_the_secrets_of_one_before(package: Package, broken: str) -> None:
+    """Of a stack that was deleted by hand, say: nobody else has the texts."""
+    secrets = {"/sailplane/acme/secrets/hf": "s"}
+    account = FakeAccount(broken={broken: "no"}, parameters=dict(secrets))
+    for _ in range(2):
+        with pytest.raises(DeployFailed, match="removed again"):
+            deploy(account, package)
+        assert account.parameters == secrets
+    account.broken.clear()
+    account.propose(ACME, package.foundation, {"Deployment": "acme"}, is_new=True)  # and no more: a dead stack
+    assert deploy(account, package).has_code
+    assert account.parameters.items() >= secrets.items()
 
 
 def test_a_first_deployment_that_is_overtaken_takes_nothing_away(package: Package) -> None:

@@ -143,6 +143,53 @@ def test_a_cloud_that_lets_itself_not_be_asked_keeps_it_on_for_a_day_only(w: Sch
     assert "mend the credentials, then look with `sailplane doctor`" in off.message
 
 
+def _left_behind(w: Scheduled) -> Stuck:
+    """Only a machine that does not go is left of the control plane's services."""
+    w.cloud.machines["r"] = Machine(replace(INSTANCE, created_at=w.clock.now()), "")
+    w.schedule.is_on = True
+    stuck = Stuck(w.clock, machines=w.cloud.machines)
+    w.runtime = replace(w.runtime, providers={"local": stuck})
+    return stuck
+
+
+def test_the_silent_day_begins_anew_when_a_machine_was_seen(w: Scheduled) -> None:
+    """Silence, half an hour in which the machine is seen, silence: it stays on however long, and off soon after it is gone."""
+    stuck = _left_behind(w)
+    stuck.down = True
+    w.minutes(10)
+    stuck.down = False
+    w.minutes(30)
+    stuck.down = True
+    for _ in range(240):  # ten days; events are kept for seven
+        w.clock.advance(3600 - MINUTE)
+        w.minutes(1)
+        assert w.schedule.is_on
+    assert "the last that local said is that it has machines of ours" in w.store.events(schedule.NAME)[-1].message
+    assert len(w.store.events(schedule.NAME)) <= 9
+    stuck.down = False
+    stuck.machines.clear()
+    w.minutes(5)
+    assert not w.schedule.is_on
+
+
+def test_a_machine_that_was_seen_outlasts_services_elsewhere(w: Scheduled) -> None:
+    """What was made and ended meanwhile says nothing of it; a cloud that is no longer asked for machines is waited for no more."""
+    stuck = _left_behind(w)
+    w.minutes(2)
+    stuck.down = True
+    elsewhere = FakeCloud(w.clock)
+    w.runtime = replace(w.runtime, providers={"local": stuck, "other": elsewhere})
+    schedule.close(w.runtime)
+    schedule.reopen(w.runtime)
+    for _ in range(60):
+        w.clock.advance(3600 - MINUTE)
+        w.minutes(1)
+        assert w.schedule.is_on
+    w.runtime = replace(w.runtime, providers={"other": elsewhere})
+    w.minutes(5)
+    assert not w.schedule.is_on
+
+
 def test_one_that_was_left_on_is_turned_off_again(w: Scheduled) -> None:
     """By a creator that died before its service was written, or by somebody in the cloud's console."""
     w.schedule.is_on = True
