@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from chalicelib import identity, lifecycle
+from chalicelib import identity, lifecycle, passes
 from chalicelib.bootstrap import SystemClock
 from chalicelib.model import (
     EnginePhase,
@@ -111,8 +111,14 @@ def plane(request: pytest.FixtureRequest) -> Iterator[Plane]:
         world.runtime = replace(
             world.runtime, settings=Settings(agent_key=KEY, router_tokens=(ROUTER_TOKEN,), control_url=control_url)
         )
+        world.runtime = replace(world.runtime, poke=lambda name: _run_passes(world, name))
         with served(listener, world.runtime):
             yield Plane(world, replica, prober)
+
+
+def _run_passes(world: World, name: str) -> None:
+    """What a function does that is woken for a service."""
+    passes.tick(world.runtime, frozenset({name}))
 
 
 class Emulated:
