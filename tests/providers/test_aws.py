@@ -98,7 +98,7 @@ WEST = replace(offer(), location=Location("aws", "us-west-2", "usw2-az1"))
 def cloud() -> Iterator[AwsCloud]:
     clock, paper = FakeClock(), OnPaper()
     box = AwsBox(paper, clock)
-    box.enable_only(*REGIONS, "eu-west-1", "sa-east-1")
+    box.enable_only(*REGIONS)
     provider = AwsProvider(
         deployment="test", control_url=CONTROL_URL, clock=clock, regions=REGIONS, endpoint_url=box.endpoint_url
     )
@@ -505,6 +505,47 @@ def test_without_a_choice_every_enabled_region_is_looked_at(cloud: AwsCloud) -> 
     cloud.box.requests.clear()
     cloud.another(regions=()).list_instances()
     assert {region for region, action, _ in cloud.box.requests if action == "DescribeInstances"} == enabled
+
+
+@pytest.mark.parametrize("regions", [("us-esat-1",), ("us-west-2",), ("us-west-2", "us-esat-1")])
+def test_regions_say_where_to_launch_and_hide_no_machine(cloud: AwsCloud, regions: tuple[str, ...]) -> None:
+    """A name that is none, or fewer names than before, and what runs elsewhere is still listed, read and ended."""
+    request = launch_request(cloud.offer)
+    launched = cloud.provider.launch(request)
+    assert [each.id for each in cloud.another(regions=regions).list_instances()] == [launched.id]
+    with pytest.raises(QuotaExceeded, match="us-east-1 is not enabled in this account, or not among"):
+        cloud.another(regions=regions).launch(launch_request(cloud.offer))
+    cloud.another(regions=regions).terminate(request.replica.id, launched.id)
+    assert [booked.running for booked in cloud.box.machines()] == [False]
+
+
+@pytest.mark.parametrize("code", ["UnauthorizedOperation", "AuthFailure", "OptInRequired"])
+def test_a_region_closed_by_policy_blocks_nothing_once_it_is_not_wanted(cloud: AwsCloud, code: str) -> None:
+    """Where machines are to be launched a refusal hides all, and names the region; elsewhere it is as good as disabled."""
+    launched = cloud.provider.launch(launch_request(cloud.offer))
+    cloud.box.forbid("us-west-2", code)
+    with pytest.raises(Unreachable, match=f"DescribeInstances in us-west-2: {code}"):
+        cloud.provider.list_instances()
+    narrowed = cloud.another(regions=("us-east-1",))
+    assert [each.id for each in narrowed.list_instances()] == [launched.id]
+    cloud.box.forbid("us-east-1", code)
+    with pytest.raises(Unreachable, match=f"in us-east-1: {code}"):
+        narrowed.list_instances()
+    with pytest.raises(Unreachable, match=code):
+        cloud.another(regions=("us-esat-1",)).list_instances()
+
+
+def test_a_region_that_is_away_keeps_no_machine_of_another(cloud: AwsCloud) -> None:
+    """It is found by its id where it is, by a process that has never listed it; by its tag alone all must answer."""
+    request = launch_request(cloud.offer)
+    launched = cloud.provider.launch(request)
+    cloud.box.forbid("us-west-2", "Unavailable")
+    with pytest.raises(Unreachable, match="in us-west-2: Unavailable"):
+        cloud.another().terminate(request.replica.id, "")
+    with pytest.raises(Unreachable, match="in us-west-2: Unavailable"):
+        cloud.another().terminate(request.replica.id, "i-0123456789abcdef0")
+    cloud.another().terminate(request.replica.id, launched.id)
+    assert [booked.running for booked in cloud.box.machines()] == [False]
 
 
 # --- lists

@@ -55,8 +55,8 @@ _INGRESS: Any = {
 class AwsProvider:
     """`ports.Provider` and `ports.Janitor` over EC2.
 
-    Only `regions` are listed and launched in, of these only what the account has enabled; empty: all of those. What is to be
-    removed, and what is left over, is looked for wherever the account may be: a region may have been taken out of `regions`.
+    `regions` are those to launch in, as far as the account has enabled them; empty: all of those. Machines are looked for in
+    every region that the account has enabled: one may have been taken out of `regions` while machines run there.
     `control_url` is where machines reach the control plane. See `Clients` for `endpoint_url`.
     """
 
@@ -81,7 +81,6 @@ class AwsProvider:
         self._wanted = frozenset(regions)
         self._clients = Clients(endpoint_url)
         # What may be forgotten: each is asked for again when missing.
-        self._all: tuple[str, ...] = ()
         self._enabled: tuple[str, ...] = ()
         self._groups: dict[str, str] = {}
         self._root_devices: dict[tuple[str, str], str] = {}
@@ -91,7 +90,7 @@ class AwsProvider:
         with errors.reaching():
             # Anew each time: another process may have launched in a region that was enabled since.
             self._ask_regions()
-            found = list(self._in(self._enabled, lambda region: self._described(region, ())))
+            found = list(self._in_all(lambda region: self._seen(region, ())))
             self._region_of.update({each["InstanceId"]: region for region, each in found})
             return tuple(_instance(each) for _, each in found)
 
@@ -144,7 +143,7 @@ class AwsProvider:
     def leftovers(self, live: frozenset[str]) -> tuple[Leftover, ...]:
         with errors.reaching():
             self._ask_regions()
-            found = [each for _, each in self._in(self._all, self._ours)]
+            found = [each for _, each in self._in_all(self._ours)]
         return tuple(each for each in found if each.replica_id not in live and (each.replica_id or not live))
 
     def remove(self, leftover: Leftover) -> None:
@@ -166,29 +165,30 @@ class AwsProvider:
 
     # --- regions
 
-    def _regions(self) -> tuple[str, ...]:
-        """The regions to look at. Others refuse every call, and one that refuses would hide all."""
-        return self._enabled or self._ask_regions()
-
-    def _ask_regions(self) -> tuple[str, ...]:
+    def _ask_regions(self) -> None:
+        """Which regions the account has enabled. Others refuse every call, and one that refuses would hide all."""
         answer = self._clients.ec2(_HOME).describe_regions()
-        names = {region["RegionName"] for region in answer["Regions"]}
-        self._all = tuple(sorted(names))
-        self._enabled = tuple(sorted(names & self._wanted if self._wanted else names))
-        return self._enabled
+        self._enabled = tuple(sorted(region["RegionName"] for region in answer["Regions"]))
+
+    def _is_to_launch(self, region: str) -> bool:
+        return region in self._enabled and (not self._wanted or region in self._wanted)
 
     def _require(self, region: str) -> None:
-        if region not in self._regions() and region not in self._ask_regions():
+        if not self._is_to_launch(region):
+            self._ask_regions()
+        if not self._is_to_launch(region):
             raise QuotaExceeded(
                 f"AWS region {region} is not enabled in this account, or not among the control plane's regions; enable it under"
                 " Account > AWS Regions"
             )
 
-    def _in(self, regions: tuple[str, ...], look: Callable[[str], Iterable[T]]) -> Iterator[tuple[str, T]]:
-        """What `look` finds in each of these regions, all at once. Raises what it raises in any of them."""
+    def _in_all(self, look: Callable[[str], Iterable[T]]) -> Iterator[tuple[str, T]]:
+        """What `look` finds in each of the account's regions, all at once. Raises what it raises in any of them."""
+        if not self._enabled:
+            self._ask_regions()
+        regions = self._enabled
         if not regions:  # nothing that was looked at nowhere may count as gone
-            wanted = ", ".join(sorted(self._wanted)) or "any region"
-            raise Unreachable(f"AWS says that this account has not enabled {wanted}")
+            raise Unreachable("AWS says that this account has enabled no region")
         with ThreadPoolExecutor(_REGIONS_AT_ONCE) as pool:
             for region, found in zip(regions, pool.map(lambda region: list(look(region)), regions), strict=True):
                 yield from ((region, each) for each in found)
@@ -205,15 +205,41 @@ class AwsProvider:
             for reservation in page["Reservations"]:
                 yield from reservation["Instances"]
 
+    def _seen(self, region: str, filters: tuple[FilterTypeDef, ...]) -> list[InstanceTypeDef]:
+        """Our machines there. None where the account keeps us out and nothing is to be launched either.
+
+        Organizations close regions by policy, and `regions` is how to live with that.
+        """
+        with errors.reaching(region):
+            try:
+                return list(self._described(region, filters))
+            except ClientError as error:
+                # One that is launched in answers for our credentials: where those are refused, nothing may count as gone.
+                is_other = any(map(self._is_to_launch, self._enabled)) and not self._is_to_launch(region)
+                if is_other and errors.code(error) in errors.CLOSED:
+                    return []
+                raise
+
     def _find(self, replica_id: str, instance_id: str) -> list[tuple[str, str]]:
-        """Region and id of the machine, or of every machine with the replica's tag."""
+        """Region and id of the machine, which a region that does not answer hides no other's, or of every one with the tag."""
         if region := self._region_of.get(instance_id):
             return [(region, instance_id)]
         tagged: tuple[FilterTypeDef, ...] = ({"Name": f"tag:{REPLICA_TAG}", "Values": [replica_id]},)
-        found = list(self._in(self._regions(), lambda region: self._described(region, tagged)))
-        if not found and (others := tuple(sorted({*self._all} - {*self._enabled}))):
-            found = list(self._in(others, lambda region: self._described(region, tagged)))
-        return [(region, each["InstanceId"]) for region, each in found if instance_id in ("", each["InstanceId"])]
+        failed: list[Unreachable] = []
+
+        def look(region: str) -> list[InstanceTypeDef]:
+            try:
+                return self._seen(region, tagged)
+            except Unreachable as error:
+                failed.append(error)
+                return []
+
+        found = [(region, each["InstanceId"]) for region, each in self._in_all(look)]
+        if instance_id:
+            found = [each for each in found if each[1] == instance_id]
+        if failed and not (instance_id and found):
+            raise failed[0]
+        return found
 
     def _known(self, request: LaunchRequest, error: ClientError) -> Instance:
         """The machine that an earlier call with this token has started; otherwise raise what EC2 said."""

@@ -57,6 +57,8 @@ _CREDENTIALS = frozenset(
         "RequestExpired",
     }
 )
+# What a region says that an organization's policy forbids, or that was disabled a moment ago.
+CLOSED = frozenset({"UnauthorizedOperation", "AuthFailure", "OptInRequired"})
 # Throttled; or what has just been made is not known everywhere yet.
 _LATER = frozenset(
     {"RequestLimitExceeded", "Throttling", "ThrottlingException", "RequestThrottled", "InvalidGroup.NotFound"}
@@ -102,13 +104,13 @@ def launching() -> Iterator[None]:
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
-    """Raise whatever goes wrong in a call that starts nothing as `Unreachable`."""
+def reaching(region: str = "") -> Iterator[None]:
+    """Raise whatever goes wrong in a call that starts nothing as `Unreachable`, with the region if one is given."""
     try:
         yield
     except ClientError as error:
         hint = f"; {_AUTH_HINT}" if code(error) in _CREDENTIALS else ""
-        raise Unreachable(f"{_said(error)}{hint}") from error
+        raise Unreachable(f"{_said(error, region)}{hint}") from error
     except (BotoCoreError, *_GARBLED) as error:
         raise _unreachable(error) from error
 
@@ -136,9 +138,10 @@ def _blames_the_zone(error: ClientError) -> bool:
     )
 
 
-def _said(error: ClientError) -> str:
+def _said(error: ClientError, region: str = "") -> str:
     message = _ACCESS_KEY.sub("***", _BLOB.sub("", str(error.response.get("Error", {}).get("Message", ""))))
-    return f"AWS {error.operation_name}: {code(error)}: {message[:_LONGEST]}".rstrip()
+    where = f" in {region}" if region else ""
+    return f"AWS {error.operation_name}{where}: {code(error)}: {message[:_LONGEST]}".rstrip()
 
 
 def _unreachable(error: Exception) -> Unreachable:

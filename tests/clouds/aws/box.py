@@ -61,6 +61,7 @@ class AwsBox:
     ) -> None:
         self.faults = Faults()
         self.disabled_regions: set[str] = set()  # as those that an account has to opt in to
+        self._forbidden: dict[str, str] = {}  # regions that refuse to say which machines they have, with the code
         self.page_size = 1000  # the most reservations in an answer
         self.on_event = on_event
         # Region, action and parameters of the last ones that were understood.
@@ -139,6 +140,10 @@ class AwsBox:
         """Let the next call of an action be answered with an error; nothing is done."""
         self._canned.append((action, Refused(code, message, status)))
 
+    def forbid(self, region: str, code: str) -> None:
+        """Let a region that the account has enabled refuse to list machines from now on, as an organization's policy can."""
+        self._forbidden[region] = code
+
     # --- a request
 
     def answer(self, authorization: str, body: str) -> Answer | None:
@@ -165,6 +170,8 @@ class AwsBox:
             raise Refused("RequestLimitExceeded", "Request limit exceeded.", 503)
         if fault is Fault.SERVER_ERROR:
             raise Refused("InternalError", "An internal error has occurred", 500)
+        if region in self._forbidden and form["Action"] == "DescribeInstances":
+            raise Refused(self._forbidden[region], "Not here", 403)
         read = parameters(self._model, form)
         for index, (action, refusal) in enumerate(self._canned):
             if action == form["Action"]:
