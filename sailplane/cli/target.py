@@ -11,6 +11,7 @@ import click
 
 from chalicelib.errors import Invalid
 from sailplane.cli import connection
+from sailplane.cli.failures import NoDeployment
 from sailplane.cli.output import Output
 from sailplane.deploy.account import DeployFailed, Identity
 from sailplane.deploy.deployment import ADMIN_KEY, Deployment
@@ -51,6 +52,16 @@ def identified(out: Output, target: Target, home: Home) -> Target:
         )
     out.message(f"In {identity}, {target.account.region}, as {identity.arn}.")
     return replace(target, identity=identity)
+
+
+def missing(target: Target) -> NoDeployment:
+    """What to say where there is no such deployment: mostly its name or its region is another."""
+    name, region = target.deployment.name, target.account.region
+    return NoDeployment(
+        f"There is no {target}.",
+        "the same command with its right name (--deployment) and region (--region)",
+        f"to make one of that name there: sailplane bootstrap aws --deployment {name} --region {region}",
+    )
 
 
 def admin_key(target: Target) -> str:
