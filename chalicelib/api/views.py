@@ -16,14 +16,19 @@ _REFUSALS = (model.Reason.NO_CAPACITY, model.Reason.QUOTA, model.Reason.LAUNCH_R
 
 
 def service(state: model.State, history: Sequence[model.Replica], edge_url: str, now: float) -> schemas.Service:
-    """A service with its live replicas and, after them, those TERMINATED within the last hour."""
+    """A service with its live replicas and, after them, those TERMINATED within the last hour.
+
+    `history` may hold those of an earlier service of this name, which are left out.
+    """
     record = state.service
     probe, routing = record.spec.probe, record.spec.routing
     status, message = lifecycle.service_status(record, state.replicas, now)
     gone = [
         replica
         for replica in history
-        if replica.status is model.ReplicaStatus.TERMINATED and now - replica.status_since < HISTORY_SHOWN_S
+        if replica.status is model.ReplicaStatus.TERMINATED
+        and now - replica.status_since < HISTORY_SHOWN_S
+        and replica.id.startswith(f"{record.name}-{record.uid}-")
     ]
     return schemas.Service(
         name=record.name,

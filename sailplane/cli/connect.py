@@ -6,7 +6,6 @@ import click
 
 from sailplane.cli import connection, output
 from sailplane.cli import target as targets
-from sailplane.cli.failures import NoDeployment
 from sailplane.cli.output import Output
 from sailplane.cli.target import Target
 from sailplane.local.home import Connected, Home
@@ -28,13 +27,13 @@ def aws(out: Output, *, target: Target, home: Home) -> None:
     with out.progress(f"Looking for {target}"):
         stack = target.account.stack(target.deployment)
         if stack is None or not stack.has_code:
-            raise NoDeployment(f"There is no {target}.")
+            raise targets.missing(target)
         key, identity = targets.admin_key(target), target.account.identity()
     url = stack.outputs["ApiUrl"].rstrip("/")
     home.connect(Connected(url, key, target.deployment.name, target.account.region, identity.account))
     out.message(f"Connected to {target} of {identity}.")
     out.document({"deployment": target.deployment.name, "region": target.account.region, "url": url})
-    out.next("sailplane status", "sailplane up FILE")
+    out.next("sailplane status", "sailplane up FILE -n NAME")
 
 
 @command.command("local")

@@ -13,6 +13,7 @@ import click
 from chalicelib.errors import Unreachable
 from sailplane.cli import output, prices
 from sailplane.cli.client import Client
+from sailplane.cli.failures import NamedAway, NotRunning
 from sailplane.local.home import Home
 
 _R = TypeVar("_R")
@@ -41,12 +42,14 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
     def with_client(*args: Any, url: str | None, key: str | None, root: Path, **others: Any) -> _R:
         if url and not _is_address(url):
             # Not repeated: it may hold a password.
-            raise click.UsageError("--url (SAILPLANE_URL) is no address: expected http(s)://host[:port][/prefix].")
+            raise click.UsageError("SAILPLANE_URL (or --url) is no address: expected http(s)://host[:port][/prefix].")
         if url and not key:
-            raise click.UsageError("--url (SAILPLANE_URL) needs that control plane's admin key: set SAILPLANE_KEY.")
+            raise click.UsageError("SAILPLANE_URL (or --url) needs that control plane's admin key: set SAILPLANE_KEY.")
         if key and not (key.isascii() and key.isprintable()):
             # Refused here: the HTTP client's own refusal repeats it.
-            raise click.UsageError("--key (SAILPLANE_KEY) has a character that no key has, such as the end of a line.")
+            raise click.UsageError(
+                "SAILPLANE_KEY (or --key) has a character that no key has, such as the end of a line."
+            )
 
         def place() -> tuple[str, str]:
             if url and key:
@@ -55,7 +58,12 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
             return address, key or kept
 
         with Client(place, output.current().message) as found:
-            return command(*args, client=found, **others)
+            try:
+                return command(*args, client=found, **others)
+            except Unreachable as error:
+                if url:
+                    raise NamedAway(str(error)) from error
+                raise
 
     return with_client
 
@@ -63,7 +71,7 @@ def client(command: Callable[..., _R]) -> Callable[..., _R]:
 def locate(home: Home) -> tuple[str, str]:
     """URL and admin key of the control plane that `sailplane connect` chose, or else of the local stack.
 
-    Raises `Unreachable` when that does not run.
+    Raises `NotRunning` when that does not run.
     """
     if connected := home.connected():
         return connected.url, connected.key
@@ -71,10 +79,10 @@ def locate(home: Home) -> tuple[str, str]:
 
 
 def locate_local(home: Home) -> tuple[str, str]:
-    """URL and admin key of the local stack. Raises `Unreachable` when it does not run."""
+    """URL and admin key of the local stack. Raises `NotRunning` when it does not run."""
     running = home.running()
     if running is None:
-        raise Unreachable(f"The local stack of {home.root} is not running.")
+        raise NotRunning(f"The local stack of {home.root} is not running.")
     return running.api_url, home.secrets().admin_key
 
 

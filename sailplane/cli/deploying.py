@@ -141,7 +141,7 @@ def deploy(
             out.message(f"Credentials are kept as SecureString: {names}")
         if plan.changes and not yes and not _is_wanted(out, target, run, plan):
             out.declined()
-        with out.progress(f"Making {target}" if plan.is_new else f"Changing {target}") as show:
+        with out.progress(_doing(target, plan)) as show:
             return run.carry_out(plan, show)
 
 
@@ -158,7 +158,13 @@ def tell(out: Output, target: Target, stack: Stack, *, is_changed: bool) -> None
         | {name: found.get(output) for name, output in named.items()}
     )
     name, region = target.deployment.name, target.account.region
-    out.next(f"sailplane connect aws --deployment {name} --region {region}", "sailplane up FILE")
+    out.next(f"sailplane connect aws --deployment {name} --region {region}", "sailplane up FILE -n NAME")
+
+
+def _doing(target: Target, plan: Plan) -> str:
+    if not plan.changes:
+        return f"Tidying up {target}"
+    return f"Making {target}" if plan.is_new else f"Changing {target}"
 
 
 def _require_answers(out: Output, target: Target, urls: Mapping[str, str]) -> None:

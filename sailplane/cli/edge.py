@@ -14,7 +14,6 @@ import click
 from chalicelib.errors import Invalid
 from sailplane.cli import connection, output
 from sailplane.cli import target as targets
-from sailplane.cli.failures import NoDeployment
 from sailplane.cli.output import Output
 from sailplane.deploy.deployment import ROUTER_TOKEN
 from sailplane.deploy.edges.edge import Edges, Found, Wanted, archive, environment
@@ -244,7 +243,7 @@ def _of_account(target: targets.Target) -> tuple[str, str]:
     """URL and router token of a control plane in AWS, which the user's credentials may read."""
     stack = target.account.stack(target.deployment)
     if stack is None or not stack.has_code:
-        raise NoDeployment(f"There is no {target}.")
+        raise targets.missing(target)
     return stack.outputs["ControlUrl"], target.account.keys(target.deployment)[ROUTER_TOKEN]
 
 

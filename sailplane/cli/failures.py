@@ -44,9 +44,29 @@ class NoSecret(errors.NotFound):
 class NoDeployment(errors.NotFound):
     """There is no such control plane in the account."""
 
+    def __init__(self, message: str, *advice: str) -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
+class Taken(errors.Exists):
+    """The name is taken, or the place; `advice` is what to run instead."""
+
+    def __init__(self, message: str, *advice: str) -> None:
+        super().__init__(message)
+        self.advice = advice
+
 
 class NoAdminKey(errors.NotFound):
     """There is no such admin key."""
+
+
+class NotRunning(errors.Unreachable):
+    """The local stack does not run."""
+
+
+class NamedAway(errors.Unreachable):
+    """The control plane that --url or SAILPLANE_URL names does not answer."""
 
 
 class Away(errors.Unreachable):
@@ -75,10 +95,16 @@ _ENDINGS: tuple[tuple[type[errors.SailplaneError], Exit, tuple[str, ...]], ...] 
     (NoSecret, Exit.NOT_FOUND, ("sailplane secrets list",)),
     (NoDeployment, Exit.NOT_FOUND, ("sailplane bootstrap aws --deployment NAME --region REGION",)),
     (errors.NotFound, Exit.NOT_FOUND, ("sailplane status",)),
-    (errors.Exists, Exit.CONFLICT, ("choose another name, or change the running service: sailplane update NAME FILE",)),
+    (errors.Exists, Exit.CONFLICT, ("sailplane status",)),
     (errors.Conflict, Exit.CONFLICT, ("run the same command again",)),
     (errors.LeaseHeld, Exit.CONFLICT, ("run the same command again in a few seconds",)),
     (CloudUnreachable, Exit.UNREACHABLE, ("run the same command again: it goes on from there",)),
+    (NotRunning, Exit.UNREACHABLE, ("sailplane local start --detach", "sailplane connect aws --deployment NAME")),
+    (
+        NamedAway,
+        Exit.UNREACHABLE,
+        ("run the same command again", "without SAILPLANE_URL and --url, the control plane connected to is asked"),
+    ),
     (Away, Exit.UNREACHABLE, ("run the same command again", "sailplane check aws", "sailplane connect local")),
     (errors.Unreachable, Exit.UNREACHABLE, ("sailplane local status", "sailplane local start --detach")),
     (
@@ -183,7 +209,8 @@ class _Failed(click.ClickException):
 
 
 def _ending(error: errors.SailplaneError) -> tuple[Exit, tuple[str, ...]]:
-    return next((code, hints) for kind, code, hints in _ENDINGS if isinstance(error, kind))
+    code, hints = next((code, hints) for kind, code, hints in _ENDINGS if isinstance(error, kind))
+    return code, getattr(error, "advice", ()) or hints
 
 
 def _problem(entry: Mapping[str, Any]) -> errors.Problem:

@@ -55,9 +55,12 @@ def _pairs(assignments: Iterable[str]) -> dict[str, str]:
     pairs = {}
     for number, assignment in enumerate(assignments, start=1):
         key, equals, value = assignment.partition("=")
-        if not equals or not key.isidentifier():
-            # By number, not by text: what stands there may be a secret.
+        # By number, not by text: what stands there may be a secret.
+        if not equals:
             raise click.BadParameter(f"entry {number} is not of the form KEY=VALUE", param_hint="--env")
+        if not key.isidentifier():
+            rule = "letters, digits and _, no digit first"
+            raise click.BadParameter(f"the KEY of entry {number} is no variable's name: {rule}", param_hint="--env")
         pairs[key] = value
     return pairs
 

@@ -18,6 +18,7 @@ from chalicelib.providers.local import interruption
 from sailplane.cli import connection, output
 from sailplane.cli.client import Client
 from sailplane.cli.down import shut_down
+from sailplane.cli.failures import NotRunning
 from sailplane.cli.output import Output
 from sailplane.local.home import Home, Running
 
@@ -131,7 +132,7 @@ def status(out: Output, *, home: Home) -> None:
     """Show whether the local stack runs, and where. Exit code 6 when it does not."""
     running = home.running()
     if running is None:
-        raise Unreachable(f"The local stack of {home.root} is not running.")
+        raise NotRunning(f"The local stack of {home.root} is not running.")
     with Client(partial(connection.locate_local, home)) as client:
         services = client.services()
     out.data(_where(home, running))

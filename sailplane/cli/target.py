@@ -11,6 +11,7 @@ import click
 
 from chalicelib.errors import Invalid
 from sailplane.cli import connection
+from sailplane.cli.failures import NoDeployment
 from sailplane.cli.output import Output
 from sailplane.deploy.account import DeployFailed, Identity
 from sailplane.deploy.deployment import ADMIN_KEY, Deployment
@@ -65,6 +66,16 @@ def require_partition(target: Target) -> None:
             f"{target} is in AWS's partition {partition} (China or a government's), where Sailplane does not run: it knows the "
             "addresses of the partition `aws` only. Use an account of that one, with AWS_PROFILE. Nothing was changed."
         )
+
+
+def missing(target: Target) -> NoDeployment:
+    """What to say where there is no such deployment: mostly its name or its region is another."""
+    name, region = target.deployment.name, target.account.region
+    return NoDeployment(
+        f"There is no {target}.",
+        "the same command with its right name (--deployment) and region (--region)",
+        f"to make one of that name there: sailplane bootstrap aws --deployment {name} --region {region}",
+    )
 
 
 def admin_key(target: Target) -> str:

@@ -12,7 +12,7 @@ from sailplane.cli.client import Client
 from sailplane.cli.failures import NoTrust
 from sailplane.cli.keys import utc
 from sailplane.cli.output import Output
-from sailplane.cli.webhook import is_private
+from sailplane.cli.webhook import GitHubRepository, is_private
 
 _HEADING = ("ID", "REPOSITORY", "REF", "ENVIRONMENT", "SERVICES", "CREATED")
 
@@ -28,7 +28,7 @@ def command() -> None:
 @command.command()
 @click.argument("services", nargs=-1, metavar="[SERVICE]...")
 @click.option("--all", "everything", is_flag=True, help="For all services, later ones too.")
-@click.option("--github", metavar="OWNER/REPO", help="Jobs of GitHub Actions in this repository.")
+@click.option("--github", type=GitHubRepository(), help="Jobs of GitHub Actions in this repository.")
 @click.option("--gitlab", metavar="GROUP/PROJECT", help="Jobs of GitLab CI in this project.")
 @click.option("--branch", metavar="NAME", help="Only on this branch; may end in *.")
 @click.option("--tag", metavar="NAME", help="Only on this tag; may end in *.")
@@ -166,7 +166,7 @@ def remove(out: Output, *, client: Client, trusts: tuple[str, ...]) -> None:
 def _tell(out: Output, client: Client, made: Trust) -> None:
     """What a workflow has to know."""
     out.data(
-        f"Jobs of {made.repository} may deploy {_services(made)}.\n"
+        f"Jobs of {made.repository} {_limits(made)} may deploy {_services(made)}.\n"
         f"  SAILPLANE_URL       {client.url}\n"
         f"  SAILPLANE_AUDIENCE  {made.audience}"
     )
@@ -178,6 +178,12 @@ def _tell(out: Output, client: Client, made: Trust) -> None:
         f"take examples/ci/{example} and examples/ci/deploy.py into the repository, with these two addresses",
         f"sailplane trust remove {made.id}",
     )
+
+
+def _limits(one: Trust) -> str:
+    """Which of the repository's jobs are meant."""
+    where = one.ref.replace("refs/heads/", "on the branch ", 1).replace("refs/tags/", "on the tag ", 1)
+    return " ".join(filter(None, (where, one.environment and f"in the environment {one.environment}")))
 
 
 def _services(one: Trust) -> str:

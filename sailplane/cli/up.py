@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
 
 from chalicelib import optimizer, spec
 from chalicelib.api.schemas import Service, valid_name
-from chalicelib.errors import Exists, Invalid, NotFound
+from chalicelib.errors import Invalid, NotFound
 from chalicelib.lifecycle import budget
 from chalicelib.model import ReplicaStatus, ServiceStatus
 from sailplane.cli import connection, inputs, output, plan, prices, secrets, workdir
 from sailplane.cli.client import Client
 from sailplane.cli.exits import Exit
-from sailplane.cli.failures import NoMachine, ServiceFailed
+from sailplane.cli.failures import NoMachine, ServiceFailed, Taken
 from sailplane.cli.output import Output
 from sailplane.cli.services import OPEN, last_words, newest_failure, service_text, watch, ways_to_call
 
@@ -43,11 +44,10 @@ def command(
     _require_valid(name)
     planned = plan.make(parsed, client.info().providers, catalog)
     spec.require_reachable_workdir(parsed.spec, planned.providers)
-    plan.show(out, planned)
-    secrets.bound(
-        client, parsed.spec, name
-    )  # the control plane refuses missing ones too; here, before anything is asked
+    # The control plane refuses both too; here, before a page of plan is shown.
     _require_free(client, name)
+    secrets.bound(client, parsed.spec, name)
+    plan.show(out, planned)
     if parsed.spec.routing.access == "open":
         out.message(OPEN)
     if not yes and not out.confirm(f"Start service {name!r}?"):
@@ -74,7 +74,12 @@ def _require_free(client: Client, name: str) -> None:
         service = client.service(name)
     except NotFound:
         return
-    raise Exists(f"There is a service {name!r} already, and it is {service.status}. Nothing was changed.")
+    file = output.current().source
+    raise Taken(
+        f"There is a service {name!r} already, and it is {service.status}. Nothing was changed.",
+        "the same command with another name: -n NAME",
+        f"sailplane update {name} {'-' if file == '<stdin>' else shlex.quote(file)}",
+    )
 
 
 def _until_ready(out: Output, client: Client, name: str) -> Service:

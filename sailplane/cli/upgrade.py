@@ -9,7 +9,6 @@ import click
 from sailplane.cli import deploying, output
 from sailplane.cli import target as targets
 from sailplane.cli.deploying import Chosen
-from sailplane.cli.failures import NoDeployment
 from sailplane.cli.output import Output
 from sailplane.cli.target import Target
 from sailplane.local.home import Home
@@ -28,6 +27,6 @@ def command(out: Output, *, target: Target, home: Home, settings: Chosen, direct
     target = targets.identified(out, target, home)
     stack = target.account.stack(target.deployment)
     if stack is None:
-        raise NoDeployment(f"There is no {target}.")
+        raise targets.missing(target)
     done = deploying.deploy(out, target, stack, settings, directory, yes=yes)
     deploying.tell(out, target, done, is_changed=done != stack)

@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import click
 
 from chalicelib.api.schemas import LONGEST_OVERLAP_S, NewWebhook, Webhook, valid_name
-from chalicelib.errors import Invalid
+from chalicelib.errors import Exists, Invalid
 from chalicelib.model import HookKind
 from sailplane.cli import connection, output
 from sailplane.cli.client import Client
-from sailplane.cli.failures import NoWebhook
+from sailplane.cli.failures import NoWebhook, Taken
 from sailplane.cli.keys import Duration, utc
 from sailplane.cli.output import Output
 
 _HEADING = ("ID", "SERVICE", "FOLLOWS", "LAST PUSH", "OUTCOME")
 _COMMIT_CHARACTERS = 10
+# The forges' own words for making one.
+_ADD = {HookKind.GITHUB: "Add webhook", HookKind.GITLAB: "Add new webhook", HookKind.GENERIC: ""}
+
+
+class GitHubRepository(click.ParamType[str]):
+    """The name of a repository at GitHub, which has two parts; GitLab's have more."""
+
+    name = "OWNER/REPO"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        del param, ctx  # click's signature
+        return self.name
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value.count("/") != 1:
+            self.fail(f"{value!r} is no OWNER/REPO, as in the repository's address", param, ctx)
+        return value
 
 
 @click.group("webhook")
@@ -31,7 +49,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("service")
-@click.option("--github", metavar="OWNER/REPO", help="Follow a repository at GitHub.")
+@click.option("--github", type=GitHubRepository(), help="Follow a repository at GitHub.")
 @click.option("--gitlab", metavar="GROUP/PROJECT", help="Follow a repository at GitLab.")
 @click.option("--generic", is_flag=True, help="Take signed deliveries that bring the service file themselves.")
 @click.option("--branch", metavar="NAME", help="The branch to follow. [default: main]")
@@ -81,7 +99,11 @@ def create(
         "api_url": api_url,
     }
     given_ones = {name: value for name, value in wanted.items() if value}
-    _tell(out, client.create_webhook({"kind": kind, "service": service, **given_ones}))
+    try:
+        made = client.create_webhook({"kind": kind, "service": service, **given_ones})
+    except Exists as error:
+        raise Taken(str(error), f"sailplane webhook remove {service}", "the same command again") from error
+    _tell(out, made, _ADD[kind])
 
 
 @command.command("list")
@@ -132,11 +154,14 @@ def remove(out: Output, *, client: Client, webhooks: tuple[str, ...]) -> None:
 @output.options
 def rotate(out: Output, *, client: Client, webhook: str, overlap: float) -> None:
     """Replace the secret of WEBHOOK, given by id or by its service's name, and print what to paste where."""
-    _tell(out, client.rotate_webhook(_find(client.webhooks(), webhook).id, overlap))
+    made = client.rotate_webhook(_find(client.webhooks(), webhook).id, overlap)
+    ends = datetime.now(UTC) + timedelta(seconds=overlap)
+    out.message(f"What is signed with the old secret is taken until {utc(ends)}: put the new one in its place by then.")
+    _tell(out, made, "Edit")
 
 
-def _tell(out: Output, made: NewWebhook) -> None:
-    out.data(_PASTED[made.kind](made))
+def _tell(out: Output, made: NewWebhook, button: str) -> None:
+    out.data(_PASTED[made.kind](made, button))
     out.document(made.model_dump(mode="json"))
     if out.as_json:
         return
@@ -164,9 +189,9 @@ def is_private(url: str) -> bool:
         return "." not in host or host.endswith((".local", ".localhost", ".internal", ".lan", ".home.arpa"))
 
 
-def _github(made: NewWebhook) -> str:
+def _github(made: NewWebhook, button: str) -> str:
     return _lines(
-        f"At {made.repository}, Settings > Webhooks > Add webhook:",
+        f"At {made.repository}, Settings > Webhooks > {button}:",
         {
             "Payload URL": made.url,
             "Content type": "application/json",
@@ -177,9 +202,9 @@ def _github(made: NewWebhook) -> str:
     )
 
 
-def _gitlab(made: NewWebhook) -> str:
+def _gitlab(made: NewWebhook, button: str) -> str:
     return _lines(
-        f"At {made.repository}, Settings > Webhooks > Add new webhook:",
+        f"At {made.repository}, Settings > Webhooks > {button}:",
         {
             "URL": made.url,
             "Signing token": f"{made.secret} (GitLab that has none: Secret token)",
@@ -189,7 +214,7 @@ def _gitlab(made: NewWebhook) -> str:
     )
 
 
-def _generic(made: NewWebhook) -> str:
+def _generic(made: NewWebhook, _button: str) -> str:
     return _lines(
         "Send, signed as https://www.standardwebhooks.com says:",
         {
@@ -200,7 +225,7 @@ def _generic(made: NewWebhook) -> str:
     )
 
 
-_PASTED: Mapping[HookKind, Callable[[NewWebhook], str]] = {
+_PASTED: Mapping[HookKind, Callable[[NewWebhook, str], str]] = {
     HookKind.GITHUB: _github,
     HookKind.GITLAB: _gitlab,
     HookKind.GENERIC: _generic,

@@ -141,7 +141,7 @@ class Bootstrap:
         there = self.account.objects(bucket, package.CODE)
         for key, path in self.package.uploads.items():
             if key not in there:
-                show(f"uploading {path.name}, {path.stat().st_size / 1e6:.1f} MB")
+                show(f"uploading {path.name}, {path.stat().st_size / 1e3:,.0f} kB")
                 self.account.upload(bucket, key, path)
 
     def _keys(self) -> Mapping[str, str]:

@@ -117,6 +117,19 @@ def test_terminated_replicas_stay_listed_for_an_hour(api: Api) -> None:
     assert len(api.get("/v1/services/hello").json_body["replicas"]) == 2
 
 
+def test_a_service_has_no_part_in_the_replicas_of_an_earlier_one_of_its_name(api: Api) -> None:
+    """They are another life's, and their failures are not blamed on it; what happened to them is in the events."""
+    api.post("/v1/services", NEW)
+    api.world.tick(4)
+    api.call("DELETE", "/v1/services/hello")
+    api.world.tick(20)
+    assert len(api.world.store.history("hello")) == 2
+    assert api.post("/v1/services", NEW).json_body["replicas"] == []
+    api.world.tick(4)
+    replicas = api.get("/v1/services/hello").json_body["replicas"]
+    assert [replica["status"] for replica in replicas] == ["READY", "READY"]
+
+
 def test_a_refused_launch_is_the_reason_for_no_replica(api: Api) -> None:
     """While a cloud refuses, the message says which refusal it was; when it no longer does, the message is the usual one."""
     api.world.cloud.refusal = NoCapacity("no box left")

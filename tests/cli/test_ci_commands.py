@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -89,7 +90,9 @@ def test_an_address_that_no_forge_reaches_is_said(ci: Plane, url: str, is_reache
         (("svc", "--generic", "--branch", "main"), "leave out --branch"),
         (("svc", "--github", "a/b", "--token-secret", "nope"), "sailplane secrets set nope --no-service"),
         (("Not_A_Name", "--generic"), "cannot name a service"),
-        (("svc", "--github", "acme"), "expected owner/name"),
+        (("svc", "--github", "acme"), "--github"),
+        (("svc", "--github", "acme/app/x"), "no OWNER/REPO"),
+        (("svc", "--gitlab", "acme"), "expected owner/name"),
         (("svc", "--github", "a/b", "--api-url", "http://x"), "expected https"),
     ],
 )
@@ -128,6 +131,10 @@ def test_a_webhook_is_replaced_and_removed_by_its_service(ci: Plane) -> None:
     (hook,) = ci.world.store.hooks()
     rotated = ci.run("webhook", "rotate", "svc", "--overlap", "1h")
     assert identity.webhook_secret("a" * 32, hook.id, 2) in rotated.stdout
+    assert "Settings > Webhooks > Edit:" in rotated.stdout
+    assert re.search(r"old secret is taken until \d{4}-.* UTC", rotated.stderr)
+    second = ci.run("webhook", "create", "svc", "--generic")
+    assert (second.exit_code, "Next:\n  sailplane webhook remove svc" in second.stderr) == (Exit.CONFLICT, True)
     ci.world.store.create_hook(replace(hook, id="restored00", version=0))  # an older release allowed two
     several = ci.run("webhook", "remove", "svc")
     assert (several.exit_code, "may mean" in several.stderr) == (Exit.INVALID, True)
@@ -145,7 +152,7 @@ def test_a_trust_says_what_a_workflow_has_to_know(ci: Plane) -> None:
     (trust,) = ci.world.store.trusts()
     assert (trust.repository, trust.ref, trust.services) == ("acme/app", "refs/heads/main", ("svc", "second"))
     assert result.stdout.splitlines() == [
-        "Jobs of acme/app may deploy svc, second.",
+        "Jobs of acme/app on the branch main may deploy svc, second.",
         f"  SAILPLANE_URL       {ci.url}",
         f"  SAILPLANE_AUDIENCE  {CONTROL_URL}",
     ]
@@ -164,7 +171,8 @@ def test_a_trust_says_what_a_workflow_has_to_know(ci: Plane) -> None:
         (("svc", "--github", "a/b"), "whoever may push any branch"),
         (("svc", "--github", "a/b", "--branch", "m", "--tag", "v1"), "two trusts"),
         (("Not_A_Name", "--github", "a/b", "--branch", "main"), "cannot name a service"),
-        (("svc", "--github", "a", "--branch", "main"), "owner/name"),
+        (("svc", "--github", "a", "--branch", "main"), "no OWNER/REPO"),
+        (("svc", "--gitlab", "a", "--branch", "main"), "owner/name"),
     ],
 )
 def test_a_trust_that_is_too_wide_is_refused(ci: Plane, arguments: tuple[str, ...], said: str) -> None:

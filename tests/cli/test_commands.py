@@ -64,6 +64,8 @@ def test_up_of_a_name_in_use_is_refused_before_asking(plane: Plane) -> None:
     result = plane.up()
     assert result.exit_code == 5
     assert "is a service 'svc' already" in result.stderr
+    assert f"sailplane update svc {plane.file()}" in result.stderr
+    assert "Chosen" not in result.stdout
     assert plane.world.state().service.spec_version == before.spec_version
 
 

@@ -48,7 +48,7 @@ def test_a_key_that_is_given_goes_before_the_one_kept(plane: Plane, tmp_path: Pa
 def test_what_is_no_address_is_no_control_plane_that_is_away(tmp_path: Path, url: str) -> None:
     """Code 2, with the variable's name and without its value, in which a password may stand."""
     code, said = at_home(tmp_path, "status", SAILPLANE_URL=url, SAILPLANE_KEY=KEY)
-    assert (code, "(SAILPLANE_URL) is no address" in said, url in said) == (2, True, False)
+    assert (code, "SAILPLANE_URL (or --url) is no address" in said, url in said) == (2, True, False)
 
 
 def test_an_address_that_is_given_goes_before_the_one_connected_to(plane: Plane, tmp_path: Path) -> None:
@@ -67,6 +67,18 @@ def test_one_that_is_away_and_silent_is_not_looked_for_on_this_machine(tmp_path:
     assert "sailplane check aws" in said
     assert "local start" not in said
     assert "k" * 40 not in said
+
+
+def test_what_to_do_about_an_address_that_is_given_is_not_about_the_stack_of_this_machine(tmp_path: Path) -> None:
+    """Starting that one would not help. Where it is the one that is asked, starting it is what helps, and not looking again."""
+    named = at_home(tmp_path, "status", SAILPLANE_URL="http://127.0.0.1:9", SAILPLANE_KEY=KEY)
+    assert (named[0], "sailplane local" in named[1], "without SAILPLANE_URL" in named[1]) == (6, False, True)
+    stopped = at_home(tmp_path, "local", "status")
+    assert (stopped[0], "sailplane local start" in stopped[1], "sailplane local status" in stopped[1]) == (
+        6,
+        True,
+        False,
+    )
 
 
 @pytest.mark.parametrize("command", [("bootstrap", "aws"), ("upgrade",), ("teardown",), ("connect", "aws")])

@@ -39,6 +39,8 @@ def test_a_malformed_env_is_refused_without_being_shown() -> None:
     assert result.exit_code == Exit.USAGE
     assert "entry 2 is not of the form KEY=VALUE" in result.stderr
     assert "hf_secret" not in result.output
+    named = run("-", "--env", "A=1", "--env", "1FOO=3")
+    assert (named.exit_code, "KEY of entry 2 is no variable's name" in named.stderr) == (Exit.USAGE, True)
 
 
 def test_missing_and_binary_files_are_usage_errors(tmp_path: Path) -> None:
