@@ -62,16 +62,29 @@ def kept_on(runtime: Runtime, why: str, pause: Callable[[float], None] = time.sl
 
 
 @contextmanager
-def kept_on_for_a_push(runtime: Runtime) -> Iterator[None]:
-    """The same for what a push writes. Where there is a service the schedule is on, and a delivery has to be answered soon.
+def kept_on_for_a_push(runtime: Runtime, pause: Callable[[float], None] = time.sleep) -> Iterator[None]:
+    """The same for a push, which no forge sends again: it is written down in any case, and acted on once that is possible.
 
-    One that has just gone is no matter: the schedule stays on for a minute after the last, see `rest`.
+    Closed or not is asked of the service that it makes. Who holds the lease all the while is at turning the schedule on, or has
+    died. Where there is a service the schedule is on, and a delivery has to be answered soon; one that has just gone is no
+    matter: the schedule stays on for a minute after the last, see `rest`.
+
+    Raises `Unreachable` when the schedule could not be turned on. The body was not run.
     """
     if runtime.schedule is None or runtime.store.service_names():
         yield
         return
-    with kept_on(runtime, "a push was delivered"):
+    try:
+        lease = _patiently(runtime, pause)
+    except LeaseHeld:
+        lease = None
+    try:
+        runtime.schedule.on()
+        _note(runtime, _ON, "a push was delivered")
         yield
+    finally:
+        if lease:
+            _released(runtime, lease)
 
 
 def close(runtime: Runtime, by: str = "", pause: Callable[[float], None] = time.sleep) -> float:

@@ -31,7 +31,8 @@ def is_rolling_out(hook: Hook) -> bool:
 
 def is_waiting(hook: Hook) -> bool:
     """Whether something is left to do before the branch moves again, and there is hope that it can be done soon."""
-    return (hook.is_pending or _is_untold(hook) or may_pass(hook)) and hook.failures < _HOPELESS_FAILURES
+    is_tried_again = may_pass(hook) and hook.look_at is not None  # out of a backup, which has no pushed file, it is not
+    return (hook.is_pending or _is_untold(hook) or is_tried_again) and hook.failures < _HOPELESS_FAILURES
 
 
 def may_pass(hook: Hook) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from chalicelib import deploying, lifecycle
-from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, NotYet, Unreachable
+from chalicelib.errors import Conflict, Exists, Invalid, LeaseHeld, NotFound, NotYet, Retry, Unreachable
 from chalicelib.hooks import following, pins
 from chalicelib.model import CommitStatus, Event, Hook, Outcome, Rollout
 from chalicelib.passes.report import Report, guarded
@@ -57,7 +57,7 @@ def _guarded(runtime: Runtime, hook: Hook, attend: Callable[[Runtime, Hook], boo
 def _attended(runtime: Runtime, hook: Hook, attend: Callable[[Runtime, Hook], bool]) -> Report:
     try:
         acted = attend(runtime, hook)
-    except (Conflict, Exists, LeaseHeld):
+    except (Conflict, Exists):
         # A push came, another pass was faster, or the owner made or changed the service: all of it is decided on anew.
         return Report(hook.service, (), acted=False, next_at=runtime.clock.now(), is_held_up=True)
     return Report(hook.service, (), acted=acted, next_at=runtime.clock.now())
@@ -70,9 +70,9 @@ def _attend(runtime: Runtime, hook: Hook) -> bool:
         hook = _settled(runtime, hook)
         _dismiss(runtime, before, hook)
         _tell(runtime, hook)
-    except (Unreachable, NotFound, Invalid) as trouble:
-        # What the owner has to mend is said to them, once; silence may end by itself.
-        news = str(trouble) if hook.trouble != str(trouble) and not isinstance(trouble, Unreachable) else ""
+    except (Unreachable, LeaseHeld, NotFound, Invalid) as trouble:
+        # What the owner has to mend is said to them, once; silence ends by itself, and so does a control plane's being closed.
+        news = str(trouble) if hook.trouble != str(trouble) and not isinstance(trouble, Retry) else ""
         put_off = following.put_off(hook, str(trouble), runtime.clock.now())
         _write(runtime, put_off, "hook.trouble" if news else "", f"{hook.branch} of {hook.repository}: {news}")
     return True

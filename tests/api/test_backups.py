@@ -190,6 +190,16 @@ def test_a_text_that_outlived_its_table_is_for_whom_the_backup_says(api: Api) ->
     assert target.world.store.secret_bindings() == (narrowed,)
 
 
+def test_a_trust_and_a_webhook_that_were_removed_stay_so(api: Api) -> None:
+    """They were removed for a reason, which a backup of before does not know: a repository that somebody else has taken."""
+    source = lived_in(api)
+    taken = [entry for entry in entries(source) if entry["kind"] in ("trust", "webhook")]
+    for entry in taken:
+        assert source.call("DELETE", f"/v1/{entry['kind']}s/{entry['id']}").status_code == 200
+    assert [restore(source, entry) for entry in taken] == ["revoked", "revoked"]
+    assert (source.world.store.trusts(), source.world.store.hooks()) == ((), ())
+
+
 def test_a_key_that_was_revoked_stays_revoked(api: Api) -> None:
     """Whatever a backup of before says: an endpoint key, one that was replaced and is forgotten, an admin key."""
     source = lived_in(api)

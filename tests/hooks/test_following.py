@@ -99,3 +99,13 @@ def test_a_settled_push_keeps_no_file() -> None:
     settled = following.settled(hook, outcome("a"), NOW)
     assert settled.push
     assert (settled.push.source, settled.look_at) == ("", None)
+
+
+def test_what_cannot_be_tried_again_keeps_nothing_awake() -> None:
+    """A generic push that was refused for what may pass waits with its file; out of a backup it has none, and waits for nothing."""
+    hook = following.pushed(GENERIC, Push("a", NOW, NOW, "file"), NOW)
+    assert hook
+    refused = following.settled(hook, replace(outcome("a", 0), waits_at=0), NOW)
+    assert refused.push
+    assert (refused.push.source, refused.look_at, following.is_waiting(refused)) == ("file", NOW + POLL_EVERY_S, True)
+    assert not following.is_waiting(replace(refused, push=None, look_at=None))

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from chalicelib import passes
+from chalicelib import passes, schedule
 from chalicelib.errors import Conflict, Exists, Unreachable
 from chalicelib.hooks import following
 from chalicelib.hooks.following import LOOK_AGAIN_S, POLL_EVERY_S
 from chalicelib.model import CommitStatus, Event, Hook, HookKind, OidcIssuer, Push, SecretBinding, Trust
 from chalicelib.ports import Commit, Repository, Store
-from chalicelib.schedule import pushes_wait
-from tests.fakes import FakeMarket, Interposed, World, spec
+from tests.fakes import FakeMarket, FakeSchedule, Interposed, World, spec
 from tests.hooks.forge import TOKEN, FakeForge, Repositories
 
 REPOSITORY, BRANCH, PATH = "acme/app", "main", "service.yaml"
@@ -115,7 +114,7 @@ def test_the_head_is_deployed_at_once() -> None:
     assert ci.forge.repositories.statuses == [(REPOSITORY, commit, "pending", "version 1 of svc is being rolled out")]
     assert ci.hook.outcome
     assert (ci.hook.outcome.commit, ci.hook.outcome.version, ci.hook.outcome.is_told) == (commit, 1, True)
-    assert not pushes_wait(ci.world.runtime)
+    assert not schedule.pushes_wait(ci.world.runtime)
 
 
 def test_a_push_is_the_next_version() -> None:
@@ -125,11 +124,11 @@ def test_a_push_is_the_next_version() -> None:
     ci.work()
     commit = ci.push(yaml(2))
     ci.deliver(commit)
-    assert pushes_wait(ci.world.runtime)
+    assert schedule.pushes_wait(ci.world.runtime)
     ci.work()
     assert (ci.versions(), ci.replicas_wanted()) == ([yaml(1), yaml(2)], 2)
     assert f"updated to version 2 from {REPOSITORY}@{commit[:10]}" in ci.events("service")[-1].message
-    assert not pushes_wait(ci.world.runtime)
+    assert not schedule.pushes_wait(ci.world.runtime)
 
 
 def test_a_commit_waits_until_its_version_serves() -> None:
@@ -295,7 +294,7 @@ def test_a_push_to_a_service_that_is_being_shut_down_brings_it_back() -> None:
     assert "is being shut down" in ci.events("hook.refused")[0].message
     ci.world.tick(5)
     assert ci.store.service_names() == ()
-    assert pushes_wait(ci.world.runtime)
+    assert schedule.pushes_wait(ci.world.runtime)
     ci.work(every_s=POLL_EVERY_S)
     assert ci.versions() == [yaml(2)]
     assert ci.statuses(commit) == ["failure", "pending"]
@@ -308,12 +307,12 @@ def test_a_push_that_lacked_a_secret_is_deployed_when_it_is_there(*, is_delivere
     commit = ci.push(WITH_SECRET)
     ci.work()
     assert "sailplane secrets set TOKEN" in ci.events("hook.refused")[0].message
-    assert pushes_wait(ci.world.runtime)
+    assert schedule.pushes_wait(ci.world.runtime)
     asked = ci.forge.asked
     ci.work(times=30, every_s=60)
     assert ci.forge.asked - asked == 3 * 6  # head, number and file, every five minutes
     ci.work(times=30, every_s=POLL_EVERY_S)
-    assert not pushes_wait(ci.world.runtime), "nothing stays awake for it for longer than two hours"
+    assert not schedule.pushes_wait(ci.world.runtime), "nothing stays awake for it for longer than two hours"
     assert (len(ci.events("hook")), ci.statuses(commit)) == (1, ["failure"])
     ci.keep_secret()
     if is_delivered:
@@ -352,7 +351,31 @@ def test_what_the_owner_does_after_a_refused_push_counts(act: Callable[[Ci], obj
     ci.world.tick(5)
     ci.work(times=2, every_s=POLL_EVERY_S)
     assert WITH_SECRET not in ci.versions()
-    assert not pushes_wait(ci.world.runtime)
+    assert not schedule.pushes_wait(ci.world.runtime)
+
+
+def test_a_push_while_the_control_plane_is_closed_is_acted_on_when_it_is_open() -> None:
+    """It is written down, looked at ever more seldom, and deployed when `sailplane teardown` was given up, said or not."""
+    for is_opened in (True, False):
+        ci = Ci()
+        awake = FakeSchedule()
+        ci.world.runtime = replace(ci.world.runtime, schedule=awake)
+        schedule.close(ci.world.runtime)
+        commit = ci.push(yaml())
+        with schedule.kept_on_for_a_push(ci.world.runtime):
+            ci.deliver(commit)
+        assert awake.is_on
+        asked = ci.forge.asked
+        ci.work(times=50, every_s=60)
+        assert ci.versions() == []
+        assert ci.forge.asked - asked <= 3 * 15
+        assert "being taken out of its account" in ci.hook.trouble
+        assert schedule.pushes_wait(ci.world.runtime)
+        assert ci.events("hook") == []
+        if is_opened:
+            schedule.reopen(ci.world.runtime)
+        ci.work(times=5 if is_opened else 15, every_s=60)
+        assert ci.versions() == [yaml()]
 
 
 def test_what_the_owner_changed_stays_until_the_next_push() -> None:
@@ -436,7 +459,7 @@ def test_a_forge_that_is_down_is_asked_again() -> None:
     ci.forge.down = True
     ci.work(times=10, every_s=30)
     assert (ci.replicas_wanted(), ci.hook.trouble) == (1, "the forge is down")
-    assert pushes_wait(ci.world.runtime)
+    assert schedule.pushes_wait(ci.world.runtime)
     ci.forge.down = False
     ci.work(times=2, every_s=POLL_EVERY_S)
     assert (ci.replicas_wanted(), ci.hook.trouble, ci.hook.failures) == (2, "", 0)
@@ -501,7 +524,7 @@ def test_a_forge_s_late_mirror_is_asked_twice() -> None:
     ci.forge.late[REPOSITORY, BRANCH] = old
     ci.work()
     assert ci.replicas_wanted() == 1
-    assert pushes_wait(ci.world.runtime)
+    assert schedule.pushes_wait(ci.world.runtime)
     ci.work(every_s=LOOK_AGAIN_S)
     assert ci.replicas_wanted() == 2
 

@@ -314,7 +314,7 @@ def test_no_order_and_no_death_loses_a_service(turns: Sequence[int], creator_die
 def _push(w: Scheduled, hook: Hook) -> None:
     pushed = following.pushed(hook, Push("a" * 40, w.clock.now()), w.clock.now())
     assert pushed
-    with schedule.kept_on_for_a_push(w.runtime):
+    with schedule.kept_on_for_a_push(w.runtime, lambda _s: None):
         w.store.record_push(pushed, ["d1"], w.clock.now() + 1000)
 
 
@@ -333,6 +333,15 @@ def test_it_is_on_for_a_push_until_that_is_acted_on(w: Scheduled) -> None:
         assert written
     w.minutes(5)
     assert not w.schedule.is_on
+
+
+def test_a_push_is_written_though_another_died_at_the_schedule(w: Scheduled) -> None:
+    """Its lease is held for a minute and more, and no forge sends again what was refused: it is turned on without."""
+    hook = w.store.create_hook(Hook("0123456789", HookKind.GITHUB, "svc", w.clock.now(), "acme/app", "main"))
+    w.store.acquire_lease(schedule.NAME, "dead", 90, w.clock.now())
+    _push(w, hook)
+    assert w.schedule.is_on
+    assert schedule.pushes_wait(w.runtime)
 
 
 def test_a_push_to_a_running_service_does_not_wait_for_the_schedule(w: Scheduled) -> None:
