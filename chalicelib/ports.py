@@ -162,7 +162,7 @@ class Store(Protocol):
         *,
         on_demand: bool = False,
     ) -> None:
-        """Add what a router counted: (epoch second, requests) pairs.
+        """Add what a router counted until `now`: (epoch second, requests) pairs.
 
         A `seq` not above the router's last one was recorded before (its answer got lost) and changes nothing; nor does
         "no requests" within 20 s of the last report, so that an idle service costs hardly a write. Counts older than 10

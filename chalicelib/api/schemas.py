@@ -227,7 +227,7 @@ class Exchange(_Body):
 
     `requests`: service -> [[epoch second, count], …]. The batch is resent unchanged, with its `seq`, until it is answered.
     `used`: id of an endpoint key -> epoch second of its last use. `on_demand`: a function, which reports when it is asked for
-    something; its silence is no load.
+    something; its silence is no load. `age_s`: how long ago the batch was closed, if it is handed over again.
     """
 
     router_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9_.]{0,63}$")]
@@ -246,6 +246,7 @@ class Exchange(_Body):
         Field(max_length=10 * MOST_KEYS),
     ] = Field(default_factory=dict)
     on_demand: Annotated[bool, Field(strict=True)] = False
+    age_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
 
 
 class CreateKey(_Body):
