@@ -417,7 +417,10 @@ class Secrets(Protocol):
         """The texts of those `names` that there are. One request per 10 names."""
 
     def write(self, name: str, text: str) -> None:
-        """Keep a text, in place of the one before; 1 to `model.MAX_SECRET_BYTES` bytes of UTF-8."""
+        """Keep a text, in place of the one before; 1 to `model.MAX_SECRET_BYTES` bytes of UTF-8, without `{{`.
+
+        Raises `Exists` when the one before was removed less than 30 s ago.
+        """
 
     def delete(self, name: str) -> None:
         """Forget a text. Raises `NotFound`."""

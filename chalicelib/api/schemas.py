@@ -265,10 +265,18 @@ def _keepable(text: SecretStr) -> SecretStr:
         raise ValueError(f"has {size:,} bytes as UTF-8; a secret has 1 to {MAX_SECRET_BYTES:,}")
     if "\0" in text.get_secret_value():
         raise ValueError("holds a NUL character, which no environment can carry")
+    if "{{" in text.get_secret_value():
+        raise ValueError(
+            "holds {{, which AWS takes for the name of another parameter and refuses; set it as base64, say"
+        )
     return text
 
 
-_KEEPABLE: dict[str, JsonValue] = {"minLength": 1, "maxLength": MAX_SECRET_BYTES, "pattern": r"^[^\u0000]*$"}
+_KEEPABLE: dict[str, JsonValue] = {
+    "minLength": 1,
+    "maxLength": MAX_SECRET_BYTES,
+    "pattern": r"^(?![\s\S]*\{\{)[^\u0000]*$",
+}
 
 
 _Users = Annotated[tuple[Annotated[str, StringConstraints(pattern=SERVICE_PATTERN)], ...], Field(max_length=MOST_USERS)]
