@@ -162,7 +162,7 @@ class Store(Protocol):
         *,
         on_demand: bool = False,
     ) -> None:
-        """Add what a router counted: (epoch second, requests) pairs.
+        """Add what a router counted until `now`: (epoch second, requests) pairs.
 
         A `seq` not above the router's last one was recorded before (its answer got lost) and changes nothing; nor does
         "no requests" within 20 s of the last report, so that an idle service costs hardly a write. Counts older than 10
@@ -417,7 +417,10 @@ class Secrets(Protocol):
         """The texts of those `names` that there are. One request per 10 names."""
 
     def write(self, name: str, text: str) -> None:
-        """Keep a text, in place of the one before; 1 to `model.MAX_SECRET_BYTES` bytes of UTF-8."""
+        """Keep a text, in place of the one before; 1 to `model.MAX_SECRET_BYTES` bytes of UTF-8, without `{{`.
+
+        Raises `Exists` when the one before was removed less than 30 s ago.
+        """
 
     def delete(self, name: str) -> None:
         """Forget a text. Raises `NotFound`."""

@@ -220,6 +220,10 @@ class Router:
         with self._lock:
             return self._counts.freeze(self._routes.table.services if self._routes else (), now)
 
+    def waited_s(self, batch: Batch) -> float:
+        """How long `batch` has been on its way."""
+        return max(0.0, self._clock() - batch.frozen_at)
+
     def hurry(self) -> None:
         """This router ends: the next new batch holds everything."""
         with self._lock:

@@ -39,9 +39,12 @@ def edge(runtime: Callable[[], Runtime]) -> Blueprint:
 def exchange(runtime: Runtime, body: Exchange) -> Exchanged:
     """Record what was counted, wake what a request waits for, and answer with the table unless the router has it."""
     now = runtime.clock.now()  # before the table is read: one read later must never look older
+    counted_at = (
+        now - body.age_s
+    )  # what came since is not in the batch: nobody knows it, which is not the same as no load
     for name, counts in body.requests.items():
-        by_second = _by_second(counts, now)
-        runtime.store.record_load(name, body.router_id, body.seq, by_second, now, on_demand=body.on_demand)
+        by_second = _by_second(counts, counted_at)
+        runtime.store.record_load(name, body.router_id, body.seq, by_second, counted_at, on_demand=body.on_demand)
     if body.used:
         runtime.store.record_used(body.used, now)
     tables = runtime.store.tables()

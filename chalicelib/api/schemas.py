@@ -227,7 +227,7 @@ class Exchange(_Body):
 
     `requests`: service -> [[epoch second, count], …]. The batch is resent unchanged, with its `seq`, until it is answered.
     `used`: id of an endpoint key -> epoch second of its last use. `on_demand`: a function, which reports when it is asked for
-    something; its silence is no load.
+    something; its silence is no load. `age_s`: how long ago the batch was closed, if it is handed over again.
     """
 
     router_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][-a-zA-Z0-9_.]{0,63}$")]
@@ -246,6 +246,7 @@ class Exchange(_Body):
         Field(max_length=10 * MOST_KEYS),
     ] = Field(default_factory=dict)
     on_demand: Annotated[bool, Field(strict=True)] = False
+    age_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
 
 
 class CreateKey(_Body):
@@ -264,10 +265,18 @@ def _keepable(text: SecretStr) -> SecretStr:
         raise ValueError(f"has {size:,} bytes as UTF-8; a secret has 1 to {MAX_SECRET_BYTES:,}")
     if "\0" in text.get_secret_value():
         raise ValueError("holds a NUL character, which no environment can carry")
+    if "{{" in text.get_secret_value():
+        raise ValueError(
+            "holds {{, which AWS takes for the name of another parameter and refuses; set it as base64, say"
+        )
     return text
 
 
-_KEEPABLE: dict[str, JsonValue] = {"minLength": 1, "maxLength": MAX_SECRET_BYTES, "pattern": r"^[^\u0000]*$"}
+_KEEPABLE: dict[str, JsonValue] = {
+    "minLength": 1,
+    "maxLength": MAX_SECRET_BYTES,
+    "pattern": r"^(?![\s\S]*\{\{)[^\u0000]*$",
+}
 
 
 _Users = Annotated[tuple[Annotated[str, StringConstraints(pattern=SERVICE_PATTERN)], ...], Field(max_length=MOST_USERS)]

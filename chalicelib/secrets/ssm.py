@@ -15,11 +15,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.session import get_session
 
-from chalicelib.errors import NotFound, Unreachable
+from chalicelib.errors import Exists, NotFound, Unreachable
 from chalicelib.model import Secret
 
 # An API call waits for it; a throttled one (an account may make 40 a second) is worth another try or two.
 _CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 4})
+# https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DeleteParameter.html: 30 s until the name is free again.
+_NOT_FREE_YET = ("TooManyUpdates", "ParameterAlreadyExists")
 _MOST_NAMES = 10  # that GetParameters takes at once
 
 
@@ -47,7 +49,7 @@ class SsmSecrets:
         return found
 
     def write(self, name: str, text: str) -> None:
-        with _asking("PutParameter"):
+        with _asking("PutParameter", name):
             # Advanced parameters, which a setting of the account may make the default, cost $0.05 a month each.
             self._client.put_parameter(
                 Name=self._parameter(name), Value=text, Type="SecureString", Tier="Standard", Overwrite=True
@@ -96,6 +98,11 @@ def _asking(operation: str, name: str = "") -> Iterator[None]:
         code = error.response["Error"]["Code"]
         if code == "ParameterNotFound":
             raise NotFound(f"There is no secret {name!r}.") from None
+        if code in _NOT_FREE_YET:
+            raise Exists(
+                f"AWS is still busy with the secret {name!r}: one that was removed cannot be set again for 30 s. Nothing was set; "
+                "try again then."
+            ) from None
         raise Unreachable(f"AWS refused ssm:{operation}: {code}.") from None
     except BotoCoreError as error:
         raise Unreachable(f"AWS did not answer ssm:{operation}: {type(error).__name__}.") from None

@@ -307,10 +307,13 @@ class DynamoDBStore:
     ) -> None:
         key = f"LOAD#{router_id}"
         for attempt in range(_LOAD_ATTEMPTS):
-            # At first what may be a moment old: a router's last report is not, and if it is, the write below is refused.
+            # At first what may be a moment old: a router's last report is not, and if it is, the write below is refused. A
+            # service that is not there may have been made in that moment, and is looked for again.
             rows = self._table.get_many(f"SERVICE#{name}", ["META", key], consistent=attempt > 0)
             if "META" not in rows:
-                return
+                if attempt:
+                    return
+                continue
             uid = rows["META"]["uid"]
             stored = rows.get(key)
             known = _load(stored) if stored and stored["uid"] == uid else None

@@ -36,7 +36,6 @@ def command(
     """
     del cloud  # there is one so far
     target = targets.identified(out, target, home)
-    targets.require_partition(target)
     stack = target.account.stack(target.deployment)
     done = deploying.deploy(out, target, stack, settings, directory, yes=yes)
     deploying.tell(out, target, done, is_changed=done != stack)

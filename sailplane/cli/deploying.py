@@ -43,6 +43,7 @@ _OPTIONS = {
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 _R = TypeVar("_R")
+_PARTITION = "aws"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,9 @@ def deploy(
 ) -> Stack:
     """Show the plan, ask, do it; the stack then. The user's no ends the command.
 
-    Raises `Invalid` when a cloud lacks what it needs to be told, and what `Bootstrap` raises.
+    Raises `Invalid` when a cloud lacks what it needs to be told or is another AWS, and what `Bootstrap` raises.
     """
+    _require_partition(target)
     known = {**(stack.parameters if stack else {}), **chosen.parameters}
     clouds = known.get("Providers", "aws").split(",")
     _require_told(clouds, known)
@@ -177,6 +179,19 @@ def _require_answers(out: Output, target: Target, urls: Mapping[str, str]) -> No
                     f" aws logs tail {log} --region {target.account.region}\nThen run this again; or"
                     f" `sailplane teardown --force -d {target.deployment.name}` takes it out."
                 )
+
+
+def _require_partition(target: Target) -> None:
+    """Raise `Invalid` for an account of AWS in China or of a government: the addresses that functions ask end differently there.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
+    """
+    partition = target.identity.arn.split(":")[1] if target.identity else _PARTITION
+    if partition != _PARTITION:
+        raise Invalid(
+            f"{target} is in AWS's partition {partition} (China or a government's), where Sailplane does not run: it knows the "
+            "addresses of the partition `aws` only. Use an account of that one, with AWS_PROFILE. Nothing was changed."
+        )
 
 
 def _require_told(clouds: list[str], known: Mapping[str, str]) -> None:

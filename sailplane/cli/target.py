@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from sailplane.deploy.aws import AwsAccount
 
 _R = TypeVar("_R")
-_PARTITION = "aws"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +52,6 @@ def identified(out: Output, target: Target, home: Home) -> Target:
         )
     out.message(f"In {identity}, {target.account.region}, as {identity.arn}.")
     return replace(target, identity=identity)
-
-
-def require_partition(target: Target) -> None:
-    """Raise `Invalid` for an account of AWS in China or of a government: the addresses that functions ask end differently there.
-
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
-    """
-    partition = target.identity.arn.split(":")[1] if target.identity else _PARTITION
-    if partition != _PARTITION:
-        raise Invalid(
-            f"{target} is in AWS's partition {partition} (China or a government's), where Sailplane does not run: it knows the "
-            "addresses of the partition `aws` only. Use an account of that one, with AWS_PROFILE. Nothing was changed."
-        )
 
 
 def missing(target: Target) -> NoDeployment:

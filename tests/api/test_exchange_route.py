@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from chalicelib import identity
-from chalicelib.model import ReplicaStatus, RouteTable, RoutingSpec, ServiceStatus
+from chalicelib.model import Limits, Observed, ReplicaStatus, RouteTable, RoutingSpec, ServiceStatus
 from chalicelib.ports import Commit
+from chalicelib.scaler import load
 from tests.api.conftest import Api, assert_problem
 from tests.fakes import START, spec
 from tests.sealed import opened
@@ -151,6 +152,23 @@ def test_counts_reach_the_service_once(api: Api) -> None:
         assert api.exchange(_body(7, {"svc": [[now - 1, 12], [now, 3]]})).status_code == 200
     (load,) = api.world.state().load
     assert (load.router_id, load.seq, load.counts) == ("edge-1a2b", 7, ((now - 1, 12), (now, 3)))
+
+
+def test_counts_that_were_on_their_way_for_long_are_as_old(api: Api) -> None:
+    """After an outage a router first hands over what it had when that began: what came since is unknown, and not nothing."""
+    _serve(api)
+    for seq in range(1, 61):
+        api.exchange(_body(seq, {"svc": [[int(api.world.clock.now()), 10]]}))
+        api.world.clock.advance(1.0)
+    now = api.world.clock.now() + 50.0
+    lost = _body(61, {"svc": [[int(api.world.clock.now()) - 1, 10]]})
+    api.world.clock.advance(50.0)
+    api.exchange(lost | {"age_s": 50.0})
+    state = api.world.state("svc")
+    assert state.load[0].reported_at == now - 50.0
+    seen = load.sample(state, Observed({}, {}, {}), Limits(), now)
+    assert (seen.valid, round(seen.stable)) == (True, 10)
+    assert_problem(api.exchange(_body(62) | {"age_s": -1.0}), 422)
 
 
 def test_a_router_whose_clock_is_ahead_loses_no_count(api: Api) -> None:

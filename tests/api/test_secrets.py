@@ -139,7 +139,7 @@ def test_a_service_cannot_name_another_ones_secret(api: Api) -> None:
     assert api.call("PUT", "/v1/services/svc", {"yaml": NAMING}).status_code == 200
 
 
-@pytest.mark.parametrize("text", ["", "x" * 4097, "ü" * 2049, "a\0b", 5, None, [TEXT]])
+@pytest.mark.parametrize("text", ["", "x" * 4097, "ü" * 2049, "a\0b", "a{{b}}", 5, None, [TEXT]])
 def test_what_cannot_be_kept_is_refused_unseen(api: Api, text: Any) -> None:
     """Too long to be kept for nothing, or no text for a variable."""
     problem = assert_problem(_set(api, text=text), 422)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +33,6 @@ def test_the_account_is_named(home: Home, capsys: pytest.CaptureFixture[str]) ->
     found = targets.identified(Output(), TARGET, home)
     told = "In AWS account 123456789012 (acme-corp), us-east-1, as arn:aws:iam::123456789012:user/me.\n"
     assert capsys.readouterr().err == told
-    targets.require_partition(found)
     assert str(found) == "acme in us-east-1 of AWS account 123456789012 (acme-corp)"
 
 
@@ -54,14 +52,6 @@ def test_another_account_than_the_one_connected_to_is_refused(home: Home) -> Non
         targets.identified(Output(), TARGET, home)
     other = Target(Deployment("another"), TARGET.account)
     assert targets.identified(Output(), other, home).identity
-
-
-@pytest.mark.parametrize("partition", ["aws-cn", "aws-us-gov"])
-def test_another_partition_is_refused(partition: str) -> None:
-    """Its addresses end differently: what is made there would find neither its queue nor its bucket."""
-    identity = Identity("123456789012", f"arn:{partition}:iam::123456789012:user/me")
-    with pytest.raises(Invalid, match=rf"partition {partition} .*Nothing was changed"):
-        targets.require_partition(replace(TARGET, identity=identity))
 
 
 def test_a_key_that_is_gone_is_made_again_by_an_upgrade() -> None:
@@ -105,3 +95,14 @@ def test_what_is_set_otherwise_is_shown() -> None:
     ]
     assert deploying.settings_that_change(stack, {"Providers": "aws"}, "1.0") == []
     assert deploying.settings_that_change(None, {"Providers": "aws,gcp"}, "1.0")[1] == ("--providers", "-", "aws,gcp")
+
+
+@pytest.mark.parametrize("partition", ["aws-cn", "aws-us-gov"])
+def test_another_partition_is_refused(tmp_path: Path, partition: str) -> None:
+    """Its addresses end differently: what is made there would find neither its queue nor its bucket."""
+    account = FakeAccount()
+    identity = Identity("123456789012", f"arn:{partition}:iam::123456789012:user/me")
+    target = Target(Deployment("acme"), cast("Any", account), identity=identity)
+    with pytest.raises(Invalid, match=rf"partition {partition} .*Nothing was changed"):
+        deploying.deploy(Output(), target, None, Chosen({}, {}), packed(tmp_path / "dist").directory, yes=True)
+    assert account.is_empty()

@@ -125,6 +125,25 @@ def test_a_refused_table_does_not_refuse_the_counts(control: FakeControl) -> Non
     assert router.handle(REQUEST).status == 307
 
 
+def test_counts_that_are_handed_over_again_say_how_old_they_are(control: FakeControl) -> None:
+    """Those that arrive at the first attempt need not."""
+    now = [time.time()]
+    router = Router(clock=lambda: now[0], random=random.random, first_seq=1, token=TOKEN)
+    plane = ControlPlane(control.url, TOKEN, next(_router_ids))
+    control.fault, control.table = "", READY
+    plane.exchange(router)
+    ask(router, 3)
+    control.fault = "error_before"
+    with pytest.raises(ExchangeFailed):
+        plane.exchange(router)
+    control.fault = ""
+    now[0] += 50.0
+    plane.exchange(router)
+    assert control.questions[-1]["age_s"] == 50.0
+    plane.exchange(router)
+    assert "age_s" not in control.questions[-1]
+
+
 def test_a_control_plane_that_hangs_is_left_after_the_timeout(control: FakeControl) -> None:
     """An answer that does not come is a failure like any other; the counts go out again."""
     router, plane = connect(control, timeout_s=0.1)

@@ -103,6 +103,20 @@ def test_a_failed_condition_outweighs_a_met_transaction(store: DynamoDBStore, da
     assert database.pauses == []
 
 
+def test_a_count_for_a_service_that_does_not_show_yet_is_kept(store: DynamoDBStore) -> None:
+    """An eventually consistent read lacks what was written a moment ago: the first request would never be counted."""
+
+    def too_early(request: AWSRequest) -> AWSResponse:
+        body = json.dumps({"Responses": {str(store._table._name): []}, "UnprocessedKeys": {}})
+        return AWSResponse(str(request.url), 200, HTTPHeaders(), Body(body.encode()))
+
+    inject(store, too_early, into="BatchGetItem")
+    store.record_load("hello", "r1", 1, [(int(NOW), 5)], NOW)
+    state = store.load("hello")
+    assert state is not None
+    assert [load.counts for load in state.load] == [((int(NOW), 5),)]
+
+
 def test_a_single_write_that_met_a_transaction_is_a_conflict(store: DynamoDBStore) -> None:
     """The lease's row may be part of its holder's commit at this moment."""
     inject(store, answer("TransactionConflictException"))

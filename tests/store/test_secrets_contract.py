@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.errors import NotFound, Unreachable
+from chalicelib.errors import Exists, NotFound, Unreachable
 from chalicelib.model import MAX_SECRET_BYTES, Secret
 from chalicelib.ports import Secrets
 from chalicelib.secrets.memory import MemorySecrets
@@ -138,6 +138,13 @@ def test_a_failure_does_not_repeat_the_text(broken: Callable[[str], SsmSecrets],
     with pytest.raises(Unreachable, match=f"ssm:PutParameter: {why}") as caught:
         broken(why).write("HF_TOKEN", TEXT)
     assert TEXT not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("code", ["TooManyUpdates", "ParameterAlreadyExists"])
+def test_a_name_that_was_just_forgotten_is_not_free_yet(code: str) -> None:
+    """For half a minute, AWS says; trying again at once, as with what is out of reach, does not help."""
+    with pytest.raises(Exists, match=r"HF_TOKEN.*30 s.*Nothing was set"):
+        _refusing(code).write("HF_TOKEN", TEXT)
 
 
 def test_a_failure_names_what_is_lacking() -> None:
