@@ -219,6 +219,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "boto3",
         "botocore",
         "mypy_boto3_cloudformation",  # types, for the checker only
+        "mypy_boto3_ec2",
         "mypy_boto3_events",
         "mypy_boto3_lambda",
         "mypy_boto3_s3",

@@ -13,6 +13,7 @@ from sailplane.cli import output
 from sailplane.cli import target as targets
 from sailplane.cli.exits import Exit
 from sailplane.cli.output import Output
+from sailplane.deploy.account import NoAccess
 from sailplane.deploy.checks.finding import Finding, Verdict
 
 CLOUDS = ("aws", "gcp", "azure")
@@ -88,7 +89,14 @@ def _aws(region: str | None, endpoint_url: str | None) -> Iterator[Finding]:
     from sailplane.deploy import aws  # noqa: PLC0415
     from sailplane.deploy.checks import aws as checks  # noqa: PLC0415
 
-    return checks.findings(aws.session(region or ""), endpoint_url)
+    try:
+        session = aws.session(region or "")
+    except Invalid as error:
+        raise click.UsageError(str(error)) from error
+    except NoAccess as error:
+        yield Finding("aws", "credentials", Verdict.MISSING, str(error), "aws configure, or aws sso login")
+        return
+    yield from checks.findings(session, endpoint_url)
 
 
 def _gcp(project: str, region: str) -> Iterator[Finding]:

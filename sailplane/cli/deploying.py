@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,10 +57,14 @@ class Chosen:
 def _names(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
     if value is None:
         return None
-    names = dict.fromkeys(part for each in value.split(",") if (part := each.strip()))
+    names = _parts(value)
     if unknown := [name for name in names if name not in CLOUDS]:
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(CLOUDS)}")
     return ",".join(names)
+
+
+def _parts(value: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part for each in value.split(",") if (part := each.strip())))
 
 
 def settings(command: Callable[..., _R]) -> Callable[..., _R]:
@@ -104,7 +108,7 @@ def settings(command: Callable[..., _R]) -> Callable[..., _R]:
     ) -> _R:
         chosen = {
             "Providers": providers,
-            "AwsRegions": regions,
+            "AwsRegions": None if regions is None else ",".join(_parts(regions)),
             "GcpProject": gcp_project,
             "AzureSubscription": azure_subscription,
             "AzureResourceGroup": azure_resource_group,
@@ -122,9 +126,13 @@ def deploy(
 ) -> Stack:
     """Show the plan, ask, do it; the stack then. The user's no ends the command.
 
-    Raises `Invalid` when a cloud lacks what it needs to be told or is another AWS, and what `Bootstrap` raises.
+    Raises `click.UsageError` when a cloud lacks what it needs to be told or a region is none, `Invalid` for another AWS, and
+    what `Bootstrap` raises.
     """
     _require_partition(target)
+    regions = _parts(chosen.parameters.get("AwsRegions", ""))
+    if regions:
+        _require_regions(target, regions)
     known = {**(stack.parameters if stack else {}), **chosen.parameters}
     clouds = known.get("Providers", "aws").split(",")
     _require_told(clouds, known)
@@ -138,6 +146,11 @@ def deploy(
         _show(out, target, plan)
         if plan.changes:
             _show_settings(out, settings_that_change(stack, chosen.parameters, packed.version))
+        if regions and (missing := target.account.not_enabled(regions)):
+            out.message(
+                f"{', '.join(missing)}: not enabled in this account. No machine is made there before you enable it under "
+                "Account > AWS Regions."
+            )
         if chosen.credentials and plan.changes:
             names = ", ".join(f"{target.deployment.parameters}/{name}" for name in chosen.credentials)
             out.message(f"Credentials are kept as SecureString: {names}")
@@ -198,7 +211,16 @@ def _require_told(clouds: list[str], known: Mapping[str, str]) -> None:
     for cloud in clouds:
         missing = [option for parameter, option in _NEEDS[cloud].items() if not known.get(parameter)]
         if missing:
-            raise Invalid(f"To make machines on {cloud}, it needs {' and '.join(missing)}. Nothing was changed.")
+            raise click.UsageError(
+                f"To make machines on {cloud}, it needs {' and '.join(missing)}. Nothing was changed."
+            )
+
+
+def _require_regions(target: Target, regions: Collection[str]) -> None:
+    try:
+        target.account.require_regions(regions)
+    except Invalid as error:
+        raise click.BadParameter(str(error), param_hint="--regions") from error
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
+from botocore.parsers import ResponseParserError
 
 from chalicelib.errors import Invalid
 from chalicelib.schedules.aws import ON
@@ -30,6 +31,7 @@ from sailplane.deploy.deployment import TAG, Deployment
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_ec2 import EC2Client
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
@@ -63,7 +65,7 @@ _BAD_CREDENTIALS = frozenset(
 )
 _PASSING = frozenset(
     {"Throttling", "ThrottlingException", "TooManyUpdates", "RequestLimitExceeded", "ServiceUnavailable", "SlowDown"}
-    | {"InternalFailure", "InternalError", "InternalServerError", "500", "503"}
+    | {"InternalFailure", "InternalError", "InternalServerError", "500", "502", "503", "504"}
 )
 _SIGN_IN = "Sign in (`aws configure`, `aws sso login`), or name other credentials with AWS_PROFILE."
 
@@ -74,16 +76,23 @@ def told() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
+        operation, code = error.operation_name, error.response["Error"]["Code"]
+        # An answer without a body has its HTTP status as code.
+        message = error.response["Error"].get("Message", "").rstrip(".") or f"{code}, without a reason"
         if code in _BAD_CREDENTIALS:
-            raise NoAccess(f"AWS does not accept the credentials: {message.rstrip('.')}. {_SIGN_IN}") from error
+            raise NoAccess(f"AWS does not accept the credentials: {message}. {_SIGN_IN}") from error
         if code in _DENIED:
-            operation = error.operation_name
             advice = "Have it allowed (docs/deploy.md lists what is needed), or use other credentials with AWS_PROFILE."
-            raise NoAccess(f"AWS does not allow {operation}: {message or code} {advice}") from error
+            raise NoAccess(f"AWS does not allow {operation}: {message}. {advice}") from error
         if code in _PASSING:
-            raise CloudUnreachable(f"AWS cannot answer {error.operation_name} now: {message or code}") from error
-        raise CloudRefused(f"AWS refuses {error.operation_name}: {message.rstrip('.')} ({code}).") from error
+            raise CloudUnreachable(f"AWS cannot answer {operation} now: {message}.") from error
+        named = "" if message.startswith(code) else f" ({code})"
+        raise CloudRefused(f"AWS refuses {operation}: {message}{named}.") from error
+    except ResponseParserError as error:
+        raise CloudUnreachable(
+            "What answers is not AWS, or AWS with nothing to say: is there a proxy between (HTTPS_PROXY), or another address "
+            f"(AWS_ENDPOINT_URL)? {str(error).partition(':')[0]}."
+        ) from error
     except (EndpointConnectionError, HTTPClientError) as error:
         raise CloudUnreachable(f"AWS does not answer: {error}") from error
     except BotoCoreError as error:
@@ -99,23 +108,27 @@ def session(region: str) -> boto3.Session:
         raise Invalid(
             "In which AWS region is the control plane, or is it to be? Give --region, or set AWS_REGION. Nothing was changed."
         )
-    _require_region(found)
+    require_regions(found, [found.region_name])
     return found
 
 
-def _require_region(session: boto3.Session) -> None:
-    """One that is not there has no address either, and looks like a network, or like credentials, that do not work."""
+def require_regions(session: boto3.Session, names: Collection[str]) -> None:
+    """Raise `Invalid` when one is none, with the nearest that there is.
+
+    It has no address either, and looks like a network, or like credentials, that do not work.
+    """
     known = {
         name
         for partition in session.get_available_partitions()
         for name in session.get_available_regions("ec2", partition)
     }
-    if session.region_name not in known:
-        near = difflib.get_close_matches(session.region_name, sorted(known), n=5)
-        swapped = sorted(session.region_name)  # us-esat-1 is as near to us-west-1 as to what was meant
+    if unknown := [name for name in names if name not in known]:
+        name = unknown[0]
+        near = difflib.get_close_matches(name, sorted(known), n=5)
+        swapped = sorted(name)  # us-esat-1 is as near to us-west-1 as to what was meant
         meant = f" Did you mean {min(near, key=lambda name: sorted(name) != swapped)}?" if near else ""
         raise Invalid(
-            f"{session.region_name!r} is no AWS region that boto3 knows.{meant} If it is a new one: pip install -U boto3. "
+            f"{name!r} is no AWS region that boto3 knows.{meant} If it is a new one: pip install -U boto3. "
             "Nothing was changed."
         )
 
@@ -160,6 +173,10 @@ class AwsAccount:
         return self._session.client("s3", **self._options)
 
     @cached_property
+    def _ec2(self) -> EC2Client:
+        return self._session.client("ec2", **self._options)
+
+    @cached_property
     def _logs(self) -> Any:
         return self._session.client("logs", **self._options)
 
@@ -171,6 +188,17 @@ class AwsAccount:
             aliases = self._session.client("iam", **self._options).list_account_aliases()["AccountAliases"]
             alias = next(iter(aliases), "")
         return Identity(caller["Account"], caller["Arn"], alias)
+
+    def require_regions(self, names: Collection[str]) -> None:
+        """Raise `Invalid` when one of them is no region."""
+        require_regions(self._session, names)
+
+    def not_enabled(self, regions: Collection[str]) -> tuple[str, ...]:
+        """Those of these regions that the account has not enabled; none when that may not be asked."""
+        with suppress(NoAccess, CloudUnreachable, CloudRefused), told():  # no machine would be there, and others serve
+            enabled = {region["RegionName"] for region in self._ec2.describe_regions()["Regions"]}
+            return tuple(region for region in regions if region not in enabled)
+        return ()
 
     def stack(self, deployment: Deployment) -> Stack | None:
         with told():

@@ -100,4 +100,20 @@ def test_a_region_that_is_none_is_not_taken_for_missing_credentials() -> None:
     for region, says in {"us-esat-1": "Did you mean us-east-1? If", "moon": "boto3 knows. If"}.items():
         with pytest.raises(Invalid, match=re.escape(says)):
             aws.session(region)
-    assert aws.session("cn-north-1").region_name == "cn-north-1"
+    session = aws.session("cn-north-1")
+    assert session.region_name == "cn-north-1"
+    with pytest.raises(Invalid, match="Did you mean us-east-1"):
+        aws.AwsAccount(session).require_regions(("us-west-2", "us-esat-1"))
+
+
+def test_regions_that_the_account_has_not_enabled_are_named() -> None:
+    """Whoever may not ask is told nothing."""
+    from botocore.stub import Stubber  # noqa: PLC0415 same
+
+    client = client_of("ec2")
+    with Stubber(client) as ec2:
+        ec2.add_response("describe_regions", {"Regions": [{"RegionName": "us-east-1"}]})
+        ec2.add_client_error("describe_regions", "UnauthorizedOperation", "no")
+        account = account_of(client)
+        assert account.not_enabled(("us-east-1", "ap-east-1")) == ("ap-east-1",)
+        assert account.not_enabled(("ap-east-1",)) == ()

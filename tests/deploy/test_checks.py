@@ -62,7 +62,7 @@ def findings(account: Account) -> dict[str, Finding]:
     return {one.what: one for one in aws.findings(account, None)}  # type: ignore[arg-type]  # all of a session that it uses
 
 
-def tell(account: Account, *, denied: str = "", at_once: int = 1000, vcpus: float = 64.0) -> None:
+def tell(account: Account, *, denied: str = "", at_once: int = 1000, vcpus: float = 64.0, quotas: bool = True) -> None:
     from sailplane.deploy.checks.aws import ACTIONS, QUOTAS  # noqa: PLC0415 as above
 
     caller = {"Arn": ARN, "Account": "123456789012", "UserId": "A" * 20}
@@ -83,7 +83,7 @@ def tell(account: Account, *, denied: str = "", at_once: int = 1000, vcpus: floa
     account.stub("iam").add_response("simulate_principal_policy", {"EvaluationResults": results}, asked)
     settings = {"AccountLimit": {"ConcurrentExecutions": at_once}}
     account.stub("lambda").add_response("get_account_settings", settings, {})
-    for code in QUOTAS:
+    for code in QUOTAS if quotas else ():
         asked = {"ServiceCode": "ec2", "QuotaCode": code}
         account.stub("service-quotas").add_response("get_service_quota", {"Quota": {"Value": vcpus}}, asked)
 
@@ -153,9 +153,21 @@ def test_what_may_not_be_asked_is_unknown_and_not_missing(account: Account) -> N
     account.stub("lambda").add_client_error("get_account_settings", "AccessDeniedException", "not you")
     for _ in QUOTAS:
         account.stub("service-quotas").add_client_error("get_service_quota", "AccessDeniedException", "not you")
-    verdicts = {one.what: one.verdict for one in findings(account).values()}
+    found = findings(account)
+    assert "servicequotas:GetServiceQuota" in found["vCPUs spot P (V100, A100, H100)"].fix
+    verdicts = {one.what: one.verdict for one in found.values()}
     assert verdicts.pop("credentials") is Verdict.FINE
     assert set(verdicts.values()) == {Verdict.UNKNOWN}
+
+
+def test_what_aws_refuses_for_another_reason_is_no_missing_right(account: Account) -> None:
+    """Nobody is sent for rights that they have."""
+    tell(account, quotas=False)
+    for _ in range(4):
+        account.stub("service-quotas").add_client_error("get_service_quota", "400", "", 400)
+    spot = findings(account)["vCPUs spot P (V100, A100, H100)"]
+    assert (spot.verdict, spot.found) == (Verdict.UNKNOWN, "AWS refuses GetServiceQuota: 400, without a reason.")
+    assert "allow" not in spot.fix
 
 
 @pytest.mark.parametrize(
@@ -176,3 +188,35 @@ def test_refusals_say_what_to_do(code: str, kind: str, says: str) -> None:
 
     with pytest.raises(getattr(errors, kind), match=says), told():
         raise ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeStacks")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "says"),
+    [
+        (403, "NoAccess", r"does not allow GetServiceQuota: 403, without a reason\. Have it allowed"),
+        (400, "CloudRefused", r"refuses GetServiceQuota: 400, without a reason\.$"),
+        (502, "CloudUnreachable", r"now: Bad Gateway\.$"),
+    ],
+)
+def test_a_refusal_without_a_word_is_told_as_what_it_is(status: int, kind: str, says: str) -> None:
+    """As botocore itself reads an empty answer, by its status."""
+    from botocore.exceptions import ClientError  # noqa: PLC0415 as above
+    from botocore.parsers import JSONParser  # noqa: PLC0415 as above
+
+    from sailplane.deploy import account as errors  # noqa: PLC0415 as above
+    from sailplane.deploy.aws import told  # noqa: PLC0415 as above
+
+    read = JSONParser().parse({"status_code": status, "headers": {}, "body": b""}, None)
+    with pytest.raises(getattr(errors, kind), match=says), told():
+        raise ClientError(read, "GetServiceQuota")
+
+
+def test_an_answer_that_is_not_of_aws_is_no_defect_of_ours() -> None:
+    """An empty 403 of a proxy where XML was to come: it may be worth another try, and a look at what is between."""
+    from botocore.parsers import QueryParser  # noqa: PLC0415 as above
+
+    from sailplane.deploy.account import CloudUnreachable  # noqa: PLC0415 as above
+    from sailplane.deploy.aws import told  # noqa: PLC0415 as above
+
+    with pytest.raises(CloudUnreachable, match="HTTPS_PROXY"), told():
+        QueryParser().parse({"status_code": 403, "headers": {}, "body": b""}, None)

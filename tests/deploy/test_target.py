@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, cast
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from chalicelib.errors import Invalid
-from sailplane.cli import deploying
+from sailplane.cli import cli, deploying
 from sailplane.cli import target as targets
 from sailplane.cli.deploying import Chosen
 from sailplane.cli.output import Output
@@ -106,3 +108,47 @@ def test_another_partition_is_refused(tmp_path: Path, partition: str) -> None:
     with pytest.raises(Invalid, match=rf"partition {partition} .*Nothing was changed"):
         deploying.deploy(Output(), target, None, Chosen({}, {}), packed(tmp_path / "dist").directory, yes=True)
     assert account.is_empty()
+
+
+class Enabled(FakeAccount):
+    """Has some regions only."""
+
+    def require_regions(self, names: Collection[str]) -> None:
+        if "us-esat-1" in names:
+            raise Invalid("'us-esat-1' is no AWS region")
+
+    def not_enabled(self, regions: Collection[str]) -> tuple[str, ...]:
+        return tuple(region for region in regions if region == "ap-east-1")
+
+
+def test_regions_are_looked_at_before_anything_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One that is none is a wrong command line, as with --region; one that is not enabled is said before the question."""
+    account = Enabled()
+    target = Target(Deployment("acme"), cast("Any", account))
+    directory = packed(tmp_path / "dist").directory
+    with pytest.raises(click.BadParameter, match="us-esat-1") as refused:
+        deploying.deploy(SaysNo(), target, None, Chosen({"AwsRegions": "us-east-1,us-esat-1"}, {}), directory, yes=True)
+    assert refused.value.exit_code == 2
+    with pytest.raises(click.exceptions.Exit):
+        deploying.deploy(SaysNo(), target, None, Chosen({"AwsRegions": "ap-east-1"}, {}), directory, yes=False)
+    assert "ap-east-1: not enabled in this account" in capsys.readouterr().err
+    assert account.is_empty()
+
+
+@pytest.mark.parametrize("command", [("check", "aws"), ("bootstrap", "aws", "-d", "acme")])
+def test_a_region_that_is_none_is_a_wrong_command_line(command: tuple[str, ...]) -> None:
+    """Whichever command is given it: the same fault has the same code."""
+    result = CliRunner().invoke(cli, [*command, "--region", "us-esat-1"])
+    assert (result.exit_code, "Did you mean us-east-1?" in result.output) == (2, True)
+
+
+def test_a_profile_that_is_none_is_a_line_of_the_check() -> None:
+    """As credentials that are missing are: both are what it looks for."""
+    result = CliRunner().invoke(cli, ["check", "aws", "--region", "us-east-1"], env={"AWS_PROFILE": "nobody"})
+    assert (result.exit_code, "profile (nobody)" in result.output) == (1, True)
+
+
+def test_what_a_cloud_needs_to_be_told_is_a_matter_of_the_command_line() -> None:
+    """Exit code 2, as wherever an option is missing."""
+    with pytest.raises(click.UsageError, match="it needs --gcp-project"):
+        deploying.deploy(Output(), TARGET, None, Chosen({"Providers": "gcp"}, {}), None, yes=True)

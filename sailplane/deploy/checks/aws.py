@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 
+from chalicelib.errors import SailplaneError
 from sailplane.deploy.account import CloudRefused, CloudUnreachable, NoAccess
 from sailplane.deploy.aws import told
 from sailplane.deploy.checks.finding import Finding, Verdict
@@ -60,6 +61,7 @@ ACTIONS = (
     "logs:PutRetentionPolicy",
     "logs:DescribeLogGroups",
     "logs:DeleteLogGroup",
+    "ec2:DescribeRegions",
     "apigateway:POST",
     "apigateway:PATCH",
     "apigateway:DELETE",
@@ -112,7 +114,7 @@ def _permissions(iam: Any, arn: str) -> Iterator[Finding]:
                 if one["EvalDecision"] != "allowed"
             ]
     except (NoAccess, CloudUnreachable, CloudRefused) as error:
-        fix = "allow yourself iam:SimulatePrincipalPolicy and iam:GetRole, or just try"
+        fix = _advice(error, "iam:SimulatePrincipalPolicy and iam:GetRole, or just try")
         yield Finding("aws", "permissions", Verdict.UNKNOWN, str(error), fix)
         return
     if denied:
@@ -136,9 +138,8 @@ def _concurrency(functions: Any, region: str) -> Iterator[Finding]:
         with told():
             at_once = functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
     except (NoAccess, CloudUnreachable, CloudRefused) as error:
-        yield Finding(
-            "aws", "functions at once", Verdict.UNKNOWN, str(error), "allow yourself lambda:GetAccountSettings"
-        )
+        fix = _advice(error, "lambda:GetAccountSettings")
+        yield Finding("aws", "functions at once", Verdict.UNKNOWN, str(error), fix)
         return
     if at_once < FEW_AT_ONCE:
         fix = _increase("lambda", "L-B99A9384", 1000, region)
@@ -153,12 +154,19 @@ def _quota(quotas: Any, code: str, name: str, region: str) -> Finding:
         with told():
             value = quotas.get_service_quota(ServiceCode="ec2", QuotaCode=code)["Quota"]["Value"]
     except (NoAccess, CloudUnreachable, CloudRefused) as error:
-        return Finding("aws", what, Verdict.UNKNOWN, str(error), "allow yourself servicequotas:GetServiceQuota")
+        return Finding("aws", what, Verdict.UNKNOWN, str(error), _advice(error, "servicequotas:GetServiceQuota"))
     smallest = _SMALLEST["P" if " P " in f"{name} " else "G"]
     if value < smallest:
         found = f"{value:g} in {region}; the smallest machine has {smallest}"
         return Finding("aws", what, Verdict.MISSING, found, _increase("ec2", code, _ASKED_FOR, region))
     return Finding("aws", what, Verdict.FINE, f"{value:g} in {region}")
+
+
+def _advice(error: SailplaneError, rights: str) -> str:
+    """Rights help only where they were what was missing."""
+    if isinstance(error, NoAccess):
+        return f"allow yourself {rights}"
+    return "no right is missing: run the check again, and if it stays so, ask AWS's support"
 
 
 def _increase(service: str, code: str, wanted: int, region: str) -> str:
