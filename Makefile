@@ -25,8 +25,9 @@ $(VENV)/.synced: pyproject.toml uv.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Sailplane needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1)."; \
 	  echo "Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@# Debian's Python without python3-venv leaves an environment without pip: made again once that is installed.
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@# `activate` is written last: without it the environment is one that was broken off, or has no pip, as Debian's Python makes
+	@# it without python3-venv. It is made again then.
+	@test -f $(BIN)/activate || { echo "Making $(VENV)."; $(PYTHON) -m venv $(VENV); }
 	@$(UV) --version 2>/dev/null | grep -q " $(UV_VERSION)" || \
 	  $(BIN)/python -m pip --quiet --disable-pip-version-check install uv==$(UV_VERSION)
 	@echo "Installing what uv.lock names into $(VENV): some 20 s, more when it has to be downloaded."

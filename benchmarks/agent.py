@@ -113,14 +113,19 @@ def measure(port: int, target: str, requests: int, connections: int, pid: int) -
     return Row(sorted(latencies_s), seconds, after.user + after.system - before.user - before.system)
 
 
-def configuration() -> dict[str, Any]:
-    """Of an agent on this machine with the instant engine."""
+def configuration(
+    replica_id: str = REPLICA,
+    boot_nonce: str = NONCE,
+    router_token: str = TOKEN,
+    run: str = f"exec {sys.executable} {ENGINE} $SAILPLANE_PORT",
+) -> dict[str, Any]:
+    """Of an agent on this machine; with the instant engine, unless another is `run`."""
     return {
-        "replica_id": REPLICA,
+        "replica_id": replica_id,
         "service": SERVICE,
-        "boot_nonce": NONCE,
+        "boot_nonce": boot_nonce,
         "agent_token": "agent-token",
-        "grant_keys": grant_keys([TOKEN], REPLICA, NONCE),
+        "grant_keys": grant_keys([router_token], replica_id, boot_nonce),
         "edge_url": "",
         "access": "required",
         "engine_key": "",
@@ -134,7 +139,7 @@ def configuration() -> dict[str, Any]:
         "engine_port": 0,
         "image": "",
         "setup": "",
-        "run": f"exec {sys.executable} {ENGINE} $SAILPLANE_PORT",
+        "run": run,
         "env": {},
         "workdir": "",
         "drain_timeout_s": 1,

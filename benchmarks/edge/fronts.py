@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from benchmarks import agent
 from benchmarks.skyserve.environment import environment
-from chalicelib.identity import grant_keys
 
 KEY_ID = "bench00000"
 KEY = f"sp_{KEY_ID}_{'k' * 43}"
@@ -81,30 +81,8 @@ def agents() -> Iterator[list[str]]:
 
 def agent_configuration(number: int) -> dict[str, object]:
     """Of one of the agents behind the fronts, on this machine."""
-    return {
-        "replica_id": f"bench-a1b2-{number}-1",
-        "service": "bench",
-        "boot_nonce": f"b{number}",
-        "agent_token": "agent-token",
-        "grant_keys": grant_keys([_TOKEN], f"bench-a1b2-{number}-1", f"b{number}"),
-        "edge_url": "",
-        "access": "required",
-        "engine_key": "",
-        "engine_key_env": "",
-        "secrets_url": "",
-        "cloud": "local",
-        "metadata_url": "",
-        "control_url": "",
-        "host": "127.0.0.1",
-        "port": 0,
-        "engine_port": 0,
-        "image": "",
-        "setup": "",
-        "run": f"exec {sys.executable} {_REPLICA} --port $SAILPLANE_PORT",
-        "env": {},
-        "workdir": "",
-        "drain_timeout_s": 1,
-    }
+    run = f"exec {sys.executable} {_REPLICA} --port $SAILPLANE_PORT"
+    return agent.configuration(f"bench-a1b2-{number}-1", f"b{number}", _TOKEN, run)
 
 
 def _told(lock: Path) -> dict[str, Any]:

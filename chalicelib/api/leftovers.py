@@ -7,7 +7,7 @@ from functools import partial
 
 from chalice.app import Blueprint
 
-from chalicelib.api import schemas
+from chalicelib.api import schemas, views
 from chalicelib.api.routes import Route, blueprint
 from chalicelib.errors import Unreachable
 from chalicelib.model import Leftover
@@ -97,17 +97,6 @@ def _janitors(runtime: Runtime) -> Mapping[str, Janitor]:
 
 def _view(found: list[Leftover], unreachable: dict[str, str]) -> schemas.Leftovers:
     return schemas.Leftovers(
-        leftovers=tuple(
-            schemas.Leftover(
-                provider=one.provider,
-                kind=one.kind,
-                id=one.id,
-                region=one.region,
-                replica=one.replica_id,
-                why=one.why,
-                usd_per_month=one.usd_per_month,
-            )
-            for one in found
-        ),
+        leftovers=tuple(map(views.leftover, found)),
         unreachable=unreachable,
     )

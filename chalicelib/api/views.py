@@ -231,3 +231,16 @@ def _webhook(known: model.Hook, control_url: str) -> dict[str, Any]:
         ),
         "trouble": known.trouble,
     }
+
+
+def leftover(found: model.Leftover) -> schemas.Leftover:
+    """What a cloud holds that no replica needs."""
+    return schemas.Leftover(
+        provider=found.provider,
+        kind=found.kind,
+        id=found.id,
+        region=found.region,
+        replica=found.replica_id,
+        why=found.why,
+        usd_per_month=found.usd_per_month,
+    )

@@ -31,6 +31,15 @@ _NEEDS = {
     "azure": {"AzureSubscription": "--azure-subscription", "AzureResourceGroup": "--azure-resource-group"},
 }
 
+_OPTIONS = {
+    "Providers": "--providers",
+    "AwsRegions": "--regions",
+    "GcpProject": "--gcp-project",
+    "AzureSubscription": "--azure-subscription",
+    "AzureResourceGroup": "--azure-resource-group",
+    "ReserveConcurrency": "--reserve-concurrency",
+}
+
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 _R = TypeVar("_R")
@@ -125,6 +134,8 @@ def deploy(
         with out.progress(f"Looking at {target}") as show:
             plan = run.plan(show)
         _show(out, target, plan)
+        if plan.changes:
+            _show_settings(out, settings_that_change(stack, chosen.parameters, packed.version))
         if chosen.credentials and plan.changes:
             names = ", ".join(f"{target.deployment.parameters}/{name}" for name in chosen.credentials)
             out.message(f"Credentials are kept as SecureString: {names}")
@@ -215,6 +226,19 @@ def _show_new(out: Output, changes: tuple[Change, ...]) -> None:
     out.table(("COUNT", "WHAT", "USD/MONTH IDLE"), rows, right=("COUNT", "USD/MONTH IDLE"))
     total = sum(price or 0.0 for price in prices.values())
     out.message(f"While no service is deployed: ${total:.2f} a month. docs/cost.md says what services cost.")
+
+
+def settings_that_change(stack: Stack | None, wanted: Mapping[str, str], version: str) -> list[tuple[str, str, str]]:
+    """What is set otherwise than before: by which option, how it is now, how it will be."""
+    before = stack.parameters if stack else {}
+    found = [("version", stack.outputs.get("Version", "") if stack else "", version)]
+    found += [(_OPTIONS[name], before.get(name, ""), value) for name, value in wanted.items()]
+    return [(option, now or "-", then or "-") for option, now, then in found if now != then]
+
+
+def _show_settings(out: Output, rows: list[tuple[str, str, str]]) -> None:
+    if rows:
+        out.table(("SETTING", "NOW", "THEN"), rows)
 
 
 def _is_wanted(out: Output, target: Target, run: Bootstrap, plan: Plan) -> bool:

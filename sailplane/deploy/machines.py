@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from chalicelib.api import schemas
+from chalicelib.api import schemas, views
 from chalicelib.bootstrap import SystemClock
 from chalicelib.errors import Unreachable
 from chalicelib.model import Leftover
@@ -45,7 +45,7 @@ class Clouds:
                 self._seen |= {(name, one.id): one for one in make().leftovers(frozenset())}
             except Unreachable as error:
                 unreachable[name] = str(error)
-        return schemas.Leftovers(leftovers=tuple(map(_shown, self._seen.values())), unreachable=unreachable)
+        return schemas.Leftovers(leftovers=tuple(map(views.leftover, self._seen.values())), unreachable=unreachable)
 
     def remove_leftovers(self, leftovers: Iterable[schemas.Leftover]) -> schemas.Leftovers:
         """Ask for the removal of what was seen; the answer has what could not be asked for."""
@@ -103,16 +103,6 @@ def _azure(deployment: Deployment, places: Places) -> Janitor:
 
 
 def _no_sdk(name: str) -> Unreachable:
-    return Unreachable(f"its SDK is not installed: pip install 'sailplane[{name}]'")
-
-
-def _shown(one: Leftover) -> schemas.Leftover:
-    return schemas.Leftover(
-        provider=one.provider,
-        kind=one.kind,
-        id=one.id,
-        region=one.region,
-        replica=one.replica_id,
-        why=one.why,
-        usd_per_month=one.usd_per_month,
+    return Unreachable(
+        f"its SDK is not installed: `make setup` or `pip install '.[{name}]'` where Sailplane was checked out"
     )

@@ -65,6 +65,12 @@ class Package:
         return self._key(_TEMPLATE)
 
     @property
+    def version(self) -> str:
+        """Sailplane's, of which it is made; empty when it was not said."""
+        said: str = self.template["Outputs"].get("Version", {}).get("Value", "")
+        return said
+
+    @property
     def additions(self) -> tuple[Change, ...]:
         """What the template makes where there is nothing."""
         return tuple(Change("Add", name, one["Type"]) for name, one in self.template["Resources"].items())

@@ -14,7 +14,7 @@ from sailplane.cli import target as targets
 from sailplane.cli.deploying import Chosen
 from sailplane.cli.output import Output
 from sailplane.cli.target import Target
-from sailplane.deploy.account import DeployFailed
+from sailplane.deploy.account import DeployFailed, Stack
 from sailplane.deploy.deployment import Deployment
 from sailplane.local.home import Connected, Home
 from tests.deploy.accounts import FakeAccount
@@ -81,3 +81,17 @@ def test_a_no_changes_nothing_and_is_no_success(tmp_path: Path, capsys: pytest.C
     told = capsys.readouterr().err
     assert told.endswith("Make acme in us-east-1 of AWS account 123456789012 (acme-corp)?\nNothing was changed.\n")
     assert account.is_empty()
+
+
+def test_what_is_set_otherwise_is_shown() -> None:
+    """By its option, before and after, and nothing that stays as it is."""
+    now = {"Providers": "aws", "AwsRegions": "us-east-1"}
+    stack = Stack("arn", "UPDATE_COMPLETE", parameters=now, outputs={"Version": "1.0"})
+    wanted = {"Providers": "aws", "AwsRegions": "", "ReserveConcurrency": "yes"}
+    assert deploying.settings_that_change(stack, wanted, "1.1") == [
+        ("version", "1.0", "1.1"),
+        ("--regions", "us-east-1", "-"),
+        ("--reserve-concurrency", "-", "yes"),
+    ]
+    assert deploying.settings_that_change(stack, {"Providers": "aws"}, "1.0") == []
+    assert deploying.settings_that_change(None, {"Providers": "aws,gcp"}, "1.0")[1] == ("--providers", "-", "aws,gcp")
