@@ -12,10 +12,10 @@ from chalicelib.model import Scope
 from sailplane.cli import connection, output
 from sailplane.cli.client import Client
 from sailplane.cli.failures import NoAdminKey
-from sailplane.cli.keys import Duration, utc
+from sailplane.cli.keys import Duration, day, expiry, minute, utc
 from sailplane.cli.output import Output
 
-_HEADING = ("ID", "NAME", "SCOPES", "SERVICES", "CREATED", "BY", "EXPIRES", "LAST USED")
+_HEADING = ("ID", "NAME", "SCOPES", "SERVICES", "CREATED", "BY", "EXPIRES (UTC)", "LAST USED (UTC)")
 
 
 @click.group("admin-keys")
@@ -121,14 +121,13 @@ def _find(known: tuple[AdminKey, ...], wanted: str) -> AdminKey:
 
 
 def _row(key: AdminKey) -> tuple[str, ...]:
-    expires = "never" if key.expires_at is None else utc(key.expires_at)
     return (
         key.id,
         key.name,
         ",".join(key.scopes),
         "all" if "*" in key.services else ",".join(key.services),
-        utc(key.created_at),
+        day(key.created_at),
         key.created_by,
-        f"{expires} (over)" if key.expired else expires,
-        "never" if key.last_used_at is None else utc(key.last_used_at),
+        expiry(key),
+        minute(key.last_used_at),
     )

@@ -61,8 +61,16 @@ def show(out: Output, seen: Leftovers) -> None:
     if not seen.leftovers:
         out.data("Nothing is left over." if not seen.unreachable else "Nothing is left over where it could be asked.")
         return
-    rows = [(one.provider, one.kind, one.region, _price(one.usd_per_month), one.why, one.id) for one in seen.leftovers]
+    rows = [
+        (one.provider, one.kind, one.region, _price(one.usd_per_month), one.why, _short(one.id))
+        for one in seen.leftovers
+    ]
     out.table(_HEADING, rows, right=("USD/MONTH",))
+
+
+def _short(name: str) -> str:
+    """Azure's ids are paths of 150 characters that say once more what the other columns do."""
+    return name.rpartition("/")[2] or name
 
 
 def _price(usd_per_month: float | None) -> str:

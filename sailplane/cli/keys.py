@@ -12,6 +12,7 @@ from chalicelib.api.schemas import (
     LONGEST_KEY_S,
     LONGEST_OVERLAP_S,
     SLOWEST_PER_S,
+    AdminKey,
     Key,
     NewKey,
     Service,
@@ -27,7 +28,7 @@ from sailplane.cli.services import example
 _UNITS_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
 _AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-z]+)")
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*([a-z]+)")
-_HEADING = ("ID", "NAME", "SERVICES", "CREATED", "EXPIRES", "LAST USED", "LIMITS")
+_HEADING = ("ID", "NAME", "SERVICES", "CREATED", "EXPIRES (UTC)", "LAST USED (UTC)", "LIMITS")
 
 
 class Duration(click.ParamType[float]):
@@ -232,17 +233,14 @@ def _find(known: tuple[Key, ...], wanted: str) -> Key:
 
 
 def _row(key: Key) -> tuple[str, ...]:
-    expires = "never" if key.expires_at is None else utc(key.expires_at)
-    used = "never" if key.last_used_at is None else utc(key.last_used_at)
     services = "all" if "*" in key.services else ",".join(key.services)
-    created = utc(key.created_at)
     return (
         key.id,
         key.name or "-",
         services,
-        created,
-        f"{expires} (over)" if key.expired else expires,
-        used,
+        day(key.created_at),
+        expiry(key),
+        minute(key.last_used_at),
         _limits(key),
     )
 
@@ -250,6 +248,21 @@ def _row(key: Key) -> tuple[str, ...]:
 def utc(instant: datetime) -> str:
     """Keys are given to people elsewhere: the date and the zone are always said."""
     return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def minute(instant: datetime | None) -> str:
+    """The same in a table, whose heading says the zone."""
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M}" if instant else "never"
+
+
+def day(instant: datetime) -> str:
+    """Of what is older than the hour matters."""
+    return f"{instant.astimezone(UTC):%Y-%m-%d}"
+
+
+def expiry(key: Key | AdminKey) -> str:
+    """When a key ends or has ended, in a table whose heading says the zone."""
+    return f"over {day(key.expires_at)}" if key.expires_at and key.expired else minute(key.expires_at)
 
 
 def _limits(key: Key) -> str:

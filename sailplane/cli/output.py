@@ -8,7 +8,9 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +25,7 @@ _R = TypeVar("_R")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # C0 but tab and line feed, DEL, C1, and what turns the direction of writing.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_NARROWEST = 20  # columns of text that can still be read
 _KEY = "sailplane.cli.output"  # in click's context, which a command shares with its parents
 
 
@@ -50,9 +53,10 @@ class Output:
             click.echo(json.dumps(document, ensure_ascii=False))
 
     def table(self, heading: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()) -> None:
-        """Print aligned columns, never truncated; those named in `right` are flush right."""
+        """Print aligned columns, never truncated; those named in `right` are flush right. A terminal's are wrapped to fit."""
         cells = [[plain(cell) for cell in row] for row in rows]
-        first, *others = aligned([heading, *cells], [name in right for name in heading])
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        first, *others = aligned([heading, *cells], [name in right for name in heading], width)
         if not self.as_json:
             click.echo("\n".join([click.style(first, bold=True), *others]))
 
@@ -150,16 +154,30 @@ def plain(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", re.sub("\r\n?", "\n", _COLOUR.sub("", text)))
 
 
-def aligned(rows: Sequence[Sequence[str]], flush_right: Sequence[bool]) -> list[str]:
-    """Lines of cells padded to their column's width, two spaces between columns, none at the end of a line."""
+def aligned(rows: Sequence[Sequence[str]], flush_right: Sequence[bool], width: int | None = None) -> list[str]:
+    """Lines of cells padded to their column's width, two spaces between columns, none at the end of a line.
+
+    With a `width`, the last column goes on below itself where it does not fit.
+    """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    indent = sum(column + 2 for column in widths[:-1])
+    room = widths[-1] if width is None else max(width - indent, _NARROWEST)
     return [
         "  ".join(
             cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, flush_right, strict=True)
+            for cell, width, right in zip([*cells, last], widths, flush_right, strict=True)
         ).rstrip()
         for row in rows
+        for cells, last in _wrapped(row, room)
     ]
+
+
+def _wrapped(row: Sequence[str], room: int) -> Iterator[tuple[Sequence[str], str]]:
+    """The row's lines: its cells but the last, and of that as much as there is room for."""
+    *cells, last = row
+    for part in textwrap.wrap(last, room) if len(last) > room else [last]:
+        yield cells, part
+        cells = [""] * len(cells)
 
 
 def _configure(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:

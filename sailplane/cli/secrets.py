@@ -15,10 +15,10 @@ from chalicelib.model import Secret as Known
 from sailplane.cli import connection, output
 from sailplane.cli.client import Client
 from sailplane.cli.failures import NoSecret
-from sailplane.cli.keys import utc
+from sailplane.cli.keys import minute
 from sailplane.cli.output import Output
 
-_HEADING = ("NAME", "VERSION", "CHANGED", "FOR", "USED BY")
+_HEADING = ("NAME", "VERSION", "CHANGED (UTC)", "FOR", "USED BY")
 
 
 @click.group("secrets")
@@ -182,4 +182,4 @@ def _text(name: str) -> str:
 def _row(secret: Secret) -> tuple[str, ...]:
     users = [*secret.used_by, *(f"webhook {webhook}" for webhook in secret.webhooks)]
     services = "all" if "*" in secret.services else ",".join(secret.services) or "none"
-    return (secret.name, str(secret.version), utc(secret.changed_at), services, ", ".join(users) or "-")
+    return (secret.name, str(secret.version), minute(secret.changed_at), services, ", ".join(users) or "-")

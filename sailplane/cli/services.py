@@ -22,15 +22,14 @@ OPEN = (
 )
 
 _REPLICA_HEADING = ("REPLICA", "STATUS", "SINCE", "VERSION", "WHERE", "MACHINE", "USD/HOUR", "NOTE")
-_SERVICE_HEADING = ("NAME", "STATUS", "READY", "VERSION", "ENDPOINT", "MESSAGE")
+_SERVICE_HEADING = ("NAME", "STATUS", "READY", "VERSION", "MESSAGE")
 
 
 def service_table(services: Sequence[Service]) -> str:
-    """One line a service."""
-    rows = [
-        (s.name, s.status, f"{s.ready}/{s.target}", str(s.version), s.endpoint, first_line(s.message)) for s in services
-    ]
-    return "\n".join(aligned([_SERVICE_HEADING, *rows], [False] * len(_SERVICE_HEADING)))
+    """One line a service, and how their endpoints, which are long, are made of their names."""
+    rows = [(s.name, s.status, f"{s.ready}/{s.target}", str(s.version), first_line(s.message)) for s in services]
+    endpoints = f"Endpoints: {services[0].endpoint.removesuffix(services[0].name)}NAME"
+    return "\n".join([*aligned([_SERVICE_HEADING, *rows], [False] * len(_SERVICE_HEADING)), "", endpoints])
 
 
 def service_text(service: Service) -> str:

@@ -10,7 +10,7 @@ from chalicelib.model import OidcIssuer
 from sailplane.cli import connection, identity, output
 from sailplane.cli.client import Client
 from sailplane.cli.failures import NoTrust
-from sailplane.cli.keys import utc
+from sailplane.cli.keys import day
 from sailplane.cli.output import Output
 from sailplane.cli.webhook import GitHubRepository, is_private
 
@@ -205,5 +205,5 @@ def _row(one: Trust) -> tuple[str, ...]:
         one.ref or "any",
         one.environment or "any",
         services,
-        utc(one.created_at),
+        day(one.created_at),
     )

@@ -15,10 +15,10 @@ from chalicelib.model import HookKind
 from sailplane.cli import connection, output
 from sailplane.cli.client import Client
 from sailplane.cli.failures import NoWebhook, Taken
-from sailplane.cli.keys import Duration, utc
+from sailplane.cli.keys import Duration, minute, utc
 from sailplane.cli.output import Output
 
-_HEADING = ("ID", "SERVICE", "FOLLOWS", "LAST PUSH", "OUTCOME")
+_HEADING = ("ID", "SERVICE", "FOLLOWS", "LAST PUSH (UTC)", "OUTCOME")
 _COMMIT_CHARACTERS = 10
 # The forges' own words for making one.
 _ADD = {HookKind.GITHUB: "Add webhook", HookKind.GITLAB: "Add new webhook", HookKind.GENERIC: ""}
@@ -262,7 +262,7 @@ def _pushed(one: Webhook) -> str:
     if one.pushed is None:
         return "-"
     waits = " (waits)" if one.pushed.pending else ""
-    return f"{one.pushed.commit[:_COMMIT_CHARACTERS]} {utc(one.pushed.at)}{waits}"
+    return f"{one.pushed.commit[:_COMMIT_CHARACTERS]} {minute(one.pushed.at)}{waits}"
 
 
 def _outcome(one: Webhook) -> str:

@@ -47,6 +47,15 @@ def test_residue_is_shown_and_left_alone(plane: Plane) -> None:
     assert littered.litter == [DISK]
 
 
+def test_ids_that_are_paths_are_shown_by_their_ends(plane: Plane) -> None:
+    """Azure's have 150 characters; the JSON has them whole."""
+    littered = Littered(plane)
+    littered.litter = [replace(DISK, id="/subscriptions/00000000/resourceGroups/models/providers/disks/d1")]
+    assert plane.run("doctor").stdout.splitlines()[1].split()[-1] == "d1"
+    listed = plane.run("doctor", "--json").stdout
+    assert littered.litter[0].id in listed
+
+
 def test_residue_is_removed_on_request_only(plane: Plane) -> None:
     """--fix without a terminal wants --yes; with it everything goes, and the exit code is 0."""
     littered = Littered(plane)

@@ -231,6 +231,13 @@ def test_tables_are_aligned_and_never_truncated() -> None:
     assert output.aligned([["a", "b"], ["c", ""]], [False, False])[1] == "c"
 
 
+def test_on_a_terminal_the_last_column_goes_on_below_itself() -> None:
+    """Nothing is left out, and what fits is left alone."""
+    rows = [["WHAT", "WHY"], ["a", "one two three four five six"], ["b", "short"]]
+    lines = output.aligned(rows, [False, False], 26)
+    assert lines == ["WHAT  WHY", "a     one two three four", "      five six", "b     short"]
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

@@ -107,12 +107,21 @@ def test_the_list_shows_everything_but_the_key(plane: Plane) -> None:
     plane.world.clock.advance(2)
     shown = plane.run("keys", "list").stdout
     heading, one, other = shown.splitlines()
-    assert heading.split() == ["ID", "NAME", "SERVICES", "CREATED", "EXPIRES", "LAST", "USED", "LIMITS"]
+    assert re.split(" {2,}", heading) == [
+        "ID",
+        "NAME",
+        "SERVICES",
+        "CREATED",
+        "EXPIRES (UTC)",
+        "LAST USED (UTC)",
+        "LIMITS",
+    ]
+    assert max(map(len, (heading, one, other))) <= 100
     assert one.startswith(f"{first.id}  ci    svc")
     assert "never" in one
     assert one.endswith("30/min, 2 at once")
     assert other.startswith(f"{second.id}  -     all")
-    assert "(over)" in other
+    assert "over 20" in other
     assert other.split()[-2:] == ["never", "-"]
     listed = plane.json("keys", "list")["keys"]
     assert [key["id"] for key in listed] == [first.id, second.id]
@@ -175,7 +184,7 @@ def test_a_rotation_prints_the_new_key_and_until_when_the_old_one_works(plane: P
     assert first.expires_at == second.created_at + DAY_S
     end = datetime.fromtimestamp(second.created_at + DAY_S, UTC)
     assert f"{old.id} works until {end:%Y-%m-%d %H:%M:%S} UTC: give" in result.stderr
-    assert f"{end:%Y-%m-%d %H:%M:%S} UTC" in plane.run("keys", "list").stdout
+    assert f"{end:%Y-%m-%d %H:%M}" in plane.run("keys", "list").stdout
     again = plane.json("keys", "rotate", second.id, "--overlap", "30min")
     assert {"key", "id", "name", "services", "rate_per_s", "concurrency", "expires_at"} <= again.keys()
     ends = {key.id: key.expires_at for key in plane.world.store.endpoint_keys()}

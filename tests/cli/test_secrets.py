@@ -100,7 +100,7 @@ def test_the_list_shows_everything_but_the_texts(plane: Plane) -> None:
     _set(plane, "prod-db")
     assert plane.run("up", plane.file(NAMING), "-n", "svc", "-y", "--detach").exit_code == 0
     heading, one, other = plane.run("secrets", "list").stdout.splitlines()
-    assert heading.split() == ["NAME", "VERSION", "CHANGED", "FOR", "USED", "BY"]
+    assert heading.split() == ["NAME", "VERSION", "CHANGED", "(UTC)", "FOR", "USED", "BY"]
     assert (one.split()[:2], one.split()[-1]) == (["HF_TOKEN", "1"], "svc")
     assert other.split()[0] == "prod-db"
     assert [each["name"] for each in plane.json("secrets", "list")["secrets"]] == ["HF_TOKEN", "prod-db"]
