@@ -248,7 +248,7 @@ class Store(Protocol):
         """The newest `limit` entries, newest first, each with its place; from the place `upto` downwards."""
 
     def create_hook(self, hook: Hook) -> Hook:
-        """Write a new hook. Raises `Exists` when its id is taken."""
+        """Write a new hook. Raises `Exists` when its id is taken, or was that of a hook since removed."""
 
     def hook(self, hook_id: str) -> Hook | None:
         """One hook. One request."""
@@ -263,7 +263,7 @@ class Store(Protocol):
         """
 
     def delete_hook(self, hook_id: str) -> None:
-        """Forget a hook. Raises `NotFound` when there is none of that id."""
+        """Forget a hook but its id, which is never taken again. Raises `NotFound` when there is none of that id."""
 
     def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
         """Whether this is the first time that `source` delivers this. It is remembered until the instant `until`."""
@@ -278,7 +278,7 @@ class Store(Protocol):
         """Forget a binding, if there is one."""
 
     def create_trust(self, trust: Trust) -> Trust:
-        """Write a new trust. Raises `Exists` when its id is taken."""
+        """Write a new trust. Raises `Exists` when its id is taken, or was that of a trust since removed."""
 
     def trusts(self) -> tuple[Trust, ...]:
         """All trusts, by id. One request per 1 MB."""
@@ -287,7 +287,7 @@ class Store(Protocol):
         """Write `changed` in the place of `known`. Raises `Conflict` when that is not what there is."""
 
     def delete_trust(self, trust_id: str) -> None:
-        """Forget a trust. Raises `NotFound` when there is none of that id."""
+        """Forget a trust but its id, which is never taken again. Raises `NotFound` when there is none of that id."""
 
 
 class Provider(Protocol):

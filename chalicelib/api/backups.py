@@ -139,10 +139,14 @@ def _restore_key(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
 
 
 def _found(key: AdminKey | EndpointKey, known: AdminKey | EndpointKey | None) -> schemas.RestoreOutcome:
-    """What it means that a key cannot be written: its id stays taken when it is revoked, replaced, or over and forgotten."""
+    return _outcome(known, is_same=known is not None and known.hash == key.hash)
+
+
+def _outcome(known: object, *, is_same: bool) -> schemas.RestoreOutcome:
+    """What it means that something cannot be written: its id stays taken when it is revoked, replaced, removed, or long over."""
     if known is None:
         return "revoked"
-    return "same" if known.hash == key.hash else "kept"
+    return "same" if is_same else "kept"
 
 
 def _restore_secret(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
@@ -179,7 +183,8 @@ def _restore_trust(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
     try:
         runtime.store.create_trust(trust)
     except Exists:
-        return "same" if trust in runtime.store.trusts() else "kept"
+        known = {one.id: one for one in runtime.store.trusts()}.get(trust.id)
+        return _outcome(known, is_same=known == trust)
     return "restored"
 
 
@@ -191,7 +196,7 @@ def _restore_webhook(runtime: Runtime, body: _Entry) -> schemas.RestoreOutcome:
             runtime.store.create_hook(hook)
     except Exists:
         known = runtime.store.hook(hook.id)
-        return "same" if known and known.created_at == hook.created_at else "kept"
+        return _outcome(known, is_same=known is not None and known.created_at == hook.created_at)
     return "restored"
 
 

@@ -922,7 +922,8 @@ class RestoredEntry(_Answer):
     """What became of an entry.
 
     `same`: it was there already. `kept`: something else of that name is there, and stays. `revoked`: a key that was revoked
-    or replaced here, or is long over, and stays so. `missing`: a secret, whose text has to be set.
+    or replaced here or is long over, a trust or a webhook that was removed here: it stays so. `missing`: a secret, whose text has
+    to be set.
     """
 
     kind: str

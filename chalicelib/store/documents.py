@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from chalicelib.errors import Exists
 from chalicelib.model import (
     AdminKey,
     AuditEntry,
@@ -58,6 +59,11 @@ def from_json(noun: type[T], document: str) -> T:
     """The opposite of `to_json`. Fields added since take their defaults, fields removed since are ignored."""
     found: T = _adapter(noun).validate_json(document)  # type: ignore[arg-type]  # as above
     return found
+
+
+def revoked(noun_id: str) -> Exists:
+    """What was taken back is not made again."""
+    return Exists(f"What had the id {noun_id} was revoked or removed here, and stays so.")
 
 
 def event_key(event: Event, commit: int, index: int) -> str:

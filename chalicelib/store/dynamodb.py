@@ -14,8 +14,9 @@
 | UNAVAILABLE    | scope              | expires_at                                                     |
 | KEYS           | id                 | version, used_at, and when it expires: expires_at              |
 | ADMIN_KEYS     | id                 | used_at, and when it expires: expires_at                       |
-| REVOKED        | KEYS#id, or        | no body: at. What a backup may hold and is not to come back    |
-|                | ADMIN_KEYS#id      |                                                                |
+| REVOKED        | KEYS#id, and so of | no body: at. What a backup may hold and is not to come back    |
+|                | ADMIN_KEYS, HOOKS, |                                                                |
+|                | TRUSTS             |                                                                |
 | CLAIM#id       | CLAIM              | no body: request, seed, holder, held_until, answer, expires_at |
 | AUDIT          | see `audit_key`    | expires_at                                                     |
 | HOOKS          | id                 | version                                                        |
@@ -87,6 +88,7 @@ from chalicelib.store.documents import (
     newest_first,
     oldest_first,
     packed,
+    revoked,
     scope_key,
     to_json,
     unpacked,
@@ -406,9 +408,9 @@ class DynamoDBStore:
             [delete("ADMIN_KEYS", key_id, missing, Path("pk").exists()), self._tombstone("ADMIN_KEYS", key_id)]
         )
 
-    def _tombstone(self, kind: str, key_id: str) -> Write:
-        """For ever, some 100 bytes: a backup that holds the key may be of any age."""
-        return put({"pk": "REVOKED", "sk": f"{kind}#{key_id}", "at": self._clock.now()}, _changed(f"Key {key_id}"))
+    def _tombstone(self, kind: str, noun_id: str) -> Write:
+        """For ever, some 100 bytes: a backup that holds it may be of any age."""
+        return put({"pk": "REVOKED", "sk": f"{kind}#{noun_id}", "at": self._clock.now()}, _changed(noun_id))
 
     def record_admin_key_used(self, key: AdminKey, now: float) -> None:
         if is_use_news(key, now):
@@ -454,7 +456,8 @@ class DynamoDBStore:
 
     def create_hook(self, hook: Hook) -> Hook:
         taken = Exists(f"There is already a webhook with the id {hook.id}. Try again.")
-        self._table.transact([put(_hook_row(hook), taken, Path("pk").does_not_exist())])
+        is_new = put(_hook_row(hook), taken, Path("pk").does_not_exist())
+        self._table.transact([_never_revoked("HOOKS", hook.id), is_new])
         return replace(hook, version=1)
 
     def hook(self, hook_id: str) -> Hook | None:
@@ -476,7 +479,9 @@ class DynamoDBStore:
 
     def delete_hook(self, hook_id: str) -> None:
         missing = NotFound(f"There is no webhook with the id {hook_id!r}.")
-        self._table.transact([delete("HOOKS", hook_id, missing, Path("pk").exists())])
+        self._table.transact(
+            [delete("HOOKS", hook_id, missing, Path("pk").exists()), self._tombstone("HOOKS", hook_id)]
+        )
 
     def remember_delivery(self, source: str, delivery: str, until: float) -> bool:
         try:
@@ -500,7 +505,8 @@ class DynamoDBStore:
 
     def create_trust(self, trust: Trust) -> Trust:
         taken = Exists(f"There is already a trust with the id {trust.id}. Try again.")
-        self._table.transact([put(_trust_row(trust), taken, Path("pk").does_not_exist())])
+        is_new = put(_trust_row(trust), taken, Path("pk").does_not_exist())
+        self._table.transact([_never_revoked("TRUSTS", trust.id), is_new])
         return trust
 
     def trusts(self) -> tuple[Trust, ...]:
@@ -516,7 +522,8 @@ class DynamoDBStore:
 
     def delete_trust(self, trust_id: str) -> None:
         missing = NotFound(f"There is no trust with the id {trust_id!r}.")
-        self._table.transact([delete("TRUSTS", trust_id, missing, Path("pk").exists())])
+        gone = delete("TRUSTS", trust_id, missing, Path("pk").exists())
+        self._table.transact([gone, self._tombstone("TRUSTS", trust_id)])
 
 
 class _Remembered(SailplaneError):
@@ -580,9 +587,8 @@ def _forget_refusal(refusal: Unavailable) -> Write:
     return delete("UNAVAILABLE", key, _changed(key))
 
 
-def _never_revoked(kind: str, key_id: str) -> Write:
-    revoked = Exists(f"The key {key_id} was revoked here, and stays so.")
-    return check("REVOKED", f"{kind}#{key_id}", revoked, Path("pk").does_not_exist())
+def _never_revoked(kind: str, noun_id: str) -> Write:
+    return check("REVOKED", f"{kind}#{noun_id}", revoked(noun_id), Path("pk").does_not_exist())
 
 
 def _key_row(key: EndpointKey) -> Row:

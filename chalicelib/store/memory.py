@@ -48,6 +48,7 @@ from chalicelib.store.documents import (
     may_take_over,
     newest_first,
     oldest_first,
+    revoked,
     scope_key,
     used_since,
 )
@@ -78,7 +79,7 @@ class MemoryStore:
         self._keys: dict[str, EndpointKey] = {}
         self._boots: dict[tuple[str, str], str] = {}
         self._admin_keys: dict[str, AdminKey] = {}
-        self._revoked: set[tuple[str, str]] = set()  # kind and id of every key that was revoked or replaced
+        self._revoked: set[tuple[str, str]] = set()  # kind and id of what was revoked, replaced or removed
         self._claims: dict[str, Claim] = {}
         self._audit: dict[str, AuditEntry] = {}
         self._events: defaultdict[str, dict[str, Event]] = defaultdict(dict)
@@ -368,9 +369,9 @@ class MemoryStore:
                 raise NotFound(f"There is no admin key with the id {key_id!r}.")
             self._revoked.add(("ADMIN_KEYS", key_id))
 
-    def _require_never_revoked(self, kind: str, key_id: str) -> None:
-        if (kind, key_id) in self._revoked:
-            raise Exists(f"The key {key_id} was revoked here, and stays so.")
+    def _require_never_revoked(self, kind: str, noun_id: str) -> None:
+        if (kind, noun_id) in self._revoked:
+            raise revoked(noun_id)
 
     def record_admin_key_used(self, key: AdminKey, now: float) -> None:
         with self._lock:
@@ -414,6 +415,7 @@ class MemoryStore:
 
     def create_hook(self, hook: Hook) -> Hook:
         with self._lock:
+            self._require_never_revoked("HOOKS", hook.id)
             if hook.id in self._hooks:
                 raise Exists(f"There is already a webhook with the id {hook.id}. Try again.")
             return self._write_hook(hook)
@@ -438,6 +440,7 @@ class MemoryStore:
         with self._lock:
             if self._hooks.pop(hook_id, None) is None:
                 raise NotFound(f"There is no webhook with the id {hook_id!r}.")
+            self._revoked.add(("HOOKS", hook_id))
 
     def _write_hook(self, hook: Hook) -> Hook:
         stored = self._hooks.get(hook.id)
@@ -469,6 +472,7 @@ class MemoryStore:
 
     def create_trust(self, trust: Trust) -> Trust:
         with self._lock:
+            self._require_never_revoked("TRUSTS", trust.id)
             if trust.id in self._trusts:
                 raise Exists(f"There is already a trust with the id {trust.id}. Try again.")
             self._trusts[trust.id] = trust
@@ -488,6 +492,7 @@ class MemoryStore:
         with self._lock:
             if self._trusts.pop(trust_id, None) is None:
                 raise NotFound(f"There is no trust with the id {trust_id!r}.")
+            self._revoked.add(("TRUSTS", trust_id))
 
 
 def _check_version(what: str, stored: int, expected: int) -> None:

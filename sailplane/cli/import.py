@@ -30,7 +30,7 @@ _OUTCOMES = {
     "restored": "taken in",
     "same": "was there already",
     "kept": "not taken in: another one of that name is here",
-    "revoked": "not taken in: it was revoked here since, or is long over",
+    "revoked": "not taken in: it was revoked here since, or removed, or is long over",
     "missing": "its text is to be set",
 }
 
@@ -50,8 +50,8 @@ def command(out: Output, *, client: Client, path: Path, yes: bool, admin_keys: b
     Each is taken in whole or not at all, and one that is there already is left alone: run it again after it was interrupted.
     Services begin without machines and launch as many replicas as they wanted when the file was written.
 
-    Endpoint keys open services again as they did then, but for those that were revoked here. Admin keys are left out unless
-    asked for.
+    Endpoint keys open services again as they did then. What was revoked or removed here since stays so: keys, trusts, webhooks.
+    Admin keys are left out unless asked for.
     """
     found = _read(path)
     with out.progress("Looking for what is there"):

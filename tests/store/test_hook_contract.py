@@ -60,7 +60,7 @@ def test_a_hook_is_read_back_as_it_was_written(store: Store) -> None:
 
 
 def test_a_hook_that_is_deleted_stays_so(store: Store) -> None:
-    """Whoever was at work on it does not bring it back."""
+    """Neither whoever was at work on it brings it back, nor a backup of before."""
     hook = made(store)
     store.delete_hook(hook.id)
     assert store.hook(hook.id) is None
@@ -70,6 +70,8 @@ def test_a_hook_that_is_deleted_stays_so(store: Store) -> None:
         store.commit("hello", None, Commit(hook=hook, events=(event("late"),)))
     with pytest.raises(Conflict):
         store.record_push(hook, ["d1"], NOW + DAY_S)
+    with pytest.raises(Exists, match="revoked or removed"):
+        store.create_hook(HOOK)
     assert (store.hooks(), store.events("hello")) == ((), ())
 
 
@@ -148,7 +150,7 @@ def test_of_many_that_deliver_the_same_one_is_first(store: Store) -> None:
 
 
 def test_trusts_come_and_go(store: Store) -> None:
-    """As they were written, by id."""
+    """As they were written, by id; one that was removed never again."""
     assert store.create_trust(TRUST) == TRUST
     with pytest.raises(Exists, match=TRUST.id):
         store.create_trust(replace(TRUST, services=("*",)))
@@ -157,6 +159,8 @@ def test_trusts_come_and_go(store: Store) -> None:
     store.delete_trust(TRUST.id)
     with pytest.raises(NotFound, match=TRUST.id):
         store.delete_trust(TRUST.id)
+    with pytest.raises(Exists, match="revoked or removed"):
+        store.create_trust(TRUST)
     assert store.trusts() == (other,)
 
 
