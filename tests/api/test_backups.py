@@ -214,16 +214,6 @@ def test_a_key_that_was_revoked_stays_revoked(api: Api) -> None:
     assert endpoint_key.id not in {key.id for key in source.world.store.endpoint_keys()}
 
 
-def test_a_trust_and_a_webhook_that_were_removed_stay_so(api: Api) -> None:
-    """They were removed for a reason, which a backup of before does not know: a repository that somebody else has taken."""
-    source = lived_in(api)
-    taken = [entry for entry in entries(source) if entry["kind"] in ("trust", "webhook")]
-    for entry in taken:
-        assert source.call("DELETE", f"/v1/{entry['kind']}s/{entry['id']}").status_code == 200
-    assert [restore(source, entry) for entry in taken] == ["revoked", "revoked"]
-    assert (source.world.store.trusts(), source.world.store.hooks()) == ((), ())
-
-
 def test_an_older_backup_says_of_no_secret_whom_it_is_for(api: Api) -> None:
     """Then whoever sets it does; and what was said here before is not unsaid by a backup."""
     assert restore(api, {"kind": "secret", "id": "old", "document": {}}) == "missing"
