@@ -66,11 +66,6 @@ class Ci:
         assert hook
         return hook
 
-    def keep_secret(self) -> None:
-        """The one that a service file names."""
-        self.world.runtime.secrets.write("TOKEN", "text")
-        self.store.bind_secret(SecretBinding("TOKEN", ("*",)))
-
     def push(self, text: str) -> str:
         return self.forge.repositories.push(REPOSITORY, BRANCH, {PATH: text})
 
@@ -88,6 +83,11 @@ class Ci:
             reports = passes.deploy_pushes(self.world.runtime)
             assert not [failure for report in reports for failure in report.failures]
         return reports
+
+    def set_secret(self) -> None:
+        """What `WITH_SECRET` names, for all services."""
+        self.world.runtime.secrets.write("TOKEN", "text")
+        self.store.bind_secret(SecretBinding("TOKEN", ("*",)))
 
     def replicas_wanted(self) -> int:
         return self.world.state().service.spec.scaling.min_replicas
@@ -314,7 +314,7 @@ def test_a_push_that_lacked_a_secret_is_deployed_when_it_is_there(*, is_delivere
     ci.work(times=30, every_s=POLL_EVERY_S)
     assert not schedule.pushes_wait(ci.world.runtime), "nothing stays awake for it for longer than two hours"
     assert (len(ci.events("hook")), ci.statuses(commit)) == (1, ["failure"])
-    ci.keep_secret()
+    ci.set_secret()
     if is_delivered:
         ci.deliver(commit)
     ci.work(every_s=0 if is_delivered else POLL_EVERY_S)
@@ -346,7 +346,7 @@ def test_what_the_owner_does_after_a_refused_push_counts(act: Callable[[Ci], obj
     ci.push(WITH_SECRET)
     ci.work(times=2, every_s=POLL_EVERY_S)
     act(ci)
-    ci.keep_secret()
+    ci.set_secret()
     ci.work(times=2, every_s=POLL_EVERY_S)
     ci.world.tick(5)
     ci.work(times=2, every_s=POLL_EVERY_S)
@@ -573,7 +573,7 @@ def test_a_generic_push_is_tried_again_with_the_file_that_it_brought() -> None:
     ci.store.record_push(pushed, ["d"], now + 1000)
     ci.push(yaml())
     ci.work(times=3, every_s=POLL_EVERY_S)
-    ci.keep_secret()
+    ci.set_secret()
     ci.work(every_s=POLL_EVERY_S)
     assert [version.source for version in ci.store.specs("other")] == [WITH_SECRET]
     assert len(ci.store.events("other", kind="hook")) == 1
