@@ -7,7 +7,7 @@ between any two lines leaves a record from which the next pass finishes the job:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from functools import partial
@@ -49,6 +49,8 @@ from chalicelib.words import lasting
 
 # How many launches' intents go into one transaction, which holds 100 items: three for each, the service and the lease.
 _INTENTS_AT_ONCE = 32
+# A cloud's words may hold a time or a trace id, and would be written anew each second.
+_WORDS_KEPT_S = 60.0
 
 
 class Execution:
@@ -69,7 +71,8 @@ class Execution:
         self.rerouted = False  # routers have been given other replicas
         self._runtime = runtime
         self.lease = lease
-        self._farewells: list[tuple[str, Callable[[], str]]] = []  # whom they wait for, and what there is to say
+        # Whom they wait for, what there is to say, and the replica whose machine it is to end, if it is.
+        self._farewells: list[tuple[str, Callable[[], str], str]] = []
         self._defects: list[Future[Instance]] = []  # launches that raised what they should not
         self._known: Sequence[Unavailable] | None = None  # refusals
 
@@ -92,8 +95,10 @@ class Execution:
         Either may take a minute to answer, so it comes after the routers and the replacements. Raises what a launch raised
         that is neither a refusal nor to be tried again, a defect of ours: it held nobody else up.
         """
-        calls = [self._runtime.spawn(lane, say) for lane, say in self._farewells]
-        self.failures += [failure for call in calls if (failure := call.result())]
+        calls = [(self._runtime.spawn(lane, say), leaving) for lane, say, leaving in self._farewells]
+        said = [(call.result(), leaving) for call, leaving in calls]
+        self.failures += [failure for failure, _ in said if failure]
+        self._note_removals({leaving: failure for failure, leaving in said if leaving})
         for launch in self._defects:
             launch.result()
 
@@ -112,7 +117,7 @@ class Execution:
                 self._terminate(action)
             case TerminateOrphan(instance=instance):
                 self._write(Commit(events=self._events("orphan.terminating", action.why, instance.replica_id)))
-                self._farewells.append((instance.provider, partial(remove_orphan, self._runtime, instance)))
+                self._farewells.append((instance.provider, partial(remove_orphan, self._runtime, instance), ""))
             case Publish(table=table):
                 events = self._events("routes", action.why) if action.why else ()
                 self._write(Commit(table=table, events=events))
@@ -199,7 +204,7 @@ class Execution:
     def _drain(self, action: Drain) -> None:
         draining = moved(action.replica, ReplicaStatus.DRAINING, self._runtime.clock.now(), reason=action.reason)
         self._leave(action, draining)
-        self._farewells.append(("agents", partial(self._say_drain, draining)))
+        self._farewells.append(("agents", partial(self._say_drain, draining), ""))
 
     def _say_drain(self, replica: Replica) -> str:
         self._runtime.prober.drain(replica)
@@ -210,7 +215,7 @@ class Execution:
         if replica.status is not ReplicaStatus.TERMINATING:
             now = self._runtime.clock.now()
             self._leave(action, moved(replica, ReplicaStatus.TERMINATING, now, reason=action.reason))
-        self._farewells.append((replica.offer.location.provider, partial(self._remove, replica)))
+        self._farewells.append((replica.offer.location.provider, partial(self._remove, replica), replica.id))
 
     def _leave(self, action: Drain | Terminate, leaving: Replica) -> None:
         """Record who leaves. Where its cloud has taken it, or never answered, the next one will fare no better."""
@@ -233,6 +238,20 @@ class Execution:
         except Unreachable as error:
             return f"{replica.id}: terminate: {error}"
         return ""
+
+    def _note_removals(self, outcomes: Mapping[str, str]) -> None:
+        """Keep what holds up the end of machines, by their replicas, for whoever waits for it; empty = nothing does any more."""
+        now = self._runtime.clock.now()
+        changed = [
+            replace(replica, removal_error=outcomes[replica.id], removal_failed_at=now)
+            for replica in self.state.replicas
+            if outcomes.get(replica.id, replica.removal_error) != replica.removal_error
+            and (not outcomes[replica.id] or now - replica.removal_failed_at >= _WORDS_KEPT_S)
+        ][:_INTENTS_AT_ONCE]
+        told = [each for each in changed if each.removal_error]
+        events = [self._events("replica.terminating", each.removal_error, each.id) for each in told]
+        if changed:
+            self._write(Commit(replicas=tuple(changed), events=tuple(event for (event,) in events)))
 
     def _zone_lost(self, replica: Replica, reason: Reason) -> Service | None:
         """The service with what the loss of a spot machine, or its refusal, says about the zone; None when it says nothing."""

@@ -534,6 +534,8 @@ class Replica:
     error: str = ""  # the last error, readable; survives into history
     interruption_at: float | None = None  # the cloud gave notice that it takes the machine at this instant
     is_at_risk: bool = False  # the cloud may take it soon: it serves until another is ready in its place
+    removal_error: str = ""  # why the cloud was not told to end the machine, at the last attempt
+    removal_failed_at: float = 0.0  # when that was noted
     version: int = 0
 
 

@@ -167,7 +167,9 @@ def _replica(replica: model.Replica) -> schemas.Replica:
         status=replica.status,
         status_since=instant(replica.status_since),
         reason=replica.reason,
-        error=replica.error,
+        error=replica.removal_error or replica.error
+        if replica.status is model.ReplicaStatus.TERMINATING
+        else replica.error,
         version=replica.spec_version,
         provider=place.provider,
         region=place.region,

@@ -19,7 +19,8 @@ def service_status(service: Service, replicas: Sequence[Replica], now: float) ->
     target = service.scaler.target
     needed = min(target, max(1, bounds(service.spec.scaling, now).min_replicas))
     if service.deleting:
-        return ServiceStatus.SHUTTING_DOWN, f"{_count(replicas)} still to go"
+        held_up = next((f"; {replica.removal_error}" for replica in replicas if replica.removal_error), "")
+        return ServiceStatus.SHUTTING_DOWN, f"{_count(replicas)} still to go{held_up}"
     if target == 0:
         return ServiceStatus.IDLE, "scaled to zero; the first request wakes it"
     if ready >= needed:

@@ -201,22 +201,30 @@ def test_refusals_say_what_to_do(code: str, kind: str, says: str) -> None:
 def test_a_refusal_without_a_word_is_told_as_what_it_is(status: int, kind: str, says: str) -> None:
     """As botocore itself reads an empty answer, by its status."""
     from botocore.exceptions import ClientError  # noqa: PLC0415 as above
+    from botocore.model import StructureShape  # noqa: PLC0415 as above
     from botocore.parsers import JSONParser  # noqa: PLC0415 as above
 
     from sailplane.deploy import account as errors  # noqa: PLC0415 as above
     from sailplane.deploy.aws import told  # noqa: PLC0415 as above
 
-    read = JSONParser().parse({"status_code": status, "headers": {}, "body": b""}, None)
+    read = JSONParser().parse(
+        {"status_code": status, "headers": {}, "body": b""},
+        StructureShape("Answer", {"type": "structure", "members": {}}),
+    )
     with pytest.raises(getattr(errors, kind), match=says), told():
         raise ClientError(read, "GetServiceQuota")
 
 
 def test_an_answer_that_is_not_of_aws_is_no_defect_of_ours() -> None:
     """An empty 403 of a proxy where XML was to come: it may be worth another try, and a look at what is between."""
+    from botocore.model import StructureShape  # noqa: PLC0415 as above
     from botocore.parsers import QueryParser  # noqa: PLC0415 as above
 
     from sailplane.deploy.account import CloudUnreachable  # noqa: PLC0415 as above
     from sailplane.deploy.aws import told  # noqa: PLC0415 as above
 
     with pytest.raises(CloudUnreachable, match="HTTPS_PROXY"), told():
-        QueryParser().parse({"status_code": 403, "headers": {}, "body": b""}, None)
+        QueryParser().parse(
+            {"status_code": 403, "headers": {}, "body": b""},
+            StructureShape("Answer", {"type": "structure", "members": {}}),
+        )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib import passes
+from chalicelib.api import views
 from chalicelib.errors import LaunchRefused, NoCapacity, QuotaExceeded, Unauthorized, Unreachable
 from chalicelib.lifecycle import moved, service_status
 from chalicelib.model import (
@@ -96,6 +97,27 @@ def test_an_interruption_unroutes_then_replaces_then_terminates() -> None:
     assert victim not in w.cloud.machines
     kinds = [event.kind for event in w.store.events("svc") if event.replica == victim or event.kind == "routes"]
     assert kinds.index("replica.draining") < len(kinds) - 1 - kinds[::-1].index("routes")
+
+
+def test_what_keeps_a_machine_from_being_ended_is_told_where_one_waits_for_it() -> None:
+    """In the service's message, at its replica and among its events, once; no longer when the cloud has answered."""
+    w = world()
+    w.create()
+    w.tick(4)
+    w.delete()
+    w.cloud.down = True
+    w.tick(100)
+    (left, *_) = w.replicas()
+    assert left.status is ReplicaStatus.TERMINATING
+    shown = views.service(w.state(), (), "https://edge", w.clock.now())
+    says = f"{left.id}: terminate: cloud is down"
+    assert shown.message.endswith(f"still to go; {says}")
+    assert shown.replicas[0].error == says
+    told = [event for event in w.store.events("svc") if event.message == says]
+    assert [event.kind for event in told] == ["replica.terminating"]
+    w.cloud.down = False
+    w.tick()
+    assert [replica.removal_error for replica in w.replicas()] == ["", ""]
 
 
 def test_scale_to_zero_and_wake() -> None:
