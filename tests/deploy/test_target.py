@@ -18,7 +18,7 @@ from sailplane.deploy.account import DeployFailed, Stack
 from sailplane.deploy.deployment import Deployment
 from sailplane.local.home import Connected, Home
 from tests.deploy.accounts import FakeAccount
-from tests.deploy.test_bootstrap import packed
+from tests.deploy.test_bootstrap import deploy, packed
 
 TARGET = Target(Deployment("acme"), cast("Any", FakeAccount()))
 
@@ -95,3 +95,15 @@ def test_what_is_set_otherwise_is_shown() -> None:
     ]
     assert deploying.settings_that_change(stack, {"Providers": "aws"}, "1.0") == []
     assert deploying.settings_that_change(None, {"Providers": "aws,gcp"}, "1.0")[1] == ("--providers", "-", "aws,gcp")
+
+
+def test_a_second_run_does_not_say_that_it_changes_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to do, and nothing to ask."""
+    account, package = FakeAccount(), packed(tmp_path / "dist")
+    deploy(account, package)
+    target = Target(Deployment("acme"), cast("Any", account))
+    stack = account.stack(target.deployment)
+    assert deploying.deploy(SaysNo(), target, stack, Chosen({}, {}), package.directory, yes=False) == stack
+    told = capsys.readouterr().err
+    assert "nothing to do" in told
+    assert "Changing" not in told
