@@ -35,6 +35,22 @@ _KINDS: Mapping[type[BaseException], tuple[HTTPStatus, str, str]] = {
     errors.Retry: (HTTPStatus.SERVICE_UNAVAILABLE, "unreachable", "Something needed for the answer does not respond"),
 }
 
+# For pydantic's words that are about Python, or say nothing: https://docs.pydantic.dev/latest/errors/validation_errors/
+_REASONS = {
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "extra_forbidden": "there is no field of that name",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "missing": "is missing",
+    "string_too_short": "is too short",
+    "string_type": "must be a text",
+    "too_short": "is empty",
+}
+
 
 class Refused(errors.SailplaneError):
     """A request that HTTP itself has a word for: 400, 401, 413. `slug` is for those that a program tells from others."""
@@ -54,7 +70,10 @@ class InvalidRequest(errors.Invalid):
     def __init__(self, error: ValidationError) -> None:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         self.problems = tuple(
-            errors.Problem(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in found
+            errors.Problem(
+                ".".join(map(str, one["loc"])), _REASONS.get(one["type"], one["msg"]).removeprefix("Value error, ")
+            )
+            for one in found
         )
         super().__init__("; ".join(f"{problem.path}: {problem.reason}" for problem in self.problems))
 

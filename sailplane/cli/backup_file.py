@@ -53,7 +53,7 @@ def parse(text: str) -> BackupFile:
     entries = tuple(_entry(line, number) for number, line in enumerate(written[1:-1], start=2))
     if last.get("end") != len(entries):
         raise Invalid(
-            f"The backup is cut off after {len(entries)} entries: its last line does not say so. Make it again."
+            f"The backup is cut off after line {len(written)}: a whole one's last line counts the others. Make it again."
         )
     deployment, url, made_at = (str(head.get(name, "")) for name in ("deployment", "url", "made_at"))
     return BackupFile(deployment, url, made_at, entries)

@@ -21,7 +21,7 @@ from sailplane.cli.output import Output
 _NAMES = {
     "admin_key": ("admin key", "admin keys"),
     "key": ("endpoint key", "endpoint keys"),
-    "secret": ("secret's name", "secrets' names"),
+    "secret": ("secret name", "secret names"),
     "service": ("service", "services"),
     "trust": ("trust", "trusts"),
     "webhook": ("webhook", "webhooks"),
@@ -90,7 +90,8 @@ def _read(path: Path) -> BackupFile:
 def _plan(client: Client, found: BackupFile) -> str:
     counts = [(len(found.of_kind(kind)), *names) for kind, names in _NAMES.items()]
     holds = ", ".join(f"{count} {one if count == 1 else several}" for count, one, several in counts if count)
-    source = f"From {found.deployment!r}{found.url and f' at {found.url}'}, as of {found.made_at}"
+    made_at = found.made_at.replace("T", " ").replace("+00:00", " UTC")
+    source = f"From {found.deployment!r}{found.url and f' at {found.url}'}, as of {made_at}"
     return f"{source}: {holds or 'nothing'}. It goes to {client.info().deployment!r} at {client.url}."
 
 

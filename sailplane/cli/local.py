@@ -29,11 +29,15 @@ POLL_S = 0.1
 def _clouds(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     if not values:
         return ()
-    from sailplane.local.clouds import NAMES  # noqa: PLC0415 - costs 200 ms, which only this option need pay
+    from sailplane.local.clouds import NAMES, require_checkout  # noqa: PLC0415 - costs 200 ms, which only this option need pay
 
     names = tuple(dict.fromkeys(part for each in ",".join(values).split(",") if (part := each.strip())))
     if unknown := [name for name in names if name not in NAMES]:
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(NAMES)}")
+    try:
+        require_checkout()  # before the rest of the stack is started for nothing
+    except Invalid as error:
+        raise click.UsageError(str(error)) from error
     return names
 
 

@@ -132,14 +132,21 @@ def list_(out: Output, *, client: Client) -> None:
 @connection.client
 @output.options
 def remove(out: Output, *, client: Client, names: tuple[str, ...], force: bool) -> None:
-    """Forget the secrets NAME... Refused while a service's file names them, unless forced."""
-    for name in dict.fromkeys(names):
+    """Forget the secrets NAME... Refused while a service's file names them, unless forced.
+
+    When one of them is unknown, nothing is done to the others either.
+    """
+    chosen = list(dict.fromkeys(names))
+    known = {secret.name for secret in client.secrets()} if len(chosen) > 1 else set(chosen)  # of one it is told anyhow
+    for unknown in (name for name in chosen if name not in known):
+        raise NoSecret(f"There is no secret {unknown!r}. Nothing was removed.")
+    for name in chosen:
         try:
             client.remove_secret(name, force=force)
         except NotFound as error:
             raise NoSecret(str(error)) from error
         out.data(f"Secret {name} is removed.")
-    out.document({"removed": list(dict.fromkeys(names))})
+    out.document({"removed": chosen})
     out.next("sailplane secrets list")
 
 

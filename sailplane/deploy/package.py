@@ -29,7 +29,7 @@ class Package:
     def __post_init__(self) -> None:
         if missing := [name for name in (*_UPLOADED, _FOUNDATION) if not (self.directory / name).is_file()]:
             raise Invalid(
-                f"{self.directory} holds no {' and no '.join(missing)}. Build it with `python -m infra.package --out DIR`, "
+                f"{self.directory} lacks {', '.join(missing)}. Build it with `python -m infra.package --out DIR`, "
                 "or leave --package out to have it built now. Nothing was changed."
             )
 

@@ -75,7 +75,7 @@ class Gateway:
         route, parameters = match
         if scope["method"] not in self._routes[route]:
             allowed = ", ".join(sorted(self._routes[route]))
-            detail = f"{scope['method']} is not possible here; {allowed} is."
+            detail = f"{scope['method']} is not possible here, only {allowed}."
             return problem(HTTPStatus.METHOD_NOT_ALLOWED, detail, path, [(b"allow", allowed.encode())])
         body = await read_body(receive, MAX_BODY_BYTES)
         if body is None:

@@ -124,6 +124,8 @@ def test_everything_wrong_with_a_body_is_listed_at_once(api: Api) -> None:
     """Unknown, missing and ill-typed members each get a path and a reason."""
     document = assert_problem(api.post("/v1/services", {"name": 7, "yml": "", "envs": {"A": 1}}), 422)
     assert {problem["path"] for problem in document["problems"]} == {"name", "yml", "yaml", "envs.A"}
+    reasons = {problem["path"]: problem["reason"] for problem in document["problems"]}
+    assert (reasons["yml"], reasons["yaml"]) == ("there is no field of that name", "is missing")
 
 
 def test_a_body_beyond_the_bound_is_refused_unparsed(api: Api) -> None:

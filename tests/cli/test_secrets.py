@@ -140,6 +140,14 @@ def test_one_that_is_needed_is_not_removed_by_mistake(plane: Plane) -> None:
     assert list(_kept(plane)) == ["HF_TOKEN"]
 
 
+def test_with_one_unknown_name_none_is_removed(plane: Plane) -> None:
+    """As with keys, trusts and webhooks."""
+    _set(plane)
+    result = plane.run("secrets", "remove", "HF_TOKEN", "NOPE")
+    assert (result.exit_code, "no secret 'NOPE'" in result.stderr) == (4, True)
+    assert list(_kept(plane)) == ["HF_TOKEN"]
+
+
 def test_up_names_missing_secrets_before_it_asks(plane: Plane) -> None:
     """All of them, with their commands, and nothing is started; without --yes nobody has been asked yet."""
     _set(plane, "HF_TOKEN")

@@ -456,5 +456,5 @@ def test_an_incomplete_package_is_refused(tmp_path: Path) -> None:
     """With what is missing and how to build it."""
     packed(tmp_path / "dist")
     (tmp_path / "dist" / "control.zip").unlink()
-    with pytest.raises(Invalid, match=r"no control.zip\. Build it with `python -m infra.package"):
+    with pytest.raises(Invalid, match=r"lacks control.zip\. Build it with `python -m infra.package"):
         Package(tmp_path / "dist")

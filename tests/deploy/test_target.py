@@ -20,7 +20,7 @@ from sailplane.deploy.account import DeployFailed, Identity, Stack
 from sailplane.deploy.deployment import Deployment
 from sailplane.local.home import Connected, Home
 from tests.deploy.accounts import FakeAccount
-from tests.deploy.test_bootstrap import packed
+from tests.deploy.test_bootstrap import deploy, packed
 
 TARGET = Target(Deployment("acme"), cast("Any", FakeAccount()))
 
@@ -152,3 +152,15 @@ def test_what_a_cloud_needs_to_be_told_is_a_matter_of_the_command_line() -> None
     """Exit code 2, as wherever an option is missing."""
     with pytest.raises(click.UsageError, match="it needs --gcp-project"):
         deploying.deploy(Output(), TARGET, None, Chosen({"Providers": "gcp"}, {}), None, yes=True)
+
+
+def test_a_second_run_does_not_say_that_it_changes_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to do, and nothing to ask."""
+    account, package = FakeAccount(), packed(tmp_path / "dist")
+    deploy(account, package)
+    target = Target(Deployment("acme"), cast("Any", account))
+    stack = account.stack(target.deployment)
+    assert deploying.deploy(SaysNo(), target, stack, Chosen({}, {}), package.directory, yes=False) == stack
+    told = capsys.readouterr().err
+    assert "nothing to do" in told
+    assert "Changing" not in told
