@@ -135,6 +135,8 @@ class _Case:
         instance = self.instance
         if instance and instance.url and instance.url != self.replica.url:
             return Save(replace(self.replica, url=instance.url), f"{self.replica.id}: the machine has its address")
+        if self.replica.url and self._probe is None:
+            return None  # its agent was not asked in this pass: another one has just written down where it is
         if self._lasted_s > self.limits.provisioning_s:
             detail = self._probe.detail if self._probe else "it has no address"
             error = f"its agent never answered in {self.limits.provisioning_s:g} s: {detail}"

@@ -352,6 +352,16 @@ def test_scale_down_gives_up_the_least_useful() -> None:
     ]
 
 
+def test_an_agent_that_was_not_asked_is_not_said_to_be_silent() -> None:
+    """Its address was written down by another pass after this one had asked the others; the next one will ask it."""
+    found = replica(ReplicaStatus.PROVISIONING, age_s=901)
+    assert found.url
+    assert decide(service(), [found], [instance(found)], []) == ()
+    nowhere = replace(found, url="")
+    ended, _backoff = decide(service(), [nowhere], [replace(instance(found), url="")], [])
+    assert isinstance(ended, Terminate)
+
+
 def test_an_agent_that_never_comes_is_held_against_the_service() -> None:
     """Machines that never answer are not bought for ever at full speed: that is a start that failed, with back-off."""
     late = replica(ReplicaStatus.PROVISIONING, age_s=901)
