@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 
 from chalice.app import Blueprint
 
 from chalicelib import schedule
 from chalicelib.api import schemas, views
+from chalicelib.api.problems import Refused
 from chalicelib.api.routes import Route, blueprint
-from chalicelib.errors import Invalid
 from chalicelib.ports import Runtime
 
 
 def intake(runtime: Callable[[], Runtime]) -> Blueprint:
     """The owner's routes for `sailplane teardown`."""
-    route = partial(Route, path="/v1/intake", answer=schemas.Intake, query=schemas.IntakeQuery, errors=(422, 423))
+    route = partial(Route, path="/v1/intake", answer=schemas.Intake, query=schemas.IntakeQuery, errors=(409, 423))
     return blueprint(
         __name__,
         runtime,
@@ -28,7 +29,7 @@ def intake(runtime: Callable[[], Runtime]) -> Blueprint:
 
 
 def close_intake(runtime: Runtime, query: schemas.IntakeQuery) -> schemas.Intake:
-    """Asked again, the hour begins anew. Raises `Invalid` where nothing can be taken out."""
+    """Asked again, the hour begins anew. Raises `Refused` where nothing can be taken out."""
     _require_deployed(runtime)
     return schemas.Intake(closed_until=views.instant(schedule.close(runtime, query.by)))
 
@@ -42,4 +43,6 @@ def open_intake(runtime: Runtime, query: schemas.IntakeQuery) -> schemas.Intake:
 
 def _require_deployed(runtime: Runtime) -> None:
     if runtime.schedule is None:
-        raise Invalid("This control plane runs on your machine: stop it with `sailplane local stop`.")
+        raise Refused(
+            HTTPStatus.CONFLICT, "This control plane runs on your machine: stop it with `sailplane local stop`."
+        )

@@ -59,4 +59,4 @@ def test_a_push_is_taken_all_the_same(api: Api) -> None:
 
 def test_one_on_this_machine_is_stopped_and_not_closed(api: Api) -> None:
     """Nobody takes it out of anything."""
-    assert "sailplane local stop" in assert_problem(api.call("DELETE", "/v1/intake"), 422)["detail"]
+    assert "sailplane local stop" in assert_problem(api.call("DELETE", "/v1/intake"), 409)["detail"]
