@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import click
 
@@ -137,17 +137,20 @@ def empty(out: Output, client: Client, *, is_wanted: bool) -> None:
             "This control plane is older than this command, and would make services while it is taken out. Run `sailplane "
             "upgrade` first, then this again. Nothing was removed."
         ) from error
-    try:
+    with ExitStack() as given_up:
+        given_up.callback(_make_services_again, client, by)
         if not is_wanted:
             _require_none(client)
         while names := [service.name for service in client.services()]:
             down.shut_down(out, client, names)
             client.close_intake(by)  # services take their time, and the mark may have ended
         _remove_leftovers(out, client)
-    except BaseException:
-        with suppress(SailplaneError):
-            client.open_intake(by)
-        raise
+        given_up.pop_all()  # it was not: all of it goes now
+
+
+def _make_services_again(client: Client, by: str) -> None:
+    with suppress(SailplaneError):  # the mark ends by itself
+        client.open_intake(by)
 
 
 def _require_none(client: Client) -> None:
