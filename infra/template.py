@@ -264,8 +264,8 @@ _NOT_TWICE: Json = {
         "DestinationConfig": {"OnFailure": {"Type": "SQS", "Destination": {"Fn::GetAtt": ["FailedQueue", "Arn"]}}},
     }
 }
-# Rules and mapping are made switched off: the first service switches them on, and the tick off after the last one's end. An
-# update puts them back to what stands here, as it is said for that update: see `bootstrap.Bootstrap`.
+# What wakes functions is off by default; bootstrap and upgrades ask for it to be on (`Awake`), or an update that touches a rule
+# would leave services unwatched. The tick turns it off when there is nothing to wake for, the first service on again.
 _STATE: Json = {"Fn::If": ["IsAwake", "ENABLED", "DISABLED"]}
 _EVENTS: Mapping[str, Json] = {
     "tick": {
